@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# redis.sh - Coffer beside redis-server: reads, and durable writes, with the same redis-benchmark.
+#
+#     bench/redis.sh [rounds]        default 7; SCALE multiplies the requests of a measurement
+#
+# Reads: GET against SECRET.GET, 100-byte values, 100,000 keys, 50 clients, unpipelined and -P 16.
+# Writes: SET with appendfsync always against SECRET.SET, same values and keys.
+. "$(dirname "$0")/lib.sh"
+
+ROUNDS=${1:-7}
+KEYS=100000
+export KEYSPACE=$KEYS
+VALUE=$(printf 'x%.0s' $(seq 100))
+SCALE=${SCALE:-1}
+
+start_redis 17390 --appendonly no
+READ_REDIS=$REDIS_PID
+start_redis 17391 --appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0
+WRITE_REDIS=$REDIS_PID
+start_coffer 17379
+redis-cli -p 17379 VAULT.CREATE bench >/dev/null
+load_keys 17390 $KEYS 100 SET
+load_keys 17391 $KEYS 100 SET
+load_keys 17379 $KEYS 100 SECRET.SET bench
+
+OUT=$SCRATCH/rounds
+pair() { # name requests pipeline redis-port redis-pid redis-command... -- coffer-command...
+    local name=$1 n=$(($2 * SCALE)) p=$3 port=$4 pid=$5 peer=() ours=()
+    shift 5
+    while [ "$1" != -- ]; do peer+=("$1"); shift; done
+    shift
+    ours=("$@")
+    local a b
+    a=$(run_once "$port" "$pid" "$n" 50 "$p" "${peer[@]}")
+    b=$(run_once 17379 "$COFFER_PID" "$n" 50 "$p" "${ours[@]}")
+    echo "$name $a $b" >>"$OUT"
+}
+
+for _ in $(seq "$ROUNDS"); do
+    pair "GET,P=1" 100000 1 17390 "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
+    pair "GET,P=16" 600000 16 17390 "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
+    pair "SET,durable,P=1" 50000 1 17391 "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
+    pair "SET,durable,P=16" 300000 16 17391 "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
+done
+
+{
+    heading "bench/redis.sh $ROUNDS: 100-byte values, $KEYS keys, 50 clients"
+    table "$OUT"
+} | tee "${RESULT:-/dev/null}"

@@ -1,0 +1,568 @@
+/* engine.c - opening, recovery, closing. The life of a write is in sequencer.c, of a read in read.c.
+ *
+ *     DIR/lock        one process owns the directory
+ *     DIR/cell        identity: cell id, number of shards; text
+ *     DIR/state       boot id of the last start, and whether it was closed cleanly; text
+ *     DIR/wal/        the log (wal.h)
+ *     DIR/base/       base store
+ *     DIR/shard-N/    shards
+ *
+ * **Recovery.** The log is the truth, the stores are a cache of it. After a clean stop, or the death of the process alone (same boot id), what LevelDB
+ * wrote is in the page cache or on disk, so each store's applied LSN is trusted. After a power loss it is not (store.h), and replay starts at
+ * the store's checkpoint. Records hold full values, so replaying more than was lost changes nothing. A store that does not open, or reports
+ * damage, is deleted and rebuilt by replay from the start of the log.
+ *
+ * A log that ends before what a store has applied, or is damaged within what was durable, is not cut: the engine refuses to open and says so.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "engine/engine_impl.h"
+
+#define REPLAY_PUBLISH_EVERY 1024
+#define DISK_RESERVE_BYTES (64u << 20)
+#define ROUND_BYTES (8u << 20)
+#define ROUND_MS 500
+#define CHECKPOINT_MS 30000
+#define CHECKPOINT_BYTES (64u << 20)
+
+void engine_logf(struct engine *e, int level, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+    if (!e->cfg.log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    e->cfg.log(level, line);
+}
+
+static enum err refuse(struct engine *e, enum err err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static enum err refuse(struct engine *e, enum err err, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->why, sizeof e->why, fmt, ap);
+    va_end(ap);
+    return err;
+}
+
+struct path {
+    char s[4096];
+};
+
+static const char *in_dir(struct engine *e, struct path *p, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static const char *in_dir(struct engine *e, struct path *p, const char *fmt, ...)
+{
+    va_list ap;
+    int n = snprintf(p->s, sizeof p->s, "%s/", e->dir);
+    va_start(ap, fmt);
+    if (n > 0 && (size_t)n < sizeof p->s)
+        vsnprintf(p->s + n, sizeof p->s - (size_t)n, fmt, ap);
+    va_end(ap);
+    return p->s;
+}
+
+/* ---- identity and state files ---- */
+
+static enum err lock_dir(struct engine *e)
+{
+    struct path p;
+    enum err err = file_mkdir(e->dir, 0700);
+    if (err)
+        return refuse(e, err, "cannot make the directory %s: %s", e->dir, strerror(file_errno()));
+    if ((err = file_open(in_dir(e, &p, "lock"), O_RDWR | O_CREAT, 0600, &e->lock_fd)) != ERR_OK)
+        return refuse(e, err, "cannot open %s: %s", p.s, strerror(file_errno()));
+    if (flock(e->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        return refuse(e, ERR_IO, "%s is in use by another process", e->dir);
+    return ERR_OK;
+}
+
+static void hex(char *out, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        snprintf(out + 2 * i, 3, "%02x", p[i]);
+}
+
+static enum err read_cell(struct engine *e, const char *text)
+{
+    char id[33];
+    unsigned shards;
+    if (sscanf(text, "coffer-cell 1\ncell-id %32[0-9a-f]\nshards %u\n", id, &shards) != 2 || strlen(id) != 32 || shards < 1 ||
+        shards >= ENGINE_STORES_MAX)
+        return refuse(e, ERR_CORRUPT, "%s/cell is damaged or of an unknown format", e->dir);
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned byte;
+        sscanf(id + 2 * i, "%2x", &byte);
+        e->cell_id[i] = (uint8_t)byte;
+    }
+    e->shards = shards;
+    return ERR_OK;
+}
+
+static enum err make_cell(struct engine *e, const char *path)
+{
+    char text[128], id[33];
+    enum err err = clock_random(e->cell_id, sizeof e->cell_id);
+    if (err)
+        return err;
+    hex(id, e->cell_id, sizeof e->cell_id);
+    snprintf(text, sizeof text, "coffer-cell 1\ncell-id %s\nshards %u\n", id, e->shards);
+    err = file_write_atomic(path, bytes_str(text), 0600);
+    return err ? refuse(e, err, "cannot write %s: %s", path, strerror(file_errno())) : ERR_OK;
+}
+
+static enum err load_cell(struct engine *e)
+{
+    struct path p;
+    struct buf text;
+    buf_init(&text, 4096);
+    enum err err = file_read_all(in_dir(e, &p, "cell"), &text, 4000);
+    if (err == ERR_NOTFOUND)
+        err = make_cell(e, p.s);
+    else if (err)
+        err = refuse(e, err, "cannot read %s: %s", p.s, strerror(file_errno()));
+    else if ((err = buf_put_u8(&text, 0)) == ERR_OK)
+        err = read_cell(e, (const char *)buf_data(&text));
+    buf_fini(&text);
+    return err;
+}
+
+static void boot_id(char out[64])
+{
+    struct buf b;
+    const char *test = getenv("COFFER_TEST_BOOT_ID"); /* tests play a power loss with it */
+    buf_init(&b, 256);
+    snprintf(out, 64, "%s", test ? test : "unknown");
+    if (!test && file_read_all("/proc/sys/kernel/random/boot_id", &b, 128) == ERR_OK && buf_size(&b) >= 36)
+        snprintf(out, 64, "%.36s", (const char *)buf_data(&b));
+    buf_fini(&b);
+}
+
+static void load_state(struct engine *e, struct engine_report *rep)
+{
+    struct path p;
+    struct buf text;
+    char now[64], was[64], clean[8];
+    buf_init(&text, 4096);
+    boot_id(now);
+    if (file_read_all(in_dir(e, &p, "state"), &text, 4000) == ERR_OK && buf_put_u8(&text, 0) == ERR_OK &&
+        sscanf((const char *)buf_data(&text), "boot %63s\nclean %7s\n", was, clean) == 2) {
+        rep->same_boot = strcmp(now, was) == 0 && strcmp(now, "unknown") != 0;
+        rep->clean = strcmp(clean, "yes") == 0;
+    }
+    buf_fini(&text);
+}
+
+static enum err save_state(struct engine *e, int clean)
+{
+    struct path p;
+    char text[128], now[64];
+    boot_id(now);
+    snprintf(text, sizeof text, "boot %s\nclean %s\n", now, clean ? "yes" : "no");
+    return file_write_atomic(in_dir(e, &p, "state"), bytes_str(text), 0600);
+}
+
+/* ---- stores ---- */
+
+static enum err open_store(struct engine *e, unsigned s, struct engine_report *rep)
+{
+    struct path p;
+    if (s == 0)
+        in_dir(e, &p, "base");
+    else
+        in_dir(e, &p, "shard-%u", s - 1);
+    struct store_config cfg = {.path = p.s, .write_buffer_bytes = e->cfg.write_buffer_bytes, .max_open_files = 100};
+    enum err err = store_open(&e->stores[s], &cfg);
+    if (err == ERR_CORRUPT) {
+        engine_logf(e, LOG_WARNING, "store %s does not verify: rebuilding it from the log", p.s);
+        rep->shards_rebuilt++;
+        if ((err = store_destroy(p.s)) == ERR_OK)
+            err = store_open(&e->stores[s], &cfg);
+    }
+    return err ? refuse(e, err, "cannot open the store %s", p.s) : ERR_OK;
+}
+
+static enum err open_stores(struct engine *e, struct engine_report *rep)
+{
+    enum err err = ERR_OK;
+    for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
+        err = open_store(e, s, rep);
+    return err;
+}
+
+static void on_applied(void *arg, uint64_t lsn)
+{
+    struct engine *e = arg;
+    struct sequencer *q = atomic_load(&e->seq);
+    if (q)
+        sequencer_applied(q);
+    if (e->cfg.on_applied)
+        e->cfg.on_applied(e->cfg.arg, lsn);
+}
+
+static void on_store_failure(void *arg, unsigned store, enum err err)
+{
+    struct engine *e = arg;
+    atomic_store(&e->store_failed[store], 1);
+    engine_logf(e, LOG_WARNING, "%s %u failed (%s): its vaults answer CORRUPT until it is rebuilt", store ? "shard" : "base store",
+                store ? store - 1 : 0, err_name(err));
+}
+
+static enum err start_apply(struct engine *e)
+{
+    struct apply_config cfg = {.hot = e->hot, .stores = e->stores, .store_count = e->shards + 1, .round_bytes = ROUND_BYTES, .round_ms = ROUND_MS,
+                               .checkpoint_ms = CHECKPOINT_MS, .checkpoint_bytes = CHECKPOINT_BYTES, .on_applied = on_applied,
+                               .on_failure = on_store_failure, .arg = e};
+    if (cfg.round_bytes > e->cfg.dirty_bytes / 2)
+        cfg.round_bytes = e->cfg.dirty_bytes / 2;
+    return apply_start(&e->apply, &cfg);
+}
+
+/* ---- replay ---- */
+
+static uint64_t highest_applied(const struct engine *e)
+{
+    uint64_t lsn = 0;
+    for (unsigned s = 0; s <= e->shards; s++)
+        if (store_applied(e->stores[s]) > lsn)
+            lsn = store_applied(e->stores[s]);
+    return lsn;
+}
+
+static void replay_published(struct engine *e, uint64_t lsn)
+{
+    hot_set_published(e->hot, lsn);
+    apply_kick(e->apply);
+    if (hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
+        apply_wait_lsn(e->apply, lsn);
+}
+
+static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, uint64_t last, struct engine_report *rep)
+{
+    struct wal_cursor *c = NULL;
+    struct record r;
+    struct bytes raw;
+    uint64_t lsn = from;
+
+    if (from > last)
+        return ERR_OK;
+    enum err err = wal_cursor_open(&c, e->wal, from);
+    if (err)
+        return refuse(e, err, "the log does not reach back to LSN %llu, which the stores need", (unsigned long long)from);
+    for (; err == ERR_OK && lsn <= last; lsn++) {
+        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK || (err = apply_record(e->hot, &r, skip, e->shards + 1)) != ERR_OK)
+            break;
+        rep->replayed++;
+        if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == last)
+            replay_published(e, lsn);
+    }
+    wal_cursor_close(c);
+    return err ? refuse(e, err, "replay stopped at LSN %llu: %s", (unsigned long long)lsn, err_text(err)) : ERR_OK;
+}
+
+static enum err recover(struct engine *e, struct engine_report *rep)
+{
+    uint64_t skip[ENGINE_STORES_MAX], from = UINT64_MAX;
+    uint64_t last = rep->wal.last_lsn;
+    for (unsigned s = 0; s <= e->shards; s++) {
+        skip[s] = rep->same_boot || rep->clean ? store_applied(e->stores[s]) : store_checkpointed(e->stores[s]);
+        if (skip[s] < from)
+            from = skip[s];
+    }
+    enum err err = replay(e, skip, from + 1, last, rep);
+    if (err)
+        return err;
+    hot_set_published(e->hot, last);
+    atomic_store(&e->commit_lsn, last);
+    apply_wait_lsn(e->apply, last);
+    rep->applied_lsn = apply_lsn(e->apply);
+    return ERR_OK;
+}
+
+/* ---- vaults ---- */
+
+static enum err observe_vault(struct engine *e, struct bytes name, const struct blob *value)
+{
+    struct vault *v;
+    if (value->n < 16)
+        return ERR_CORRUPT;
+    if ((v = vaults_find_id(e->vaults, get_le64(value->data + 8))) != NULL)
+        return vault_update(e->vaults, v, blob_bytes(value));
+    enum err err = vault_decode(name, blob_bytes(value), &v);
+    if (err)
+        return err;
+    if ((err = vaults_add(e->vaults, v)) != ERR_OK) {
+        vault_free(v);
+        return err;
+    }
+    if (v->seq.state == VAULT_DELETED)
+        vaults_forget_name(e->vaults, v);
+    if (e->cfg.on_vault)
+        e->cfg.on_vault(e->cfg.arg, v);
+    return ERR_OK;
+}
+
+static enum err observe_counters(struct vault *v, const struct blob *value)
+{
+    struct secret_counters c;
+    enum err err = secret_counters_get(blob_bytes(value), &c);
+    if (err)
+        return err;
+    atomic_store(&v->secrets, c.secrets);
+    atomic_store(&v->keys, c.keys);
+    atomic_store(&v->bytes, c.bytes);
+    atomic_store(&v->names_lsn, c.names_lsn);
+    return ERR_OK;
+}
+
+enum err engine_observe(struct engine *e, struct bytes key, const struct blob *value)
+{
+    if (value->tombstone)
+        return ERR_OK;
+    if (key.p[0] == 'V')
+        return observe_vault(e, bytes_of(key.p + 1, key.n - 1), value);
+    struct vault *v = key.n >= 9 ? vaults_find_id(e->vaults, get_be64(key.p + 1)) : NULL;
+    if (!v)
+        return ERR_CORRUPT;
+    if (key.p[0] == 'c')
+        return observe_counters(v, value);
+    if (key.n == VAULT_DEK_KEY_BYTES && get_be32(key.p + 9) > atomic_load(&v->dek_newest))
+        atomic_store(&v->dek_newest, get_be32(key.p + 9));
+    return ERR_OK;
+}
+
+static enum err observe_all(struct engine *e, uint8_t kind)
+{
+    struct store_iter *it;
+    struct bytes payload;
+    uint64_t lsn;
+    enum err err = store_iter_new(e->stores[0], &it);
+    if (err)
+        return err;
+    for (store_iter_seek(it, bytes_of(&kind, 1)); err == ERR_OK && store_iter_valid(it); store_iter_next(it)) {
+        struct bytes key = store_iter_key(it);
+        if (key.p[0] != kind)
+            break;
+        if ((err = store_iter_value(it, &payload, &lsn)) != ERR_OK)
+            break;
+        struct blob *b = blob_new(payload, payload.n, lsn);
+        err = b ? engine_observe(e, key, b) : ERR_OOM;
+        blob_unref(b);
+        if (err == ERR_CORRUPT && kind == 'D')
+            err = ERR_OK; /* a data key of a vault whose name was given to a new one */
+    }
+    if (err == ERR_OK)
+        err = store_iter_status(it);
+    store_iter_free(it);
+    return err;
+}
+
+/* Counters from the shard, and the sequencer's view of it all. */
+static enum err load_counters(struct engine *e, struct vault *v)
+{
+    uint8_t key[16];
+    struct blob *b = NULL;
+    enum err err = engine_get(e, v->store, secret_key_counters(key, v->id), &b);
+    if (err == ERR_OK && b)
+        err = observe_counters(v, b);
+    blob_unref(b);
+    v->seq = (struct vault_seq){atomic_load(&v->secrets), atomic_load(&v->keys), atomic_load(&v->bytes), atomic_load(&v->names_lsn),
+                                atomic_load(&v->dek_newest), atomic_load(&v->state)};
+    return err;
+}
+
+static enum err load_vaults(struct engine *e)
+{
+    struct vault *page[64];
+    struct bytes after = bytes_of(NULL, 0);
+    size_t n;
+    enum err err = observe_all(e, 'V');
+    if (err == ERR_OK)
+        err = observe_all(e, 'D');
+    while (err == ERR_OK && (n = vaults_list(e->vaults, after, 0, page, 64)) > 0) {
+        for (size_t i = 0; i < n && err == ERR_OK; i++)
+            err = load_counters(e, page[i]);
+        after = bytes_str(page[n - 1]->name);
+    }
+    return err ? refuse(e, err, "the base store's vaults do not verify") : ERR_OK;
+}
+
+/* ---- open and close ---- */
+
+static enum err open_log(struct engine *e, struct engine_report *rep)
+{
+    struct path p;
+    struct wal_config cfg = {.dir = in_dir(e, &p, "wal"), .segment_bytes = e->cfg.wal_segment_bytes, .known_lsn = highest_applied(e),
+                             .reserve_bytes = DISK_RESERVE_BYTES};
+    memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
+    enum err err = wal_open(&e->wal, &cfg, &rep->wal);
+    if (err)
+        return refuse(e, err, "cannot open the log in %s: %s", p.s, rep->wal.text[0] ? rep->wal.text : err_text(err));
+    if (rep->wal.damaged_lsn)
+        return refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s", (unsigned long long)rep->wal.damaged_lsn,
+                      rep->wal.text);
+    if (rep->wal.last_lsn < cfg.known_lsn)
+        return refuse(e, ERR_CORRUPT, "the log ends at LSN %llu, but a store has applied %llu: part of the log is missing",
+                      (unsigned long long)rep->wal.last_lsn, (unsigned long long)cfg.known_lsn);
+    return ERR_OK;
+}
+
+/* A new log begins with the barrier of term 1. */
+static enum err first_record(struct engine *e, struct engine_report *rep)
+{
+    struct buf b;
+    struct record r = {.lsn = 1, .term = 1, .type = RECORD_BARRIER, .time_ms = clock_wall_ms(), .key = bytes_of(e->cell_id, sizeof e->cell_id)};
+    static const uint8_t origin[RECORD_CHAIN_BYTES];
+    if (rep->wal.last_lsn)
+        return ERR_OK;
+    buf_init(&b, 4096);
+    enum err err = record_put(&b, &r, origin);
+    if (err == ERR_OK)
+        err = wal_append(e->wal, buf_bytes(&b), 1, 1, r.chain);
+    buf_fini(&b);
+    rep->wal.first_lsn = rep->wal.last_lsn = 1;
+    rep->wal.last_term = 1;
+    memcpy(rep->wal.chain, r.chain, sizeof r.chain);
+    return err ? refuse(e, err, "cannot write the log's first record: no space?") : ERR_OK;
+}
+
+static enum err open_all(struct engine *e, struct engine_report *rep)
+{
+    enum err err;
+    if ((err = lock_dir(e)) || (err = load_cell(e)))
+        return err;
+    load_state(e, rep);
+    if ((err = vaults_new(&e->vaults)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e, rep)) || (err = open_log(e, rep)))
+        return err;
+    if ((err = save_state(e, 0)) != ERR_OK)
+        return refuse(e, err, "cannot write %s/state: %s", e->dir, strerror(file_errno()));
+    if ((err = first_record(e, rep)) || (err = start_apply(e)) || (err = recover(e, rep)) || (err = load_vaults(e)))
+        return err;
+    e->term = rep->wal.last_term;
+    struct sequencer *q;
+    if ((err = sequencer_start(&q, e, rep->wal.last_lsn, rep->wal.chain, e->term)) != ERR_OK)
+        return err;
+    atomic_store(&e->seq, q);
+    return keeper_start(&e->keeper, e);
+}
+
+enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *rep, const char **why)
+{
+    uint64_t start_us = clock_mono_us();
+    struct engine *e = *out = mem_zalloc(sizeof *e);
+    static char kept[256]; /* outlives a failed engine; engines are opened one at a time */
+
+    memset(rep, 0, sizeof *rep);
+    *why = "out of memory";
+    if (!e)
+        return ERR_OOM;
+    e->cfg = *cfg;
+    e->lock_fd = -1;
+    e->shards = cfg->shards ? cfg->shards : 1;
+    e->dir = mem_alloc(strlen(cfg->dir) + 1);
+    enum err err = e->dir && e->shards < ENGINE_STORES_MAX ? ERR_OK : ERR_OOM;
+    if (err == ERR_OK) {
+        memcpy(e->dir, cfg->dir, strlen(cfg->dir) + 1);
+        err = open_all(e, rep);
+    }
+    rep->shards = e->shards;
+    rep->took_ms = (clock_mono_us() - start_us) / 1000;
+    if (err) {
+        snprintf(kept, sizeof kept, "%s", e->why[0] ? e->why : err_text(err));
+        *why = kept;
+        engine_close(e);
+        *out = NULL;
+        return err;
+    }
+    *why = "";
+    return ERR_OK;
+}
+
+void engine_close(struct engine *e)
+{
+    if (!e)
+        return;
+    struct engine_info info = {0};
+    int complete = e->keeper != NULL; /* a start that failed half-way leaves the state file as it was */
+    keeper_stop(e->keeper);
+    struct sequencer *q = atomic_load(&e->seq);
+    sequencer_stop(q);
+    if (q)
+        sequencer_info(q, &info);
+    if (e->apply)
+        apply_stop(e->apply);
+    sequencer_free(q);
+    for (unsigned s = 0; s <= e->shards && s < ENGINE_STORES_MAX; s++)
+        if (e->stores[s])
+            store_close(e->stores[s]);
+    if (e->wal)
+        wal_close(e->wal);
+    if (complete && !info.failed && save_state(e, 1))
+        engine_logf(e, LOG_WARNING, "cannot write the clean mark: the next start replays from the last checkpoint");
+    if (e->hot)
+        hot_free(e->hot);
+    vaults_free(e->vaults);
+    if (e->lock_fd >= 0 && file_close(e->lock_fd))
+        engine_logf(e, LOG_WARNING, "closing the lock file failed");
+    mem_free(e->dir);
+    mem_free(e);
+}
+
+/* ---- small accessors ---- */
+
+void engine_submit(struct engine *e, struct write *w)
+{
+    sequencer_submit(atomic_load_explicit(&e->seq, memory_order_relaxed), w);
+}
+
+void engine_cell_id(struct engine *e, uint8_t out[16])
+{
+    memcpy(out, e->cell_id, sizeof e->cell_id);
+}
+
+struct vaults *engine_vaults(struct engine *e)
+{
+    return e->vaults;
+}
+
+void engine_info(struct engine *e, struct engine_info *out)
+{
+    memset(out, 0, sizeof *out);
+    wal_info(e->wal, &out->wal);
+    apply_stats(e->apply, &out->apply);
+    hot_stats(e->hot, &out->hot);
+    out->commit_lsn = engine_commit_lsn(e);
+    sequencer_info(atomic_load(&e->seq), out);
+}
+
+struct wal *engine_wal(struct engine *e)
+{
+    return e->wal;
+}
+
+uint64_t engine_commit_lsn(struct engine *e)
+{
+    return atomic_load(&e->commit_lsn);
+}
+
+unsigned engine_shards(struct engine *e)
+{
+    return e->shards;
+}
+
+struct store *engine_store(struct engine *e, unsigned store)
+{
+    return engine_store_ok(e, store);
+}

@@ -1,0 +1,65 @@
+/* engine_impl.h - the engine's insides, shared by its own files: engine.c (open, close, recovery), sequencer.c, read.c, keeper.c, txn.c. */
+#ifndef COFFER_ENGINE_IMPL_H
+#define COFFER_ENGINE_IMPL_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+#include "engine/txn.h"
+
+struct sequencer;
+struct keeper;
+
+#define ENGINE_STORES_MAX 65
+
+struct engine {
+    struct engine_config cfg; /* strings owned */
+    char *dir;
+    int lock_fd;
+    uint8_t cell_id[16];
+    unsigned shards;
+    struct store *stores[ENGINE_STORES_MAX]; /* [0] base; NULL: failed. Written before the threads start, and by failure */
+    _Atomic uint8_t store_failed[ENGINE_STORES_MAX];
+    struct hot *hot;
+    struct wal *wal;
+    struct apply *apply;
+    struct vaults *vaults;
+    _Atomic(struct sequencer *) seq; /* NULL until it runs: the applier looks */
+    struct keeper *keeper;
+    _Atomic uint64_t commit_lsn;
+    uint32_t term;
+    char why[256];
+};
+
+/* Looks at one committed operation and brings the vault registry in line: vaults, settings, counters, data key versions. Log writer and recovery. */
+must_use enum err engine_observe(struct engine *e, struct bytes key, const struct blob *value);
+/* 1 when engine_observe has anything to do for this key: most operations are a secret's and cost only this test. */
+static inline int engine_observes(struct bytes key)
+{
+    return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D';
+}
+
+/* A store by its number; NULL when it failed. */
+static inline struct store *engine_store_ok(struct engine *e, unsigned store)
+{
+    return store <= e->shards && !atomic_load_explicit(&e->store_failed[store], memory_order_relaxed) ? e->stores[store] : NULL;
+}
+
+/* One value through hot table and store: ERR_OK with *out NULL when there is none. */
+must_use enum err engine_get(struct engine *e, uint16_t store, struct bytes key, struct blob **out);
+
+void engine_logf(struct engine *e, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- sequencer.c ---- */
+must_use enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn, const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term);
+void sequencer_stop(struct sequencer *q); /* carries out what was submitted, then ends both threads; accepts NULL */
+void sequencer_free(struct sequencer *q); /* a stopped one, when the applier is stopped too */
+void sequencer_submit(struct sequencer *q, struct write *w);
+void sequencer_applied(struct sequencer *q); /* the applier made room */
+void sequencer_info(struct sequencer *q, struct engine_info *out);
+
+/* ---- keeper.c ---- */
+must_use enum err keeper_start(struct keeper **out, struct engine *e);
+void keeper_stop(struct keeper *k);
+
+#endif

@@ -1,0 +1,200 @@
+/* secret.c - codecs of secrets: head, versions, store keys. The layout is in secret.h. */
+#include "engine/secret.h"
+
+#define HEAD_FORMAT 1
+#define HEAD_FIXED_BYTES 40
+
+/* Labels are checked whole at decoding, so that later walks need no checks. */
+static enum err take_labels(struct bytes *in, unsigned count, struct bytes *labels)
+{
+    const uint8_t *start = in->p;
+    struct bytes skip;
+    for (unsigned i = 0; i < count; i++) {
+        if (in->n < 1 || !bytes_take(in, 1 + (size_t)in->p[0] + 4, &skip))
+            return ERR_CORRUPT;
+    }
+    *labels = bytes_of(start, (size_t)(in->p - start));
+    return ERR_OK;
+}
+
+enum err secret_head_get(struct bytes raw, struct secret_head *h)
+{
+    const uint8_t *p = raw.p;
+    memset(h, 0, sizeof *h);
+    if (raw.n < HEAD_FIXED_BYTES || p[0] != HEAD_FORMAT || p[1] > SECRET_DELETED)
+        return ERR_CORRUPT;
+    h->state = p[1];
+    h->flags = p[2];
+    h->labels = p[3];
+    h->last_version = get_le32(p + 4);
+    h->current = get_le32(p + 8);
+    h->previous = get_le32(p + 12);
+    h->expires_ms = get_le64(p + 16);
+    h->purge_ms = get_le64(p + 24);
+    h->versions = get_le16(p + 32);
+
+    struct bytes in = bytes_of(p + HEAD_FIXED_BYTES, raw.n - HEAD_FIXED_BYTES);
+    if (!bytes_take(&in, (size_t)h->versions * SECRET_VERSION_BYTES, &h->version_bytes) ||
+        take_labels(&in, h->labels, &h->label_bytes) || !bytes_take(&in, get_le32(p + 36), &h->meta))
+        return ERR_CORRUPT;
+    if (h->flags & SECRET_CURRENT_INLINE)
+        h->value.raw = in;
+    else if (in.n)
+        return ERR_CORRUPT;
+    return ERR_OK;
+}
+
+size_t secret_head_size(const struct secret_head *h)
+{
+    return HEAD_FIXED_BYTES + h->version_bytes.n + h->label_bytes.n + h->meta.n +
+           (h->flags & SECRET_CURRENT_INLINE ? h->value.raw.n : 0);
+}
+
+static uint8_t *put_bytes(uint8_t *out, struct bytes b)
+{
+    if (b.n && b.p)
+        memcpy(out, b.p, b.n);
+    return out + b.n;
+}
+
+void secret_head_put(const struct secret_head *h, uint8_t *out)
+{
+    out[0] = HEAD_FORMAT;
+    out[1] = h->state;
+    out[2] = h->flags;
+    out[3] = h->labels;
+    put_le32(out + 4, h->last_version);
+    put_le32(out + 8, h->current);
+    put_le32(out + 12, h->previous);
+    put_le64(out + 16, h->expires_ms);
+    put_le64(out + 24, h->purge_ms);
+    put_le16(out + 32, h->versions);
+    put_le16(out + 34, 0);
+    put_le32(out + 36, (uint32_t)h->meta.n);
+    out = put_bytes(out + HEAD_FIXED_BYTES, h->version_bytes);
+    out = put_bytes(out, h->label_bytes);
+    out = put_bytes(out, h->meta);
+    if (h->flags & SECRET_CURRENT_INLINE)
+        put_bytes(out, h->value.raw);
+}
+
+static struct secret_version version_get(const uint8_t *p)
+{
+    return (struct secret_version){
+        .version = get_le32(p),
+        .created_ms = get_le64(p + 4),
+        .sealed_bytes = get_le32(p + 12),
+        .flags = p[16],
+    };
+}
+
+void secret_version_put(uint8_t *at, const struct secret_version *v)
+{
+    put_le32(at, v->version);
+    put_le64(at + 4, v->created_ms);
+    put_le32(at + 12, v->sealed_bytes);
+    at[16] = v->flags;
+}
+
+void secret_version_at(const struct secret_head *h, unsigned i, struct secret_version *v)
+{
+    *v = version_get(h->version_bytes.p + (size_t)i * SECRET_VERSION_BYTES);
+}
+
+int secret_version_find(const struct secret_head *h, uint32_t version, struct secret_version *v)
+{
+    /* The one asked for is most often the newest. */
+    for (unsigned i = h->versions; i-- > 0;) {
+        const uint8_t *p = h->version_bytes.p + (size_t)i * SECRET_VERSION_BYTES;
+        if (get_le32(p) == version) {
+            *v = version_get(p);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+uint32_t secret_label_version(const struct secret_head *h, struct bytes label)
+{
+    if (bytes_equal(label, bytes_str("CURRENT")))
+        return h->current;
+    if (bytes_equal(label, bytes_str("PREVIOUS")))
+        return h->previous;
+    const uint8_t *p = h->label_bytes.p;
+    for (unsigned i = 0; i < h->labels; i++) {
+        if (bytes_equal(bytes_of(p + 1, p[0]), label))
+            return get_le32(p + 1 + p[0]);
+        p += 1 + p[0] + 4;
+    }
+    return 0;
+}
+
+uint64_t secret_due_ms(const struct secret_head *h)
+{
+    if (!h->purge_ms || !h->expires_ms)
+        return h->purge_ms ? h->purge_ms : h->expires_ms;
+    return h->purge_ms < h->expires_ms ? h->purge_ms : h->expires_ms;
+}
+
+/* ---- store keys ---- */
+
+static struct bytes vault_path_key(uint8_t *out, uint8_t kind, uint64_t vault, struct bytes path)
+{
+    out[0] = kind;
+    put_be64(out + 1, vault);
+    if (path.n)
+        memcpy(out + 9, path.p, path.n);
+    return bytes_of(out, 9 + path.n);
+}
+
+struct bytes secret_key_head(uint8_t *out, uint64_t vault, struct bytes path)
+{
+    return vault_path_key(out, 'h', vault, path);
+}
+
+struct bytes secret_key_last(uint8_t *out, uint64_t vault, struct bytes path)
+{
+    return vault_path_key(out, 't', vault, path);
+}
+
+struct bytes secret_key_version(uint8_t *out, uint64_t vault, struct bytes path, uint32_t version)
+{
+    struct bytes k = vault_path_key(out, 'v', vault, path);
+    put_be32(out + k.n, version);
+    return bytes_of(out, k.n + 4);
+}
+
+struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struct bytes path)
+{
+    out[0] = 'x';
+    put_be64(out + 1, due_ms);
+    put_be64(out + 9, vault);
+    if (path.n)
+        memcpy(out + 17, path.p, path.n);
+    return bytes_of(out, 17 + path.n);
+}
+
+struct bytes secret_key_counters(uint8_t *out, uint64_t vault)
+{
+    return vault_path_key(out, 'c', vault, bytes_of(NULL, 0));
+}
+
+enum err secret_counters_get(struct bytes raw, struct secret_counters *c)
+{
+    memset(c, 0, sizeof *c);
+    if (raw.n != SECRET_COUNTERS_BYTES)
+        return ERR_CORRUPT;
+    c->secrets = get_le64(raw.p);
+    c->keys = get_le64(raw.p + 8);
+    c->bytes = get_le64(raw.p + 16);
+    c->names_lsn = get_le64(raw.p + 24);
+    return ERR_OK;
+}
+
+void secret_counters_put(uint8_t out[SECRET_COUNTERS_BYTES], const struct secret_counters *c)
+{
+    put_le64(out, c->secrets);
+    put_le64(out + 8, c->keys);
+    put_le64(out + 16, c->bytes);
+    put_le64(out + 24, c->names_lsn);
+}

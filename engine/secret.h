@@ -1,0 +1,115 @@
+/* secret.h - how a secret lies in its shard: the head, its versions, the keys they are stored under. Codecs only: pure, any thread.
+ *
+ * A path has one *head*: everything about the secret but old values. While the CURRENT version's sealed value is small (at most
+ * SECRET_INLINE_MAX) it lies in the head, so that a read costs one look-up; when a new version takes its place it moves out to a key of its own
+ * in the same record. Larger values are under keys of their own from the start.
+ *
+ *     'h' | vault u64be | path                     head
+ *     'v' | vault u64be | path | version u32be     a sealed value that is not in the head
+ *     'x' | due ms u64be | vault u64be | path      expiry index: when something is due for this path (at most one entry a path)
+ *     't' | vault u64be | path                     what is left of a destroyed secret: its last version u32, so that
+ *                                                  versions are never reused (vaults of the facade leave none)
+ *     'k' | vault u64be | name                     a key (key.h)
+ *     'y' | due ms u64be | vault u64be | name      when a key's scheduled deletion is due
+ *     'c' | vault u64be                            counters: secrets u64, keys u64, bytes u64, names LSN u64 (the last
+ *                                                  record that added, removed, hid or showed a name)
+ *
+ * Head (little-endian):
+ *
+ *      0  u8   format, 1
+ *      1  u8   state: enum secret_state
+ *      2  u8   flags: SECRET_CURRENT_INLINE
+ *      3  u8   number of labels
+ *      4  u32  last version ever given out
+ *      8  u32  CURRENT version, 0: none
+ *     12  u32  PREVIOUS version, 0: none
+ *     16  u64  expires at, ms, 0: never
+ *     24  u64  soft-deleted versions (SECRET_VERSION_DELETED) are purged at, ms, 0: there are none. Until then UNDELETE brings them
+ *              back; a SET on a deleted secret leaves them deleted.
+ *     32  u16  number of versions kept
+ *     34  u16  0
+ *     36  u32  metadata length
+ *     40  versions, oldest first, 17 bytes each: u32 version, u64 created ms, u32 sealed bytes, u8 flags (SECRET_VERSION_*)
+ *      +  labels: u8 length, name, u32 version
+ *      +  metadata (JSON, not secret)
+ *      +  sealed CURRENT value, with SECRET_CURRENT_INLINE
+ */
+#ifndef COFFER_ENGINE_SECRET_H
+#define COFFER_ENGINE_SECRET_H
+
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/sealed.h"
+
+#define SECRET_PATH_MAX 4096
+#define SECRET_INLINE_MAX 1024
+#define SECRET_META_MAX 65536
+#define SECRET_LABEL_MAX 64
+#define SECRET_LABELS_MAX 20
+#define SECRET_KEY_MAX (1 + 8 + 8 + SECRET_PATH_MAX) /* longest store key */
+
+enum secret_state {
+    SECRET_ACTIVE = 0,
+    SECRET_DELETED = 1, /* soft: hidden, recoverable until its time is over */
+};
+enum secret_flags { SECRET_CURRENT_INLINE = 1 };
+enum secret_version_flags { SECRET_VERSION_DELETED = 1 };
+
+struct secret_version {
+    uint32_t version;
+    uint64_t created_ms;
+    uint32_t sealed_bytes;
+    uint8_t flags;
+};
+#define SECRET_VERSION_BYTES 17
+
+struct secret_head {
+    uint8_t state, flags, labels;
+    uint32_t last_version, current, previous;
+    uint64_t expires_ms, purge_ms;
+    uint16_t versions;
+    struct bytes version_bytes; /* versions * 17, borrowed */
+    struct bytes label_bytes;   /* borrowed */
+    struct bytes meta;          /* borrowed */
+    struct sealed value;        /* of CURRENT when inline, else empty */
+};
+
+/* Decodes; everything borrowed lives as long as raw. ERR_CORRUPT. */
+must_use enum err secret_head_get(struct bytes raw, struct secret_head *h);
+/* Encoded size, and encoding into exactly so many bytes. */
+size_t secret_head_size(const struct secret_head *h);
+void secret_head_put(const struct secret_head *h, uint8_t *out);
+
+/* The i-th version, 0 the oldest. */
+void secret_version_at(const struct secret_head *h, unsigned i, struct secret_version *v);
+void secret_version_put(uint8_t *at, const struct secret_version *v);
+/* Finds a version. 1 when it is kept. */
+int secret_version_find(const struct secret_head *h, uint32_t version, struct secret_version *v);
+/* Version that a label names: CURRENT, PREVIOUS or one in label_bytes; 0: none. Labels compare byte by byte. */
+uint32_t secret_label_version(const struct secret_head *h, struct bytes label);
+
+/* 1 when a reader at now_ms sees the secret. */
+static inline int secret_visible(const struct secret_head *h, uint64_t now_ms)
+{
+    return h->state == SECRET_ACTIVE && (h->expires_ms == 0 || h->expires_ms > now_ms);
+}
+
+/* Store keys, written to out (SECRET_KEY_MAX bytes are enough); the result points at out. */
+struct bytes secret_key_head(uint8_t *out, uint64_t vault, struct bytes path);
+struct bytes secret_key_version(uint8_t *out, uint64_t vault, struct bytes path, uint32_t version);
+struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struct bytes path);
+struct bytes secret_key_last(uint8_t *out, uint64_t vault, struct bytes path);
+struct bytes secret_key_counters(uint8_t *out, uint64_t vault);
+
+/* When something is due for a secret: its expiry, or the purge of deleted versions; 0: never. */
+uint64_t secret_due_ms(const struct secret_head *h);
+
+struct secret_counters {
+    uint64_t secrets, keys, bytes, names_lsn;
+};
+#define SECRET_COUNTERS_BYTES 32
+must_use enum err secret_counters_get(struct bytes raw, struct secret_counters *c); /* ERR_CORRUPT */
+void secret_counters_put(uint8_t out[SECRET_COUNTERS_BYTES], const struct secret_counters *c);
+
+#endif

@@ -1,0 +1,335 @@
+/* sequencer.c - the two threads that every change goes through.
+ *
+ *     sequencer    takes what was submitted, in order; evaluates each write against committed plus staged state (txn.h, steps_*.c), gives it the
+ *                  next LSN, appends its record to the group that gathers. Whenever the log writer is free it gets the group.
+ *     log writer   one pwritev and one fdatasync for the group (wal_append); then publishes its values, moves the commit LSN, tells the
+ *                  applier, and calls done() of every write in order.
+ *
+ * There are two groups: one gathers while the other is being written. So the time of an fdatasync is used, and nobody tunes a delay: a lone write
+ * is written at once, eight hundred waiting ones share one sync.
+ *
+ * Refusals wait for the group too: a write may have been refused because of one before it that is not durable yet, and its client must not
+ * learn of that one early.
+ *
+ * Failure: when the log cannot be written, the group's outcome is open - its bytes may or may not be on disk - so its writes get UNCERTAIN with
+ * their LSN, every later one MISCONF, for good: after a failed fsync the page cache may lie. Values staged by then stay staged and are never seen.
+ *
+ * Memory is bounded by waiting: the sequencer stops taking writes while more than dirty_bytes of committed values have not been applied.
+ */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/engine_impl.h"
+
+#define GROUP_BYTES_MAX (4u << 20) /* a group is handed over at this size even if more is waiting */
+#define OPS_LIMIT (RECORD_MAX_BYTES + 65536)
+
+struct sequencer {
+    struct engine *e;
+    struct mpsc queue;
+    pthread_t sequencer_thread, writer_thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* for the sequencer: queue, writer free, room, stop */
+    pthread_cond_t handed; /* for the log writer */
+    struct group *writing; /* NULL: the log writer is free */
+    int stop, writer_stop;
+    uint64_t pending; /* submitted, not done; under lock */
+
+    /* the sequencer's own */
+    struct group groups[2], *g;
+    struct buf ops;
+    uint64_t next_lsn;
+    uint32_t term;
+    _Atomic int failed;
+    _Atomic uint64_t last_group_records, submitted, completed;
+};
+
+static void group_reset(struct group *g, const uint8_t chain[RECORD_CHAIN_BYTES])
+{
+    buf_clear(&g->records);
+    buf_shrink(&g->records, GROUP_BYTES_MAX);
+    g->n = 0;
+    g->first_lsn = g->last_lsn = 0;
+    memmove(g->chain, chain, sizeof g->chain);
+    g->staged_n = 0;
+    g->first = NULL;
+    g->last = &g->first;
+    g->writes = 0;
+}
+
+static enum err group_init(struct group *g)
+{
+    memset(g, 0, sizeof *g);
+    buf_init(&g->records, (size_t)GROUP_BYTES_MAX + RECORD_MAX_BYTES + 4096);
+    group_reset(g, (const uint8_t[RECORD_CHAIN_BYTES]){0});
+    return ERR_OK;
+}
+
+static void group_fini(struct group *g)
+{
+    buf_fini(&g->records);
+    mem_free(g->staged);
+}
+
+/* ---- sequencer thread ---- */
+
+static enum err run_steps(struct txn *t, struct write *w)
+{
+    enum err err = ERR_OK;
+    for (unsigned i = 0; i < w->steps && err == ERR_OK; i++) {
+        struct step *s = &w->step[i];
+        s->err = err = s->kind < STEP_KINDS && (t->vault || s->kind == STEP_VAULT_CREATE) ? step_table[s->kind](t, s) : ERR_INTERNAL;
+    }
+    return err;
+}
+
+static void evaluate(struct sequencer *q, struct write *w, uint64_t now_ms)
+{
+    struct txn t;
+    enum err err = atomic_load(&q->failed) ? ERR_MISCONF : wal_room(q->e->wal, buf_size(&q->g->records) + RECORD_MAX_BYTES);
+
+    if (err == ERR_OK) {
+        txn_begin(&t, q->e, q->g, w, &q->ops, q->next_lsn, q->term, now_ms);
+        if ((err = run_steps(&t, w)) != ERR_OK) {
+            txn_abort(&t);
+        } else if (txn_dirty(&t) && (err = txn_commit(&t)) == ERR_OK) {
+            w->lsn = q->next_lsn++;
+            w->term = q->term;
+        }
+    }
+    w->err = err;
+    w->node.next = NULL;
+    *q->g->last = &w->node;
+    q->g->last = &w->node.next;
+    q->g->writes++;
+}
+
+/* Gives the gathered group to the log writer, when that is free (or waits until it is), and starts the next one. Called with the lock held. */
+static void hand_over(struct sequencer *q)
+{
+    while (q->writing)
+        pthread_cond_wait(&q->work, &q->lock);
+    struct group *full = q->g, *next = full == &q->groups[0] ? &q->groups[1] : &q->groups[0];
+    group_reset(next, full->chain);
+    q->g = next;
+    q->writing = full;
+    pthread_cond_signal(&q->handed);
+}
+
+static void wait_for_room(struct sequencer *q)
+{
+    size_t limit = q->e->cfg.dirty_bytes;
+    if (hot_dirty_bytes(q->e->hot) <= limit)
+        return;
+    /* What is dirty has been published; what this thread holds back cannot help. */
+    pthread_mutex_lock(&q->lock);
+    while (hot_dirty_bytes(q->e->hot) > limit && !atomic_load(&q->failed)) {
+        apply_demand(q->e->apply, atomic_load(&q->e->commit_lsn));
+        pthread_cond_wait(&q->work, &q->lock);
+    }
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* Something to do: writes are waiting, or a gathered group can go. */
+static int sequencer_idle(struct sequencer *q)
+{
+    return !atomic_load_explicit(&q->queue.head, memory_order_relaxed) && (q->writing || q->g->writes == 0) && !q->stop;
+}
+
+static void *sequencer_main(void *arg)
+{
+    struct sequencer *q = arg;
+    int stopping = 0;
+    pthread_setname_np(pthread_self(), "coffer-seq");
+
+    while (!stopping) {
+        struct mpsc_node *n = mpsc_take(&q->queue);
+        uint64_t now_ms = n ? clock_wall_ms() : 0;
+        while (n) {
+            struct write *w = mpsc_entry(n, struct write, node);
+            n = n->next;
+            wait_for_room(q);
+            evaluate(q, w, now_ms);
+            if (buf_size(&q->g->records) >= GROUP_BYTES_MAX) {
+                pthread_mutex_lock(&q->lock);
+                hand_over(q);
+                pthread_mutex_unlock(&q->lock);
+            }
+        }
+        pthread_mutex_lock(&q->lock);
+        if (q->g->writes && !q->writing)
+            hand_over(q);
+        while (sequencer_idle(q))
+            pthread_cond_wait(&q->work, &q->lock);
+        stopping = q->stop && q->g->writes == 0 && !atomic_load(&q->queue.head);
+        if (q->stop && q->g->writes)
+            hand_over(q);
+        pthread_mutex_unlock(&q->lock);
+    }
+    return NULL;
+}
+
+/* ---- log writer thread ---- */
+
+static void publish(struct sequencer *q, struct group *g)
+{
+    struct engine *e = q->e;
+    const uint8_t *records = buf_data(&g->records);
+    for (size_t i = 0; i < g->staged_n; i++) {
+        struct staged *st = &g->staged[i];
+        struct bytes key = bytes_of(records + st->key_off, st->key_len);
+        /* An error cannot be undone here: the log holds the record, a restart reads it again. */
+        if (engine_observes(key) && engine_observe(e, key, st->value))
+            engine_logf(e, LOG_WARNING, "a committed vault record could not be taken up; restart the server");
+        hot_publish(e->hot, st->entry, st->value);
+    }
+    hot_set_published(e->hot, g->last_lsn);
+    atomic_store(&e->commit_lsn, g->last_lsn);
+    apply_kick(e->apply);
+}
+
+static void group_failed(struct sequencer *q, struct group *g)
+{
+    atomic_store(&q->failed, 1);
+    engine_logf(q->e, LOG_WARNING, "the log cannot be written (from LSN %llu on): no write is acknowledged any more; free disk space or replace the disk, then restart",
+                (unsigned long long)g->first_lsn);
+    for (struct mpsc_node *n = g->first; n; n = n->next) {
+        struct write *w = mpsc_entry(n, struct write, node);
+        w->err = w->lsn ? ERR_UNCERTAIN : ERR_MISCONF;
+    }
+}
+
+static void write_group(struct sequencer *q, struct group *g)
+{
+    if (g->n) {
+        if (wal_append(q->e->wal, buf_bytes(&g->records), g->n, g->first_lsn, g->chain))
+            group_failed(q, g);
+        else
+            publish(q, g);
+        atomic_store_explicit(&q->last_group_records, g->n, memory_order_relaxed);
+    }
+    for (struct mpsc_node *n = g->first; n;) {
+        struct write *w = mpsc_entry(n, struct write, node);
+        n = n->next;
+        w->done(w);
+    }
+    atomic_fetch_add_explicit(&q->completed, g->writes, memory_order_relaxed);
+}
+
+static void *writer_main(void *arg)
+{
+    struct sequencer *q = arg;
+    pthread_setname_np(pthread_self(), "coffer-log");
+    pthread_mutex_lock(&q->lock);
+    for (;;) {
+        while (!q->writing && !q->writer_stop)
+            pthread_cond_wait(&q->handed, &q->lock);
+        struct group *g = q->writing;
+        if (!g)
+            break;
+        pthread_mutex_unlock(&q->lock);
+        write_group(q, g);
+        pthread_mutex_lock(&q->lock);
+        q->writing = NULL;
+        pthread_cond_signal(&q->work);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return NULL;
+}
+
+/* ---- the outside ---- */
+
+void sequencer_submit(struct sequencer *q, struct write *w)
+{
+    w->err = ERR_OK;
+    w->lsn = 0;
+    w->term = 0;
+    atomic_fetch_add_explicit(&q->submitted, 1, memory_order_relaxed);
+    if (mpsc_push(&q->queue, &w->node))
+        sequencer_applied(q);
+}
+
+void sequencer_applied(struct sequencer *q)
+{
+    pthread_mutex_lock(&q->lock);
+    pthread_cond_signal(&q->work);
+    pthread_mutex_unlock(&q->lock);
+}
+
+void sequencer_info(struct sequencer *q, struct engine_info *out)
+{
+    out->pending_writes = atomic_load(&q->submitted) - atomic_load(&q->completed);
+    out->group_records = atomic_load(&q->last_group_records);
+    out->failed = atomic_load(&q->failed);
+    out->term = q->term;
+}
+
+static void stop_writer(struct sequencer *q)
+{
+    pthread_mutex_lock(&q->lock);
+    q->writer_stop = 1;
+    pthread_cond_signal(&q->handed);
+    pthread_mutex_unlock(&q->lock);
+    pthread_join(q->writer_thread, NULL);
+}
+
+void sequencer_stop(struct sequencer *q)
+{
+    if (!q)
+        return;
+    pthread_mutex_lock(&q->lock);
+    q->stop = 1;
+    pthread_cond_signal(&q->work);
+    pthread_mutex_unlock(&q->lock);
+    pthread_join(q->sequencer_thread, NULL);
+    stop_writer(q);
+}
+
+void sequencer_free(struct sequencer *q)
+{
+    if (!q)
+        return;
+    group_fini(&q->groups[0]);
+    group_fini(&q->groups[1]);
+    buf_fini(&q->ops);
+    pthread_cond_destroy(&q->work);
+    pthread_cond_destroy(&q->handed);
+    pthread_mutex_destroy(&q->lock);
+    mem_free(q);
+}
+
+enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn, const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term)
+{
+    struct sequencer *q = mem_zalloc(sizeof *q);
+    *out = NULL;
+    if (!q)
+        return ERR_OOM;
+    q->e = e;
+    mpsc_init(&q->queue);
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_cond_init(&q->work, NULL);
+    pthread_cond_init(&q->handed, NULL);
+    buf_init(&q->ops, OPS_LIMIT);
+    enum err err = group_init(&q->groups[0]);
+    if (err == ERR_OK)
+        err = group_init(&q->groups[1]);
+    q->g = &q->groups[0];
+    memcpy(q->g->chain, chain, RECORD_CHAIN_BYTES);
+    q->next_lsn = last_lsn + 1;
+    q->term = term;
+    if (err == ERR_OK && pthread_create(&q->writer_thread, NULL, writer_main, q) != 0)
+        err = ERR_OOM;
+    if (err) {
+        sequencer_free(q);
+        return err;
+    }
+    if (pthread_create(&q->sequencer_thread, NULL, sequencer_main, q) != 0) {
+        stop_writer(q);
+        sequencer_free(q);
+        return ERR_OOM;
+    }
+    *out = q;
+    return ERR_OK;
+}

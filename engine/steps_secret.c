@@ -1,0 +1,630 @@
+/* steps_secret.c - what each kind of step does to a secret. Sequencer thread only.
+ *
+ * A step opens an *edit*: the head as it is (staged state included), its lists copied into scratch where they can be changed. It looks at
+ * conditions first and touches nothing before they hold. Then it changes the edit, and edit_write stages the new head, moves the expiry index
+ * along, and keeps the vault's counters. Values that leave the head, or never were in it, have keys of their own (secret.h).
+ *
+ * The new value is sealed here and not earlier, because the ciphertext is bound to its version, and only the sequencer knows the version; it is
+ * sealed straight into the new head's memory.
+ */
+#include "engine/engine_impl.h"
+
+#define VERSIONS_LIMIT 1001 /* max_versions is at most 1000, and one more while a new one comes in */
+#define LABEL_BYTES_MAX (SECRET_LABELS_MAX * (1 + SECRET_LABEL_MAX + 4))
+
+struct edit {
+    struct txn *t;
+    struct bytes path;
+    struct blob *old;     /* what h's borrowed parts point into, NULL: there is no head */
+    struct secret_head h;
+    uint64_t due_ms;      /* in the expiry index now */
+    int was_visible;
+    uint8_t versions[VERSIONS_LIMIT * SECRET_VERSION_BYTES];
+    uint8_t labels[LABEL_BYTES_MAX];
+};
+
+static enum err edit_open(struct edit *ed, struct txn *t, struct bytes path)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    enum err err = txn_get(t, t->vault->store, secret_key_head(key, t->vault->id, path), &ed->old);
+
+    ed->t = t;
+    ed->path = path;
+    ed->due_ms = 0;
+    ed->was_visible = 0;
+    memset(&ed->h, 0, sizeof ed->h);
+    ed->h.version_bytes.p = ed->versions;
+    ed->h.label_bytes.p = ed->labels;
+    if (t->key.n == 0)
+        t->key = path;
+    if (err || !ed->old)
+        return err;
+    if ((err = secret_head_get(blob_bytes(ed->old), &ed->h)) != ERR_OK)
+        return err;
+    if (ed->h.versions >= VERSIONS_LIMIT || ed->h.label_bytes.n > sizeof ed->labels)
+        return ERR_CORRUPT;
+    if (ed->h.version_bytes.n)
+        memcpy(ed->versions, ed->h.version_bytes.p, ed->h.version_bytes.n);
+    if (ed->h.label_bytes.n)
+        memcpy(ed->labels, ed->h.label_bytes.p, ed->h.label_bytes.n);
+    ed->h.version_bytes.p = ed->versions;
+    ed->h.label_bytes.p = ed->labels;
+    ed->due_ms = secret_due_ms(&ed->h);
+    ed->was_visible = secret_visible(&ed->h, t->now_ms);
+    return ERR_OK;
+}
+
+static void edit_close(struct edit *ed)
+{
+    blob_unref(ed->old);
+}
+
+/* ---- parts of an edit ---- */
+
+static enum err value_put(struct edit *ed, uint32_t version, struct bytes sealed)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    return txn_put_bytes(ed->t, ed->t->vault->store, secret_key_version(key, ed->t->vault->id, ed->path, version), sealed);
+}
+
+static enum err value_delete(struct edit *ed, uint32_t version)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    return txn_delete(ed->t, ed->t->vault->store, secret_key_version(key, ed->t->vault->id, ed->path, version));
+}
+
+/* The CURRENT value moves from the head to a key of its own. */
+static enum err demote_current(struct edit *ed)
+{
+    if (!(ed->h.flags & SECRET_CURRENT_INLINE))
+        return ERR_OK;
+    enum err err = value_put(ed, ed->h.current, ed->h.value.raw);
+    ed->h.flags &= (uint8_t)~SECRET_CURRENT_INLINE;
+    ed->h.value.raw = bytes_of(NULL, 0);
+    return err;
+}
+
+static void label_remove_at(struct edit *ed, uint8_t *p)
+{
+    size_t n = 1 + (size_t)p[0] + 4;
+    uint8_t *end = ed->labels + ed->h.label_bytes.n;
+    memmove(p, p + n, (size_t)(end - (p + n)));
+    ed->h.label_bytes.n -= n;
+    ed->h.labels--;
+}
+
+/* Removes the labels that match name (when it is not empty) or point at version (when it is not 0). */
+static void labels_remove(struct edit *ed, struct bytes name, uint32_t version)
+{
+    uint8_t *p = ed->labels;
+    while (p < ed->labels + ed->h.label_bytes.n) {
+        struct bytes here = bytes_of(p + 1, p[0]);
+        if ((name.n && bytes_equal(name, here)) || (version && get_le32(p + 1 + p[0]) == version))
+            label_remove_at(ed, p);
+        else
+            p += 1 + p[0] + 4;
+    }
+}
+
+static enum err label_set(struct edit *ed, struct bytes name, uint32_t version)
+{
+    labels_remove(ed, name, 0);
+    if (ed->h.labels >= SECRET_LABELS_MAX || name.n > SECRET_LABEL_MAX)
+        return ERR_RANGE;
+    uint8_t *p = ed->labels + ed->h.label_bytes.n;
+    p[0] = (uint8_t)name.n;
+    memcpy(p + 1, name.p, name.n);
+    put_le32(p + 1 + name.n, version);
+    ed->h.label_bytes.n += 1 + name.n + 4;
+    ed->h.labels++;
+    return ERR_OK;
+}
+
+/* Takes the i-th version off the list, with its value, labels and bytes. */
+static enum err version_drop(struct edit *ed, unsigned i)
+{
+    struct secret_version v;
+    secret_version_at(&ed->h, i, &v);
+    uint8_t *p = ed->versions + (size_t)i * SECRET_VERSION_BYTES;
+    memmove(p, p + SECRET_VERSION_BYTES, (size_t)(ed->h.versions - i - 1) * SECRET_VERSION_BYTES);
+    ed->h.versions--;
+    ed->h.version_bytes.n -= SECRET_VERSION_BYTES;
+    ed->t->vault->seq.bytes -= v.sealed_bytes;
+    labels_remove(ed, bytes_of(NULL, 0), v.version);
+    if (ed->h.previous == v.version)
+        ed->h.previous = 0;
+    if (ed->h.current == v.version) {
+        int was_inline = ed->h.flags & SECRET_CURRENT_INLINE;
+        ed->h.current = 0;
+        ed->h.flags &= (uint8_t)~SECRET_CURRENT_INLINE;
+        ed->h.value.raw = bytes_of(NULL, 0);
+        if (was_inline)
+            return ERR_OK;
+    }
+    return value_delete(ed, v.version);
+}
+
+static enum err versions_drop_all(struct edit *ed)
+{
+    enum err err = ERR_OK;
+    while (err == ERR_OK && ed->h.versions)
+        err = version_drop(ed, ed->h.versions - 1u);
+    return err;
+}
+
+static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_bytes)
+{
+    struct secret_version v = {.version = version, .created_ms = ed->t->now_ms, .sealed_bytes = sealed_bytes};
+    secret_version_put(ed->versions + ed->h.version_bytes.n, &v);
+    ed->h.version_bytes.n += SECRET_VERSION_BYTES;
+    ed->h.versions++;
+    ed->t->vault->seq.bytes += sealed_bytes;
+}
+
+/* Makes room for one more version: the oldest go. CURRENT stays unless the newcomer takes its place. */
+static enum err versions_make_room(struct edit *ed, int current_may_go)
+{
+    enum err err = ERR_OK;
+    while (err == ERR_OK && ed->h.versions && ed->h.versions >= ed->t->settings.max_versions) {
+        struct secret_version oldest;
+        secret_version_at(&ed->h, 0, &oldest);
+        int pinned = oldest.version == ed->h.current && !current_may_go;
+        if (pinned && ed->h.versions == 1)
+            break;
+        err = version_drop(ed, pinned);
+    }
+    return err;
+}
+
+/* Sets or clears the soft-deleted mark of every version. 1 when any changed. */
+static int versions_mark_deleted(struct edit *ed, int deleted)
+{
+    int changed = 0;
+    for (unsigned i = 0; i < ed->h.versions; i++) {
+        uint8_t *flags = ed->versions + (size_t)i * SECRET_VERSION_BYTES + SECRET_VERSION_BYTES - 1;
+        uint8_t want = deleted ? *flags | SECRET_VERSION_DELETED : *flags & (uint8_t)~SECRET_VERSION_DELETED;
+        changed |= want != *flags;
+        *flags = want;
+    }
+    return changed;
+}
+
+/* Moves the expiry index from what it was to due_ms. */
+static enum err due_move(struct edit *ed, uint64_t due_ms)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    struct txn *t = ed->t;
+    enum err err = ERR_OK;
+
+    if (due_ms == ed->due_ms)
+        return ERR_OK;
+    if (ed->due_ms)
+        err = txn_delete(t, t->vault->store, secret_key_due(key, ed->due_ms, t->vault->id, ed->path));
+    if (err == ERR_OK && due_ms)
+        err = txn_put_bytes(t, t->vault->store, secret_key_due(key, due_ms, t->vault->id, ed->path), bytes_of(NULL, 0));
+    ed->due_ms = due_ms;
+    return err;
+}
+
+/* Stages the new head. With plain its inline value is sealed in place; h.value.raw.n then is the sealed size and .p NULL. */
+static enum err edit_write(struct edit *ed, struct plain *plain)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    struct txn *t = ed->t;
+    size_t n = secret_head_size(&ed->h);
+    struct blob *b = blob_new(bytes_of(NULL, 0), n, t->lsn);
+    enum err err = ERR_OOM;
+
+    if (!b)
+        return err;
+    secret_head_put(&ed->h, b->data);
+    if (plain) {
+        struct seal_bind bind = {.vault = t->vault->id, .version = ed->h.current, .path = ed->path};
+        if ((err = t->e->cfg.sealer->seal(plain, &bind, b->data + n - ed->h.value.raw.n)) != ERR_OK) {
+            blob_unref(b);
+            return err;
+        }
+    }
+    err = txn_put(t, t->vault->store, secret_key_head(key, t->vault->id, ed->path), b);
+    if (err == ERR_OK)
+        err = due_move(ed, secret_due_ms(&ed->h));
+    if (!ed->old)
+        t->vault->seq.secrets++;
+    t->names_changed |= ed->was_visible != secret_visible(&ed->h, t->now_ms);
+    return err;
+}
+
+/* Everything goes but, in vaults that count versions for ever, the last number. */
+static enum err edit_destroy(struct edit *ed)
+{
+    uint8_t key[SECRET_KEY_MAX], last[4];
+    struct txn *t = ed->t;
+    enum err err = versions_drop_all(ed);
+
+    if (err == ERR_OK)
+        err = due_move(ed, 0);
+    if (err == ERR_OK)
+        err = txn_delete(t, t->vault->store, secret_key_head(key, t->vault->id, ed->path));
+    if (err == ERR_OK && !t->vault->facade) {
+        put_le32(last, ed->h.last_version);
+        err = txn_put_bytes(t, t->vault->store, secret_key_last(key, t->vault->id, ed->path), bytes_of(last, sizeof last));
+    }
+    t->vault->seq.secrets--;
+    t->names_changed = 1;
+    t->type = RECORD_TOMBSTONE;
+    return err;
+}
+
+static enum err vault_writable(const struct txn *t)
+{
+    return t->vault->seq.state == VAULT_ACTIVE ? ERR_OK : ERR_KEYSTATE;
+}
+
+/* ---- SET ---- */
+
+/* A path that was destroyed goes on counting where it stopped. */
+static enum err last_version_of_destroyed(struct edit *ed)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    struct txn *t = ed->t;
+    struct blob *b = NULL;
+
+    if (t->vault->facade)
+        return ERR_OK;
+    struct bytes k = secret_key_last(key, t->vault->id, ed->path);
+    enum err err = txn_get(t, t->vault->store, k, &b);
+    if (err == ERR_OK && b) {
+        if (b->n != 4)
+            err = ERR_CORRUPT;
+        else
+            ed->h.last_version = get_le32(b->data);
+        if (err == ERR_OK)
+            err = txn_delete(t, t->vault->store, k);
+    }
+    blob_unref(b);
+    return err;
+}
+
+/* 1: go on; 0: the step ends with s->nil set or the error returned in *err. */
+static int set_allowed(const struct edit *ed, struct step *s, enum err *err)
+{
+    *err = ERR_OK;
+    if (((s->flags & SET_NX) && ed->was_visible) || ((s->flags & SET_XX) && !ed->was_visible)) {
+        s->nil = 1;
+        return 0;
+    }
+    if ((s->flags & SET_CAS) && s->version != (ed->was_visible ? ed->h.current : 0))
+        *err = ERR_CONFLICT;
+    return *err == ERR_OK;
+}
+
+static enum err set_quota(const struct edit *ed, size_t sealed_bytes)
+{
+    const struct txn *t = ed->t;
+    if (t->settings.max_secrets && !ed->old && t->vault->seq.secrets >= t->settings.max_secrets)
+        return ERR_QUOTA;
+    if (t->settings.max_bytes && t->vault->seq.bytes + sealed_bytes > t->settings.max_bytes)
+        return ERR_QUOTA;
+    return ERR_OK;
+}
+
+/* What an expired secret left behind is gone for the newcomer. */
+static enum err clear_expired(struct edit *ed)
+{
+    if (!ed->old || !ed->h.expires_ms || ed->h.expires_ms > ed->t->now_ms)
+        return ERR_OK;
+    enum err err = versions_drop_all(ed);
+    ed->h.state = SECRET_ACTIVE;
+    ed->h.meta = bytes_of(NULL, 0);
+    ed->h.purge_ms = ed->h.expires_ms = 0;
+    return err;
+}
+
+/* A value too large for the head, or not CURRENT: sealed under a key of its own. */
+static enum err set_apart(struct edit *ed, struct step *s, uint32_t version, size_t sealed_bytes)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    struct txn *t = ed->t;
+    struct seal_bind bind = {.vault = t->vault->id, .version = version, .path = ed->path};
+    struct blob *b = blob_new(bytes_of(NULL, 0), sealed_bytes, t->lsn);
+
+    if (!b)
+        return ERR_OOM;
+    enum err err = t->e->cfg.sealer->seal(s->plain, &bind, b->data);
+    if (err) {
+        blob_unref(b);
+        return err;
+    }
+    return txn_put(t, t->vault->store, secret_key_version(key, t->vault->id, ed->path, version), b);
+}
+
+static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
+{
+    size_t sealed_bytes = ed->t->e->cfg.sealer->size(s->plain);
+    int make_current = !(s->flags & SET_PENDING);
+    int in_head = make_current && sealed_bytes <= SECRET_INLINE_MAX;
+    enum err err = versions_make_room(ed, make_current);
+
+    if (err == ERR_OK && make_current)
+        err = demote_current(ed);
+    version_append(ed, version, (uint32_t)sealed_bytes);
+    ed->h.last_version = version;
+    if (make_current) {
+        ed->h.previous = ed->h.state == SECRET_ACTIVE ? ed->h.current : 0;
+        ed->h.current = version;
+        ed->h.state = SECRET_ACTIVE;
+    }
+    if (err == ERR_OK && s->label.n)
+        err = label_set(ed, s->label, version);
+    if (err == ERR_OK && !in_head)
+        err = set_apart(ed, s, version, sealed_bytes);
+    if (err)
+        return err;
+    if (in_head) {
+        ed->h.flags |= SECRET_CURRENT_INLINE;
+        ed->h.value.raw = bytes_of(NULL, sealed_bytes);
+    }
+    return edit_write(ed, in_head ? s->plain : NULL);
+}
+
+/* Hands the CURRENT value as it is now to the submitter (GETSET, GETDEL, SET ... GET). */
+static enum err give_old(struct edit *ed, struct step *s)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    struct txn *t = ed->t;
+    enum err err = ERR_OK;
+
+    if (!(s->flags & SET_OLD) || !ed->was_visible)
+        return ERR_OK;
+    s->old.version = ed->h.current;
+    if (ed->h.flags & SECRET_CURRENT_INLINE) {
+        s->old.hold = blob_ref(ed->old);
+        s->old.value = ed->h.value;
+        return ERR_OK;
+    }
+    err = txn_get(t, t->vault->store, secret_key_version(key, t->vault->id, ed->path, ed->h.current), &s->old.hold);
+    if (err == ERR_OK && !s->old.hold)
+        err = ERR_CORRUPT;
+    if (err == ERR_OK)
+        s->old.value.raw = blob_bytes(s->old.hold);
+    return err;
+}
+
+enum err step_secret_set(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    enum err err = edit_open(&ed, t, s->path);
+
+    if (err == ERR_OK)
+        err = vault_writable(t);
+    if (err == ERR_OK)
+        err = give_old(&ed, s);
+    if (err || !set_allowed(&ed, s, &err))
+        goto out;
+    if ((err = set_quota(&ed, t->e->cfg.sealer->size(s->plain))) != ERR_OK)
+        goto out;
+    err = ed.old ? clear_expired(&ed) : last_version_of_destroyed(&ed);
+    if (err)
+        goto out;
+    if (ed.h.last_version == UINT32_MAX) {
+        err = ERR_RANGE;
+        goto out;
+    }
+    if (!(s->flags & SET_KEEPTTL))
+        ed.h.expires_ms = s->expires_ms;
+    if (s->flags & SET_META)
+        ed.h.meta = s->meta;
+    t->type = RECORD_PUT;
+    if ((err = set_version(&ed, s, ed.h.last_version + 1)) == ERR_OK) {
+        s->out_version = ed.h.last_version;
+        s->changed = 1;
+    }
+out:
+    edit_close(&ed);
+    return err;
+}
+
+/* ---- the others: each a condition, a change, a write ---- */
+
+/* Opens what must be visible; s->nil when it is not. 1: go on. */
+static int open_visible(struct edit *ed, struct txn *t, struct step *s, enum err *err)
+{
+    *err = edit_open(ed, t, s->path);
+    if (*err == ERR_OK)
+        *err = vault_writable(t);
+    if (*err)
+        return 0;
+    s->nil = !ed->was_visible;
+    t->type = RECORD_PUT;
+    return ed->was_visible;
+}
+
+enum err step_secret_delete(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    enum err err;
+    if (open_visible(&ed, t, s, &err)) {
+        versions_mark_deleted(&ed, 1);
+        ed.h.state = SECRET_DELETED;
+        ed.h.purge_ms = t->now_ms + t->settings.recovery_ms;
+        err = edit_write(&ed, NULL);
+        s->changed = 1;
+    }
+    edit_close(&ed);
+    return err;
+}
+
+enum err step_secret_undelete(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    enum err err = edit_open(&ed, t, s->path);
+    if (err == ERR_OK)
+        err = vault_writable(t);
+    s->nil = !ed.old || !ed.h.purge_ms || (ed.h.expires_ms && ed.h.expires_ms <= t->now_ms);
+    if (err == ERR_OK && !s->nil) {
+        versions_mark_deleted(&ed, 0);
+        ed.h.state = SECRET_ACTIVE;
+        ed.h.purge_ms = 0;
+        t->type = RECORD_PUT;
+        err = edit_write(&ed, NULL);
+        s->changed = 1;
+    }
+    edit_close(&ed);
+    return err;
+}
+
+/* One version goes; when it was CURRENT the newest that is left takes its place. */
+static enum err destroy_version(struct edit *ed, struct step *s)
+{
+    struct secret_version v;
+    unsigned i = 0;
+    while (i < ed->h.versions && (secret_version_at(&ed->h, i, &v), v.version != s->version))
+        i++;
+    if ((s->nil = i == ed->h.versions))
+        return ERR_OK;
+    s->out_version = 1;
+    s->changed = 1;
+    if (ed->h.versions == 1)
+        return edit_destroy(ed);
+    enum err err = version_drop(ed, i);
+    for (i = ed->h.versions; err == ERR_OK && !ed->h.current && i-- > 0;) {
+        secret_version_at(&ed->h, i, &v);
+        if (ed->h.state == SECRET_DELETED || !(v.flags & SECRET_VERSION_DELETED))
+            ed->h.current = v.version;
+    }
+    if (ed->h.previous == ed->h.current)
+        ed->h.previous = 0;
+    return err ? err : edit_write(ed, NULL);
+}
+
+enum err step_secret_destroy(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    enum err err = edit_open(&ed, t, s->path);
+    if (err == ERR_OK)
+        err = vault_writable(t);
+    if (err == ERR_OK)
+        err = give_old(&ed, s);
+    if (err)
+        goto out;
+    s->nil = !ed.old || (ed.h.expires_ms && ed.h.expires_ms <= t->now_ms);
+    t->type = RECORD_TOMBSTONE;
+    if (s->nil)
+        goto out;
+    if (s->version) {
+        err = destroy_version(&ed, s);
+    } else {
+        s->out_version = ed.h.versions;
+        s->changed = 1;
+        err = edit_destroy(&ed);
+    }
+out:
+    edit_close(&ed);
+    return err;
+}
+
+static int expire_allowed(const struct edit *ed, const struct step *s)
+{
+    uint64_t now = ed->h.expires_ms ? ed->h.expires_ms : UINT64_MAX;
+    uint64_t then = s->expires_ms ? s->expires_ms : UINT64_MAX;
+    if ((s->flags & SET_HASTTL) && !ed->h.expires_ms)
+        return 0;
+    if ((s->flags & SET_NOTTL) && ed->h.expires_ms)
+        return 0;
+    return !((s->flags & SET_GT) && then <= now) && !((s->flags & SET_LT) && then >= now);
+}
+
+enum err step_secret_expire(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    enum err err;
+    if (open_visible(&ed, t, s, &err)) {
+        s->nil = !expire_allowed(&ed, s) || (s->expires_ms == 0 && ed.h.expires_ms == 0);
+        if (!s->nil) {
+            ed.h.expires_ms = s->expires_ms;
+            err = edit_write(&ed, NULL);
+            s->changed = 1;
+        }
+    }
+    edit_close(&ed);
+    return err;
+}
+
+enum err step_secret_meta(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    enum err err;
+    if (open_visible(&ed, t, s, &err)) {
+        ed.h.meta = s->meta;
+        err = edit_write(&ed, NULL);
+        s->changed = 1;
+    }
+    edit_close(&ed);
+    return err;
+}
+
+enum err step_secret_stage(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    struct secret_version v;
+    enum err err;
+
+    if (open_visible(&ed, t, s, &err)) {
+        if (!secret_version_find(&ed.h, s->version, &v) || (v.flags & SECRET_VERSION_DELETED)) {
+            s->nil = 1;
+        } else if (!bytes_equal(s->label, bytes_str("CURRENT"))) {
+            if (bytes_equal(s->label, bytes_str("PREVIOUS")))
+                ed.h.previous = s->version;
+            else
+                err = label_set(&ed, s->label, s->version);
+        } else if (s->version != ed.h.current && (err = demote_current(&ed)) == ERR_OK) {
+            ed.h.previous = ed.h.current;
+            ed.h.current = s->version;
+        }
+        if (err == ERR_OK && !s->nil) {
+            err = edit_write(&ed, NULL);
+            s->changed = 1;
+        }
+    }
+    edit_close(&ed);
+    return err;
+}
+
+/* ---- what the expiry index says is due ---- */
+
+static enum err purge_deleted(struct edit *ed)
+{
+    enum err err = ERR_OK;
+    for (unsigned i = ed->h.versions; err == ERR_OK && i-- > 0;) {
+        struct secret_version v;
+        secret_version_at(&ed->h, i, &v);
+        if (v.flags & SECRET_VERSION_DELETED)
+            err = version_drop(ed, i);
+    }
+    ed->h.purge_ms = 0;
+    return err ? err : edit_write(ed, NULL);
+}
+
+enum err step_secret_due(struct txn *t, struct step *s)
+{
+    struct edit ed;
+    uint8_t key[SECRET_KEY_MAX];
+    enum err err = edit_open(&ed, t, s->path);
+
+    if (err)
+        goto out;
+    t->type = RECORD_TOMBSTONE;
+    if (!ed.old || ed.due_ms != s->expires_ms) { /* an entry that lost its secret: must not be looked at for ever */
+        err = txn_delete(t, t->vault->store, secret_key_due(key, s->expires_ms, t->vault->id, s->path));
+    } else if (ed.due_ms > t->now_ms) {
+        s->nil = 1;
+    } else if (ed.due_ms == ed.h.expires_ms || ed.h.state == SECRET_DELETED) {
+        err = edit_destroy(&ed);
+    } else {
+        err = purge_deleted(&ed);
+    }
+    s->changed = !s->nil;
+out:
+    edit_close(&ed);
+    return err;
+}

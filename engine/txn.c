@@ -1,0 +1,172 @@
+/* txn.c - see txn.h. A write's record is built in three places at once: the operations in a scratch buffer, the values staged in the hot table
+ * (so that later writes of the same group see them), and the list of what is to be published. txn_commit ties them together; until then
+ * txn_abort can take everything back, newest first.
+ */
+#include "engine/txn.h"
+
+#include "engine/engine_impl.h"
+
+void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, uint64_t lsn, uint32_t term, uint64_t now_ms)
+{
+    *t = (struct txn){.e = e, .g = g, .w = w, .vault = w->vault, .ops = ops, .lsn = lsn, .term = term, .now_ms = now_ms,
+                      .staged_at = g->staged_n};
+    buf_clear(ops);
+    if (t->vault) {
+        t->saved = t->vault->seq;
+        vault_settings_get(e->vaults, t->vault, &t->settings);
+    }
+}
+
+enum err txn_get(struct txn *t, uint16_t store, struct bytes key, struct blob **out)
+{
+    uint64_t fill;
+    enum err err = ERR_OK;
+
+    if (!hot_peek_staged(t->e->hot, store, key, out, &fill)) {
+        struct store *s = engine_store_ok(t->e, store);
+        *out = NULL;
+        err = s ? store_get(s, key, out) : ERR_CORRUPT;
+        if (err == ERR_NOTFOUND)
+            err = ERR_OK;
+        else if (err == ERR_OK)
+            hot_fill(t->e->hot, store, key, *out, fill);
+    } else if ((*out)->tombstone) {
+        blob_unref(*out);
+        *out = NULL;
+    }
+    return err;
+}
+
+static enum err staged_room(struct group *g)
+{
+    if (g->staged_n < g->staged_cap)
+        return ERR_OK;
+    size_t cap = g->staged_cap ? g->staged_cap * 2 : 256;
+    struct staged *grown = mem_realloc(g->staged, cap * sizeof *grown);
+    if (!grown)
+        return ERR_OOM;
+    g->staged = grown;
+    g->staged_cap = cap;
+    return ERR_OK;
+}
+
+static enum err stage(struct txn *t, uint16_t store, struct bytes key, struct blob *value)
+{
+    struct staged *st;
+    size_t at = buf_size(t->ops);
+    enum err err = staged_room(t->g);
+
+    if (err == ERR_OK)
+        err = value->tombstone ? ops_delete(t->ops, store, key) : ops_put(t->ops, store, key, blob_bytes(value));
+    if (err)
+        goto out;
+    st = &t->g->staged[t->g->staged_n];
+    *st = (struct staged){.value = value, .key_off = at + OPS_HEADER_BYTES, .key_len = (uint16_t)key.n, .store = store};
+    if ((err = hot_stage(t->e->hot, store, key, value, &st->entry)) != ERR_OK)
+        goto out;
+    t->g->staged_n++;
+    return ERR_OK;
+out:
+    blob_unref(value);
+    return err;
+}
+
+enum err txn_put(struct txn *t, uint16_t store, struct bytes key, struct blob *value)
+{
+    return value ? stage(t, store, key, value) : ERR_OOM;
+}
+
+enum err txn_put_bytes(struct txn *t, uint16_t store, struct bytes key, struct bytes value)
+{
+    return txn_put(t, store, key, blob_new(value, value.n, t->lsn));
+}
+
+enum err txn_delete(struct txn *t, uint16_t store, struct bytes key)
+{
+    return txn_put(t, store, key, blob_tombstone(t->lsn));
+}
+
+int txn_dirty(const struct txn *t)
+{
+    return t->g->staged_n > t->staged_at;
+}
+
+void txn_abort(struct txn *t)
+{
+    while (t->g->staged_n > t->staged_at) {
+        struct staged *st = &t->g->staged[--t->g->staged_n];
+        hot_unstage(t->e->hot, st->entry, st->value);
+    }
+    if (t->vault)
+        t->vault->seq = t->saved;
+    buf_clear(t->ops);
+}
+
+/* The vault's counters ride in the same record, when it moved them. */
+static enum err put_counters(struct txn *t)
+{
+    struct vault *v = t->vault;
+    uint8_t key[16], value[SECRET_COUNTERS_BYTES];
+
+    if (!v)
+        return ERR_OK;
+    if (t->names_changed)
+        v->seq.names_lsn = t->lsn;
+    if (v->seq.secrets == t->saved.secrets && v->seq.keys == t->saved.keys && v->seq.bytes == t->saved.bytes && !t->names_changed)
+        return ERR_OK;
+    struct secret_counters c = {v->seq.secrets, v->seq.keys, v->seq.bytes, v->seq.names_lsn};
+    secret_counters_put(value, &c);
+    return txn_put_bytes(t, v->store, secret_key_counters(key, v->id), bytes_of(value, sizeof value));
+}
+
+enum err txn_commit(struct txn *t)
+{
+    struct group *g = t->g;
+    size_t start = buf_size(&g->records);
+    enum err err = put_counters(t);
+
+    if (err)
+        goto fail;
+    struct record r = {
+        .lsn = t->lsn,
+        .term = t->term,
+        .type = t->w->steps > 1 ? RECORD_TXN : t->type,
+        .flags = t->hmac ? RECORD_HAS_HMAC : 0,
+        .vault = t->vault ? t->vault->id : 0,
+        .shard = t->vault ? t->vault->store : 0,
+        .time_ms = t->now_ms,
+        .key = t->key,
+        .blob = buf_bytes(t->ops),
+    };
+    memcpy(r.token, t->w->token, sizeof r.token);
+    if (t->hmac)
+        memcpy(r.hmac, t->hmac, sizeof r.hmac);
+    if ((err = record_put(&g->records, &r, g->chain)) != ERR_OK)
+        goto fail;
+    memcpy(g->chain, r.chain, sizeof g->chain);
+    for (size_t i = t->staged_at; i < g->staged_n; i++)
+        g->staged[i].key_off += start + RECORD_HEADER_BYTES + t->key.n;
+    if (g->n++ == 0)
+        g->first_lsn = t->lsn;
+    g->last_lsn = t->lsn;
+    return ERR_OK;
+fail:
+    txn_abort(t);
+    return err;
+}
+
+const step_fn step_table[STEP_KINDS] = {
+    [STEP_SECRET_SET] = step_secret_set,
+    [STEP_SECRET_DELETE] = step_secret_delete,
+    [STEP_SECRET_UNDELETE] = step_secret_undelete,
+    [STEP_SECRET_DESTROY] = step_secret_destroy,
+    [STEP_SECRET_EXPIRE] = step_secret_expire,
+    [STEP_SECRET_META] = step_secret_meta,
+    [STEP_SECRET_STAGE] = step_secret_stage,
+    [STEP_SECRET_DUE] = step_secret_due,
+    [STEP_VAULT_CREATE] = step_vault_create,
+    [STEP_VAULT_SET] = step_vault_set,
+    [STEP_DEK_ADD] = step_dek_add,
+    [STEP_KEY_PUT] = step_key_put,
+    [STEP_KEY_DESTROY] = step_key_destroy,
+};

@@ -1,0 +1,85 @@
+/* wal_impl.h - what the parts of wal.h share: the log, its list of segments. For engine/wal*.c and their tests only.
+ *
+ * Who may touch what:
+ *
+ *     cfg, damaged_lsn        set by wal_open, then constant
+ *     list, last_*, counters  under lock
+ *     fd, off, cap_bytes      the log writer's own
+ *     segment: first_lsn, seed, chain   constant once it is in the list
+ *     segment: end_off        stored by the log writer after the fdatasync, loaded by cursors
+ */
+#ifndef COFFER_ENGINE_WAL_IMPL_H
+#define COFFER_ENGINE_WAL_IMPL_H
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/wal.h"
+#include "engine/wal_mark.h"
+#include "engine/wal_prepare.h"
+#include "engine/wal_segment.h"
+#include "engine/wal_terms.h"
+
+/* A segment in the list. Cursors hold references: it outlives its removal. */
+struct wal_segment {
+    struct wal_segment *next; /* newer; under the log's lock */
+    uint64_t first_lsn;
+    uint8_t chain[RECORD_CHAIN_BYTES]; /* before first_lsn */
+    uint32_t seed;
+    _Atomic uint64_t end_off; /* records up to here are durable and verified */
+    _Atomic int removed;      /* deleted, or replaced by another of the same name */
+    _Atomic unsigned refs;
+};
+
+struct wal {
+    struct wal_config cfg; /* cfg.dir is the log's own copy */
+    char *dir;
+    int dir_fd;
+    uint64_t damaged_lsn;
+    _Atomic int failed;
+    struct wal_mark mark;
+    struct wal_prepare prepare;
+    pthread_mutex_t remove_lock; /* held while files and list may disagree (removal, cut); taken before lock */
+
+    pthread_mutex_t lock;
+    struct wal_segment *oldest, *newest;
+    unsigned segments;
+    uint64_t last_lsn;
+    uint8_t chain[RECORD_CHAIN_BYTES];
+    struct wal_terms terms;
+    uint64_t fsyncs, groups, records, sealed_bytes; /* sealed_bytes: of all segments but the newest */
+
+    int fd; /* the newest segment, -1: sealed, or none yet */
+    uint64_t off, cap_bytes;
+    _Atomic uint64_t room_bytes; /* left in it for frames */
+};
+
+struct wal_segment *wal_segment_new(void); /* zeroed, one reference; NULL: out of memory */
+struct wal_segment *wal_segment_ref(struct wal_segment *s);
+void wal_segment_unref(struct wal_segment *s); /* accepts NULL */
+
+/* Path of DIR/name. */
+#define WAL_PATH_BYTES PATH_MAX
+void wal_path(const struct wal *w, const char *name, char out[WAL_PATH_BYTES]);
+void wal_segment_path(const struct wal *w, uint64_t first_lsn, char out[WAL_PATH_BYTES]);
+
+/* Notes a failure for good. ERR_MISCONF. */
+enum err wal_fail(struct wal *w);
+
+/* The log writer's steps from a prepared file to the segment being written; next keeps the ownership throughout.
+ * begin: writes a header with a new salt, fills in next->seg but for end_off.
+ * name: syncs the file, renames it to its segment's name (over an older one), syncs the directory. */
+must_use enum err wal_begin_segment(struct wal *w, struct wal_prepared *next, uint64_t first_lsn,
+                                    const uint8_t chain[RECORD_CHAIN_BYTES]);
+must_use enum err wal_name_segment(struct wal *w, const struct wal_prepared *next);
+/* Under lock: s is the newest from now on, instead of one of the same first LSN if there is. Takes the reference. */
+void wal_link_segment(struct wal *w, struct wal_segment *s);
+void wal_unlink_newest(struct wal *w); /* under lock: out of the list, and marked removed */
+/* One frame, not synced. */
+must_use enum err wal_write_frame(int fd, uint64_t off, uint32_t seed, struct bytes records, uint32_t n,
+                                  uint64_t synced_lsn);
+/* Groups go to fd at off; fd -1: the newest is sealed. Takes fd over; the one before is the caller's to have closed. */
+void wal_write_to(struct wal *w, int fd, uint64_t off, uint64_t cap_bytes);
+
+#endif

@@ -1,0 +1,123 @@
+/* tokendir.c - fsync for SoftHSM, which does none.
+ *
+ * softhsm2.conf says "directories.tokendir = PATH"; below it is a directory for each token, with two files for each object. A file is synced when it changed since
+ * the operation began, less a margin for coarse time stamps; the directory always. A file that vanishes meanwhile is another worker's doing.
+ *
+ * Rejected: syncfs (waits for everybody's data on that file system); syncing all files (thousands, with a thousand vaults).
+ */
+#include "hsm/tokendir.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/file.h"
+
+#define CONF_MAX 65536
+#define MARGIN_MS 2000
+
+static const char system_conf[] = "/etc/softhsm/softhsm2.conf";
+static const char setting[] = "directories.tokendir";
+
+static struct bytes trim(struct bytes line)
+{
+    while (line.n && (line.p[0] == ' ' || line.p[0] == '\t'))
+        line = bytes_of(line.p + 1, line.n - 1);
+    while (line.n && (line.p[line.n - 1] == ' ' || line.p[line.n - 1] == '\t' || line.p[line.n - 1] == '\r'))
+        line.n--;
+    return line;
+}
+
+/* The value if this line is the setting. */
+static int is_setting(struct bytes line, struct bytes *value)
+{
+    const uint8_t *eq = line.n ? memchr(line.p, '=', line.n) : NULL;
+
+    if (!eq || !bytes_equal(trim(bytes_of(line.p, (size_t)(eq - line.p))), bytes_str(setting)))
+        return 0;
+    *value = trim(bytes_of(eq + 1, line.n - (size_t)(eq + 1 - line.p)));
+    return 1;
+}
+
+enum err tokendir_path(const char *conf, char *out, unsigned long n)
+{
+    struct buf text;
+    struct bytes rest, line = {0}, value = {0};
+    enum err e;
+
+    out[0] = '\0';
+    buf_init(&text, CONF_MAX);
+    e = file_read_all(conf, &text, CONF_MAX);
+    rest = buf_bytes(&text);
+    while (e == ERR_OK && rest.n) {
+        const uint8_t *end = memchr(rest.p, '\n', rest.n);
+
+        bytes_take(&rest, end ? (size_t)(end - rest.p) : rest.n, &line);
+        if (end)
+            rest = bytes_of(rest.p + 1, rest.n - 1);
+        if (is_setting(line, &value) && value.n && value.n < n) {
+            memcpy(out, value.p, value.n);
+            out[value.n] = '\0';
+        }
+    }
+    buf_fini(&text);
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+static enum err sync_file(const char *path, uint64_t since_ms)
+{
+    struct stat st;
+    int fd = -1;
+    enum err e, closed;
+
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) ||
+        (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000 + MARGIN_MS < since_ms)
+        return ERR_OK;
+    e = file_open(path, O_RDONLY, 0, &fd);
+    if (e != ERR_OK)
+        return e == ERR_NOTFOUND ? ERR_OK : e;
+    e = file_fsync(fd);
+    closed = file_close(fd);
+    return e != ERR_OK ? e : closed;
+}
+
+/* Everything in one token's directory. */
+static enum err sync_token(const char *dir, uint64_t since_ms)
+{
+    char **names = NULL, path[PATH_MAX];
+    size_t n = 0;
+    enum err e = file_list(dir, &names, &n);
+
+    for (size_t i = 0; e == ERR_OK && i < n; i++) {
+        if (snprintf(path, sizeof path, "%s/%s", dir, names[i]) < (int)sizeof path)
+            e = sync_file(path, since_ms);
+    }
+    file_free_names(names, n);
+    return e == ERR_OK ? file_sync_dir(dir) : e;
+}
+
+enum err tokendir_sync(const char *manufacturer, uint64_t since_ms)
+{
+    const char *conf = getenv("SOFTHSM2_CONF");
+    char dir[PATH_MAX], path[PATH_MAX], **names = NULL;
+    size_t n = 0;
+    struct stat st;
+    enum err e;
+
+    if (strncmp(manufacturer, "SoftHSM", 7) != 0)
+        return ERR_OK;
+    e = tokendir_path(conf ? conf : system_conf, dir, sizeof dir);
+    if (e != ERR_OK || !dir[0])
+        return e;
+    e = file_list(dir, &names, &n);
+    for (size_t i = 0; e == ERR_OK && i < n; i++) {
+        if (snprintf(path, sizeof path, "%s/%s", dir, names[i]) < (int)sizeof path && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            e = sync_token(path, since_ms);
+    }
+    file_free_names(names, n);
+    return e == ERR_OK ? file_sync_dir(dir) : e;
+}

@@ -1,0 +1,38 @@
+/* access.h - what handlers of secrets have in common: finding the vault, opening values into replies, times.
+ * All on the call's I/O thread; none blocks but for a LevelDB read. */
+#ifndef COFFER_SERVER_ACCESS_H
+#define COFFER_SERVER_ACCESS_H
+
+#include "engine/engine.h"
+#include "hsm/seal.h"
+#include "server/call.h"
+#include "server/change.h"
+
+/* The vault of this name. ERR_NOVAULT (deleted ones too), ERR_KEYSTATE while its deletion is scheduled. */
+must_use enum err access_vault(struct call *c, struct bytes name, struct vault **out);
+/* value sealed-to-be under v's write key, in locked memory. ERR_AGAIN: parked for the key. ERR_TOOBIG, ERR_OOM, HSMDOWN ... */
+must_use enum err access_plain(struct call *c, struct vault *v, struct bytes value, struct plain **out);
+/* The same as a change of one step (change.h), which has room for keep_bytes. */
+must_use enum err access_change_set(struct call *c, struct vault *v, struct bytes value, size_t keep_bytes, struct change **out);
+
+/* Replies the error, unless it is ERR_AGAIN: then the call is parked. Names the vault where that helps. */
+enum call_result access_fail(struct call *c, enum err e, struct bytes vault);
+
+/* Opens the view's value as a bulk at the end of the reply. ERR_AGAIN: its data key is being fetched, the call is parked: rewind the reply, release
+ * what you hold, return CALL_PARK. Other errors: nothing was written. */
+must_use enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view);
+
+/* The call's options EX, PX, EXAT, PXAT as an absolute time. Checks range and that it lies ahead (unless past_ok). unit_ms 1000 or 1; ERR_BADEXPIRE. */
+must_use enum err access_expire_ms(int64_t value, int unit_ms, int absolute, uint64_t now_ms, uint64_t *out);
+
+/* Remaining time in ms of a head at now: -1: for ever, -2: not visible. */
+int64_t access_ttl_ms(const struct secret_head *h, uint64_t now_ms);
+
+/* A listing's cursor: "0" is the start and the end, else "c" and the last path in hex. to_path: ERR_RANGE when it is neither. */
+void access_reply_cursor(struct reply *r, struct bytes last, int more);
+must_use enum err access_cursor_path(struct bytes cursor, struct buf *path);
+
+/* A listing of v that engine_list_ready() put off: parks until the applier has caught up. */
+enum call_result access_park_applied(struct call *c, struct vault *v);
+
+#endif

@@ -1,0 +1,234 @@
+/* command.c - finding commands, and what follows from a row.
+ *
+ * Happy path: command_find hashes argv[0] in upper case, probes an open table of row numbers, compares once. Containers
+ * ("CLIENT") are marked in the table, only for these a second look-up of "CLIENT|ID" follows, with the name put together on
+ * the stack. Nothing is allocated; names longer than any row are unknown at once.
+ *
+ * The table is built on first use (pthread_once), four times as large as the rows, so that a probe is nearly always the last.
+ * Two rows of one name are a bug of the table: asserted there, which every test that links the table runs into.
+ *
+ * Rejected: gperf (a generator for what 20 lines do), a trie, and a switch over the first letters (neither is faster for 150
+ * names that are told apart by a hash).
+ */
+#include "server/command.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#define SLOTS 2048u
+
+static uint16_t slot[SLOTS]; /* row + 1; 0: free */
+static uint8_t container[SLOTS];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static inline uint8_t upper(uint8_t c)
+{
+    return c >= 'a' && c <= 'z' ? (uint8_t)(c - 32) : c;
+}
+
+static inline uint8_t lower(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
+}
+
+static inline uint32_t hash(const uint8_t *p, size_t n)
+{
+    uint32_t h = (uint32_t)n;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ upper(p[i])) * 0x01000193u;
+    return (h ^ (h >> 15)) & (SLOTS - 1);
+}
+
+/* name is a row's: upper case with a NUL. */
+static inline int same(const char *name, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!name[i] || (uint8_t)name[i] != upper(p[i]))
+            return 0;
+    return name[n] == 0;
+}
+
+static uint32_t find_slot(const uint8_t *p, size_t n)
+{
+    uint32_t h = hash(p, n);
+    while (slot[h] && !same(commands[slot[h] - 1].name, p, n))
+        h = (h + 1) & (SLOTS - 1);
+    return h;
+}
+
+static void build(void)
+{
+    assert(commands_count < SLOTS / 2);
+    for (size_t i = 0; i < commands_count; i++) {
+        const char *name = commands[i].name;
+        assert(strlen(name) < COMMAND_NAME_MAX);
+        uint32_t h = find_slot((const uint8_t *)name, strlen(name));
+        assert(slot[h] == 0); /* two rows of one name */
+        slot[h] = (uint16_t)(i + 1);
+    }
+    for (size_t i = 0; i < commands_count; i++) {
+        const char *bar = strchr(commands[i].name, '|');
+        if (!bar)
+            continue;
+        uint32_t h = find_slot((const uint8_t *)commands[i].name, (size_t)(bar - commands[i].name));
+        assert(slot[h]); /* a sub-command without its container */
+        container[h] = 1;
+    }
+}
+
+const struct command *command_find(const struct bytes *argv, unsigned argc, int *sub_unknown)
+{
+    uint8_t name[COMMAND_NAME_MAX];
+
+    *sub_unknown = 0;
+    pthread_once(&once, build);
+    if (argv[0].n >= COMMAND_NAME_MAX)
+        return NULL;
+    uint32_t h = find_slot(argv[0].p, argv[0].n);
+    if (!slot[h])
+        return NULL;
+    if (!container[h] || argc < 2)
+        return &commands[slot[h] - 1];
+    size_t n = argv[0].n;
+    if (n + 1 + argv[1].n >= COMMAND_NAME_MAX || memchr(argv[1].p, 0, argv[1].n)) {
+        *sub_unknown = 1;
+        return NULL;
+    }
+    memcpy(name, argv[0].p, n);
+    name[n] = '|';
+    if (argv[1].n)
+        memcpy(name + n + 1, argv[1].p, argv[1].n);
+    const struct command *cmd = command_by_name(bytes_of(name, n + 1 + argv[1].n));
+    *sub_unknown = !cmd;
+    return cmd;
+}
+
+const struct command *command_by_name(struct bytes name)
+{
+    pthread_once(&once, build);
+    if (name.n >= COMMAND_NAME_MAX)
+        return NULL;
+    uint32_t h = find_slot(name.p, name.n);
+    return slot[h] ? &commands[slot[h] - 1] : NULL;
+}
+
+int command_arity_ok(const struct command *cmd, unsigned argc)
+{
+    return cmd->arity >= 0 ? argc == (unsigned)cmd->arity : argc >= (unsigned)-cmd->arity;
+}
+
+int command_is_sub(const struct command *cmd, const struct command *sub)
+{
+    size_t n = strlen(cmd->name);
+    return strncmp(sub->name, cmd->name, n) == 0 && sub->name[n] == '|';
+}
+
+size_t command_lower(const struct command *cmd, char *out)
+{
+    size_t n = strlen(cmd->name);
+    for (size_t i = 0; i <= n; i++)
+        out[i] = (char)lower((uint8_t)cmd->name[i]);
+    return n;
+}
+
+/* ---- categories ---- */
+
+static const char *const category_names[] = {
+    "keyspace", "read",   "write", "string", "connection",  "admin",  "dangerous", "fast",
+    "slow",     "secret", "key",   "vault",  "transaction", "pubsub", "blocking",
+};
+
+const char *command_category_name(unsigned bit)
+{
+    return bit < sizeof category_names / sizeof category_names[0] ? category_names[bit] : NULL;
+}
+
+unsigned command_categories(const struct command *cmd)
+{
+    unsigned c = cmd->categories | (cmd->flags & CMD_FAST ? CAT_FAST : CAT_SLOW);
+    if (cmd->flags & CMD_READ && cmd->keys != KEYS_NONE)
+        c |= CAT_READ;
+    if (cmd->flags & CMD_WRITE)
+        c |= CAT_WRITE;
+    if (cmd->flags & CMD_ADMIN)
+        c |= CAT_ADMIN | CAT_DANGEROUS;
+    if (cmd->flags & CMD_PUBSUB)
+        c |= CAT_PUBSUB;
+    if (cmd->flags & CMD_BLOCKING)
+        c |= CAT_BLOCKING;
+    return c;
+}
+
+/* ---- arguments and keys ---- */
+
+struct bytes command_arg_shown(const struct command *cmd, const struct bytes *argv, unsigned i)
+{
+    if (cmd->flags & CMD_REDACT && (int)i >= cmd->redact_from)
+        return bytes_str("(redacted)");
+    return argv[i];
+}
+
+struct key_rule {
+    int first, last, step;
+    int vault; /* argv[1] is the vault; keys are made of it and the argument */
+    int path_first, path_step; /* which arguments are paths; 0: none */
+    int path_one;              /* the first only */
+};
+
+static const struct key_rule rules[] = {
+    [KEYS_NONE] = {0, 0, 0, 0, 0, 0, 0},        [KEYS_VAULT] = {1, 1, 1, 1, 0, 0, 0},
+    [KEYS_VAULT_ONE] = {1, 1, 1, 1, 2, 1, 1},   [KEYS_VAULT_MANY] = {1, 1, 1, 1, 2, 1, 0},
+    [KEYS_VAULT_PAIRS] = {1, 1, 1, 1, 2, 2, 0}, [KEYS_ONE] = {1, 1, 1, 0, 1, 1, 1},
+    [KEYS_MANY] = {1, -1, 1, 0, 1, 1, 0},       [KEYS_PAIRS] = {1, -1, 2, 0, 1, 2, 0},
+};
+
+void command_key_range(const struct command *cmd, int *first, int *last, int *step)
+{
+    const struct key_rule *r = &rules[cmd->keys];
+    *first = r->first;
+    *last = r->last;
+    *step = r->step;
+}
+
+/* 1 when a façade key names its vault itself: "{vault}/path". */
+static int names_vault(struct bytes key)
+{
+    const uint8_t *end = key.n > 2 && key.p[0] == '{' ? memchr(key.p, '}', key.n) : NULL;
+    return end && end > key.p + 1 && (size_t)(end - key.p) + 1 < key.n && end[1] == '/';
+}
+
+static enum err put_key(struct buf *b, const struct key_rule *r, const struct bytes *argv, unsigned i, unsigned db)
+{
+    char vault[16];
+    struct bytes name = r->vault ? argv[1] : bytes_of(vault, (size_t)snprintf(vault, sizeof vault, "db%u", db));
+    enum err e;
+
+    buf_clear(b);
+    if (!r->vault && names_vault(argv[i]))
+        return buf_put(b, argv[i].p, argv[i].n);
+    if ((e = buf_put_u8(b, '{')) || (e = buf_put(b, name.p, name.n)) || (e = buf_put_u8(b, '}')))
+        return e;
+    if (i == 0)
+        return ERR_OK;
+    e = buf_put_u8(b, '/');
+    return e ? e : buf_put(b, argv[i].p, argv[i].n);
+}
+
+int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db, struct buf *scratch,
+                      int (*visit)(void *arg, struct bytes key), void *arg)
+{
+    const struct key_rule *r = &rules[cmd->keys];
+    if (!r->first || argc < 2)
+        return 0;
+    if (!r->path_first) /* the vault as a whole */
+        return put_key(scratch, r, argv, 0, db) ? -1 : visit(arg, buf_bytes(scratch));
+    for (unsigned i = (unsigned)r->path_first; i < argc; i += (unsigned)r->path_step) {
+        if (put_key(scratch, r, argv, i, db))
+            return -1;
+        int stop = visit(arg, buf_bytes(scratch));
+        if (stop || r->path_one)
+            return stop;
+    }
+    return 0;
+}

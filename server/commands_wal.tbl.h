@@ -1,0 +1,17 @@
+/* Commands on the log and the HSM. All answer while the server is sealed. */
+COMMAND("WBL.INFO", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(1)", "", "Tells the state of the log",
+        "map of term, LSNs, chain, segments, bytes, fsyncs, groups, what is pending", cmd_wal_info)
+COMMAND("WBL.VERIFY", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the records, beside traffic",
+        "[FROM lsn] [TO lsn]", "Verifies the log's checksums and chain, and has the HSM check the HMACs of keys; WBL.INFO shows the progress",
+        "map of from, to, records, bytes, chain-ok, hmacs, hmacs-ok, hmacs-skipped, first-bad-lsn", cmd_wal_verify)
+COMMAND("WBL.RANGE", 3, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the records, and the segment before them",
+        "lsn count", "Shows what up to 1,000 records are about, never their payload",
+        "array of maps: lsn, term, time, type, vault, key, bytes, chain", cmd_wal_range)
+COMMAND("WBL.OUTCOME", 3, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(1)", "lsn term",
+        "Tells what became of a write that was answered UNCERTAIN", "committed, rolledback or pending", cmd_wal_outcome)
+COMMAND("HSM.INFO", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "hsm", "1.0.0", "O(1)", "",
+        "Tells the state of the HSM, its module and token, and how fast it answers", "map", cmd_hsm_info)
+COMMAND("HSM.SEAL", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "hsm", "1.0.0", "O(1)", "",
+        "Ends the HSM's sessions and wipes data keys: all but administration is answered SEALED", "OK", cmd_hsm_seal)
+COMMAND("HSM.UNSEAL", 2, CMD_ADMIN | CMD_LOADING | CMD_REDACT, 0, LANE_ALONE, KEYS_NONE, 1, "hsm", "1.0.0", "O(1), and the HSM logs in", "pin",
+        "Logs in to the HSM with this PIN", "OK; HSMDOWN", cmd_hsm_unseal)

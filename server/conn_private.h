@@ -1,0 +1,169 @@
+/* conn_private.h - what an I/O thread and a connection are made of. For io.c, conn.c, dispatch.c, call.c, client.c and monitor.c only;
+ * everybody else asks through io.h and conn.h. All of it belongs to the connection's I/O thread, but for what says otherwise. */
+#ifndef COFFER_SERVER_CONN_PRIVATE_H
+#define COFFER_SERVER_CONN_PRIVATE_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+
+#include "resp/request.h"
+#include "server/conn.h"
+#include "server/io.h"
+#include "server/server.h"
+
+#define CONN_READ_BYTES 65536       /* of one read */
+#define CONN_READ_AHEAD_BYTES 65536 /* a connection that waits reads no more than this and its present argument */
+#define CONN_FLUSH_BYTES 65536      /* answers are written in between when there are more */
+#define CONN_TURN_COMMANDS 256      /* then others get their turn */
+#define CONN_RESERVE_MAX (4u << 20) /* room made for an announced argument before its bytes have come */
+#define CONN_PEER_BYTES 64
+#define CONN_NAME_BYTES 64
+
+enum conn_state {
+    CONN_READY,   /* takes commands */
+    CONN_HELD,    /* the next command is parsed, but may not overlap what is pending */
+    CONN_PARKED,  /* the next command waits on a waitlist */
+    CONN_YIELDED, /* had its share; goes on in the next turn */
+    CONN_CLOSING, /* takes no more commands; goes when all is answered and written */
+    CONN_DEAD,    /* on the list of those to be freed */
+};
+
+enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP, REPLY_SKIP_NEXT }; /* CLIENT REPLY */
+
+struct park { /* a parked connection on a waitlist; freed by its I/O thread */
+    struct io_task task;
+    struct io *io;
+    struct conn *conn; /* I/O thread only; NULL: gone */
+    struct park *next; /* under the waitlist's lock */
+};
+
+struct conn_text { /* a name that a client gives itself */
+    uint8_t n;
+    char s[CONN_NAME_BYTES + 1];
+};
+
+struct conn {
+    struct io *io;
+    uint64_t id;
+    int fd;
+    enum conn_state state;
+    uint8_t transport; /* enum io_transport */
+    uint8_t proto;
+    uint8_t authenticated;
+    uint8_t reply_mode;
+    uint8_t held;       /* parser.argv is the next command, dispatch it before parsing more */
+    uint8_t eof;        /* the client will send nothing more */
+    uint8_t reading;    /* read_ev is added */
+    uint8_t writing;    /* write_ev is added */
+    uint8_t on_todo;
+    uint8_t monitor;
+    uint8_t no_evict, no_touch;
+    uint8_t obuf;       /* enum obuf_class */
+    unsigned db;
+    struct acl_user *user; /* a reference */
+    uint64_t acl_epoch;
+
+    struct event read_ev, write_ev;
+    struct request_parser parser;
+    struct buf in, out;   /* what did not fit into this turn; secret */
+    uint8_t *cur;         /* unparsed input: in the thread's read buffer while running, else NULL and it is in `in` */
+    size_t cur_n;
+    const uint8_t *held_base; /* where the input of the held command began when it was parsed */
+    size_t held_used;
+    struct reply reply;
+
+    struct pending *first, *last;
+    unsigned pendings;
+    uint8_t lane;         /* enum command_lane of the pendings */
+    struct park *park;
+
+    struct conn *prev, *next; /* all of the thread */
+    struct conn *todo_next, *dead_next;
+
+    uint64_t created_ms, active_ms, soft_since_ms;
+    uint64_t last_lsn, net_in, net_out, commands;
+    const struct command *last_cmd;
+    struct conn_text name, lib_name, lib_ver;
+    char peer[CONN_PEER_BYTES], local[CONN_PEER_BYTES];
+    struct {
+        void *state;
+        void (*drop)(struct conn *c, void *state);
+    } slot[CONN_SLOTS];
+};
+
+struct io {
+    struct server *srv;
+    unsigned index;
+    struct event_base *base;
+    pthread_t thread;
+    int started;
+
+    /* Posted from any thread. */
+    struct mpsc tasks, done;
+    _Atomic int asleep; /* 1: whoever posts must write to wake_fd */
+    int wake_fd;
+    struct event wake_ev, tick_ev;
+
+    /* This turn's clocks. */
+    int clock_fresh;
+    uint64_t now_ms, now_us;
+    uint64_t mark_us; /* end of the last command: the start of the next */
+
+    /* Settings as of config_epoch. */
+    uint64_t config_epoch;
+    struct request_limits limits, limits_unauth;
+    uint64_t query_limit, idle_ms;
+    int64_t slower_than_us;
+    struct obuf_limit obuf[OBUF_CLASSES];
+
+    uint8_t *in;    /* CONN_READ_BYTES, secret */
+    struct buf out; /* of the connection that is running, secret */
+    struct buf side; /* an answer that must wait behind pendings, secret */
+    struct buf scratch; /* plain, for keys and log lines */
+
+    struct conn *conns; /* newest first */
+    unsigned conn_count, monitors;
+    _Atomic unsigned conn_count_shown, monitors_shown; /* for others */
+    struct conn *running;
+    struct conn *todo, **todo_end;
+    struct conn *dead;
+    int stopping, idle_told;
+    uint64_t deadline_us;
+    struct io_task stop_task;
+
+    struct opener *opener;
+    void (*opener_free)(struct opener *o);
+    struct io_stats stats;
+};
+
+/* io.c */
+void io_clock(struct io *io); /* reads the clocks if this turn has not yet */
+void io_todo(struct conn *c); /* conn_run in the next pass */
+void io_refresh_settings(struct io *io);
+
+/* conn.c */
+must_use enum err conn_new(struct io *io, int fd, enum io_transport transport, struct conn **out);
+void conn_kill(struct conn *c);   /* any state to CONN_DEAD */
+void conn_free(struct conn *c);   /* of a dead one, at the end of the turn */
+void conn_run(struct conn *c);    /* finishes, resumes, parses, dispatches, writes: all that can be done now */
+void conn_input(struct conn *c, uint8_t **p, size_t *n); /* unparsed input */
+void conn_set_user(struct conn *c, struct acl_user *u, int authenticated); /* takes the reference over */
+void conn_check_limits(struct conn *c); /* idle, output: once a second */
+void conn_reset(struct conn *c);        /* RESET: as just accepted, the user included */
+void conn_set_state(struct conn *c, enum conn_state to);
+size_t conn_describe(struct conn *c, char *out, size_t room); /* a line of CLIENT LIST, no line end; returns its length */
+
+/* dispatch.c: the parsed command in parser.argv. */
+enum dispatched { DISPATCH_DONE, DISPATCH_HOLD, DISPATCH_PARK, DISPATCH_AGAIN /* at once, in the next turn */ };
+enum dispatched dispatch(struct conn *c);
+
+/* call.c */
+uint64_t call_wakes(void); /* how many waitlist_wake there have been */
+void call_finish_pendings(struct conn *c); /* those at the front that are complete */
+void call_drop_pendings(struct conn *c);   /* the client is gone */
+void call_completed(struct io *io);        /* drains io->done */
+/* An answer that must come after what is pending: b's bytes move into a pending of its own. ERR_OOM. */
+must_use enum err call_queue_answer(struct conn *c, const struct command *cmd, struct buf *b);
+
+#endif

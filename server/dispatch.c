@@ -1,0 +1,246 @@
+/* dispatch.c - from a parsed request to its handler: look-up, order, permission, the call, and the books.
+ *
+ *     look up -> may it overlap what is pending? -> arity -> logged in, allowed -> loaded, unsealed, not paused -> monitors -> handler
+ *
+ * Refusals up to the handler are answered here with Redis's texts. A command that may not overlap yet is not touched: it is
+ * dispatched anew when the last pending has been answered, and so is one that parks. Whatever has an effect therefore comes after both.
+ *
+ * An answer that is ready while others are pending (a refusal, a syntax error between two writes) is written to a side buffer and queued behind
+ * them as a pending that is complete already.
+ *
+ * The clock is read once a command: the end of one is the start of the next.
+ */
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "server/acl.h"
+#include "server/command.h"
+#include "server/conn_private.h"
+#include "server/monitor.h"
+#include "server/slowlog.h"
+
+/* ---- refusals ---- */
+
+/* Redis's text, which quotes what was sent. Not for names of our families: a mistyped SECRET.PUT carries a secret. */
+static void refuse_unknown(struct call *c)
+{
+    char text[REPLY_ERROR_MAX_BYTES];
+    const struct bytes *name = &c->argv[0];
+    size_t room = 128, at;
+
+    at = (size_t)snprintf(text, sizeof text, "unknown command '%.*s', with args beginning with: ", (int)(name->n < 128 ? name->n : 128),
+                          (const char *)name->p);
+    if (memchr(name->p, '.', name->n))
+        c->argc = 1;
+    for (unsigned i = 1; i < c->argc && room > 0; i++) {
+        size_t n = c->argv[i].n < room ? c->argv[i].n : room;
+        at += (size_t)snprintf(text + at, sizeof text - at, "'%.*s' ", (int)n, (const char *)c->argv[i].p);
+        room = n + 3 < room ? room - n - 3 : 0;
+        if (at >= sizeof text)
+            break;
+    }
+    reply_error_text(c->reply, "ERR", bytes_of(text, at < sizeof text ? at : sizeof text - 1));
+    mem_wipe(text, sizeof text);
+}
+
+static void refuse_sub(struct call *c)
+{
+    char container[32];
+    size_t n = c->argv[0].n < sizeof container ? c->argv[0].n : sizeof container - 1;
+    for (size_t i = 0; i < n; i++)
+        container[i] = (char)(c->argv[0].p[i] >= 'a' && c->argv[0].p[i] <= 'z' ? c->argv[0].p[i] - 32 : c->argv[0].p[i]);
+    call_errorf(c, ERR_UNKNOWNCMD, "unknown subcommand '%.*s'. Try %.*s HELP.", (int)(c->argv[1].n < 128 ? c->argv[1].n : 128),
+                (const char *)c->argv[1].p, (int)n, container);
+}
+
+static void refuse_permission(struct call *c, enum acl_reason why)
+{
+    char name[COMMAND_NAME_MAX];
+    command_lower(c->cmd, name);
+    stat_add(&c->io->stats.acl_denied, 1);
+    if (why == ACL_KEY)
+        call_errorf(c, ERR_NOPERM, "this user has no permissions to access one of the keys used as arguments");
+    else if (why == ACL_CHANNEL)
+        call_errorf(c, ERR_NOPERM, "this user has no permissions to access one of the channels used as arguments");
+    else
+        call_errorf(c, ERR_NOPERM, "this user has no permissions to run the '%s' command", name);
+}
+
+/* ---- what must hold before a handler runs ---- */
+
+/* Users change under the feet of connections. 0: this one is gone. */
+static int refresh_user(struct conn *c)
+{
+    struct acl *acl = c->io->srv->acl;
+    uint64_t epoch = acl_epoch(acl);
+    if (c->acl_epoch == epoch)
+        return 1;
+    struct acl_user *u = acl_refresh(acl, c->user);
+    if (!u) {
+        conn_kill(c);
+        return 0;
+    }
+    conn_set_user(c, u, c->authenticated && acl_user_enabled(u));
+    c->acl_epoch = epoch;
+    return 1;
+}
+
+static int paused(struct call *c)
+{
+    struct server *srv = c->srv;
+    int mode = atomic_load_explicit(&srv->pause_mode, memory_order_relaxed);
+    if (mode == PAUSE_NONE || c->now_ms >= atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed))
+        return 0;
+    return mode == PAUSE_ALL || c->cmd->flags & CMD_WRITE;
+}
+
+/* 1: go on to the handler; 0: an error was answered. */
+static int admit(struct call *c, int sub_unknown)
+{
+    const struct command *cmd = c->cmd;
+    enum acl_reason why = ACL_COMMAND;
+
+    if (!cmd) {
+        if (sub_unknown)
+            refuse_sub(c);
+        else
+            refuse_unknown(c);
+        return 0;
+    }
+    if (!command_arity_ok(cmd, c->argc) || !cmd->fn) {
+        char name[COMMAND_NAME_MAX];
+        command_lower(cmd, name);
+        call_errorf(c, ERR_ARITY, "wrong number of arguments for '%s' command", name);
+        return 0;
+    }
+    enum err e = acl_check(c->conn->user, c->conn->authenticated, c, &why);
+    if (e == ERR_NOPERM)
+        refuse_permission(c, why);
+    else if (e)
+        call_error(c, e);
+    else if (cmd->flags & CMD_LOADING)
+        return 1;
+    else if (atomic_load_explicit(&c->srv->loading, memory_order_acquire))
+        e = ERR_LOADING, call_error(c, e);
+    else if (atomic_load_explicit(&c->srv->sealed, memory_order_relaxed))
+        e = ERR_SEALED, call_error(c, e);
+    return e == ERR_OK;
+}
+
+static inline int may_overlap(const struct conn *c, const struct command *cmd)
+{
+    return !c->pendings || (cmd && cmd->lane == c->lane && (cmd->lane == LANE_WRITE || cmd->lane == LANE_HSM));
+}
+
+/* ---- after the handler ---- */
+
+/* A reply that could not be written is replaced by the error that says so. */
+static void mend_reply(struct conn *c, size_t mark)
+{
+    enum err e = c->reply.failed;
+    reply_rewind(&c->reply, mark);
+    reply_error(&c->reply, e);
+    if (c->reply.failed && c->state != CONN_DEAD)
+        conn_kill(c);
+}
+
+static void count(struct call *c, struct conn *conn, size_t mark, int ran)
+{
+    struct io *io = c->io;
+    uint64_t now = clock_mono_us(), usec = now - io->mark_us;
+    struct command_stat *s = &io->stats.command[command_index(c->cmd)];
+
+    io->mark_us = now;
+    stats_note_answer(&io->stats, ran ? s : NULL, conn->reply.b, mark);
+    if (!ran) {
+        stat_add(&s->rejected, 1);
+        return;
+    }
+    stat_add(&s->calls, 1);
+    stat_add(&s->usec, usec);
+    if (io->slower_than_us >= 0 && usec >= (uint64_t)io->slower_than_us && io->srv->slowlog)
+        slowlog_add(io->srv->slowlog, c, usec);
+}
+
+static void apply_reply_mode(struct conn *c, size_t mark)
+{
+    if (c->reply_mode == REPLY_OFF || c->reply_mode == REPLY_SKIP)
+        reply_rewind(&c->reply, mark);
+}
+
+static void next_reply_mode(struct conn *c)
+{
+    if (c->reply_mode == REPLY_SKIP)
+        c->reply_mode = REPLY_ON;
+    else if (c->reply_mode == REPLY_SKIP_NEXT)
+        c->reply_mode = REPLY_SKIP;
+}
+
+enum dispatched dispatch(struct conn *c)
+{
+    struct io *io = c->io;
+    int sub_unknown, behind = c->pendings > 0;
+    struct buf *out = c->reply.b;
+    struct call call = {
+        .srv = io->srv,
+        .io = io,
+        .conn = c,
+        .argc = (unsigned)c->parser.argc,
+        .argv = c->parser.argv,
+        .reply = &c->reply,
+        .now_ms = io->now_ms,
+        .wakes = call_wakes(),
+    };
+    enum call_result result = CALL_DONE;
+
+    call.cmd = command_find(call.argv, call.argc, &sub_unknown);
+    if (!may_overlap(c, call.cmd))
+        return DISPATCH_HOLD;
+    if (!refresh_user(c))
+        return DISPATCH_DONE;
+    if (behind)
+        c->reply.b = &io->side;
+    size_t mark = reply_mark(&c->reply);
+    int ran = admit(&call, sub_unknown);
+    if (ran) {
+        c->last_cmd = call.cmd;
+        if (paused(&call))
+            result = call_park(&call, io->srv->paused);
+        else
+            result = call.cmd->fn(&call);
+    }
+    if (result == CALL_PARK) {
+        assert(reply_mark(&c->reply) == mark && !c->reply.failed);
+        c->reply.b = out;
+        return c->park ? DISPATCH_PARK : DISPATCH_AGAIN;
+    }
+    if (ran) {
+        c->commands++;
+        stat_add(&io->stats.commands, 1);
+    }
+    if (ran && atomic_load_explicit(&io->srv->monitors, memory_order_relaxed))
+        monitor_feed(&call);
+    if (result == CALL_DONE) {
+        if (c->reply.failed)
+            mend_reply(c, mark);
+        if (call.cmd)
+            count(&call, c, mark, ran);
+        else
+            stats_note_answer(&io->stats, NULL, c->reply.b, mark);
+        apply_reply_mode(c, mark);
+    } else {
+        assert(reply_mark(&c->reply) == mark && c->pendings);
+        io->mark_us = clock_mono_us();
+    }
+    if (behind) {
+        c->reply.b = out;
+        if (buf_size(&io->side) && c->state != CONN_DEAD && call_queue_answer(c, call.cmd, &io->side))
+            conn_kill(c); /* an answer that is left out would shift all that follow */
+        buf_clear(&io->side);
+        buf_shrink(&io->side, CONN_FLUSH_BYTES);
+    }
+    next_reply_mode(c);
+    return DISPATCH_DONE;
+}

@@ -1,0 +1,320 @@
+/* info.c - one function a section, in a table; see info.h. A section prints until something fails (out of memory), which the end reports. */
+#include "server/info.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <strings.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "server/command.h"
+#include "server/conn_private.h"
+#include "server/listen.h"
+#include "server/version.h"
+
+struct printer {
+    struct server *srv;
+    struct buf *out;
+    enum err e;
+    int ready; /* engine, HSM and the rest are there */
+};
+
+#define PUT(p, ...) ((p)->e = (p)->e ? (p)->e : buf_putf((p)->out, __VA_ARGS__))
+#define PUT_U64(p, name, value) PUT(p, "%s:%llu\r\n", name, (unsigned long long)(value))
+
+static void put_human(struct printer *p, const char *name, uint64_t bytes)
+{
+    static const char units[] = "BKMGT";
+    double v = (double)bytes;
+    unsigned u = 0;
+    while (v >= 1024 && u < 4) {
+        v /= 1024;
+        u++;
+    }
+    if (u)
+        PUT(p, "%s:%.2f%c\r\n", name, v, units[u]);
+    else
+        PUT(p, "%s:%lluB\r\n", name, (unsigned long long)bytes);
+}
+
+static void server_section(struct printer *p)
+{
+    struct server *srv = p->srv;
+    struct utsname u = {.sysname = "Linux"};
+    uint64_t now = clock_wall_ms(), up = now > srv->started_ms ? (now - srv->started_ms) / 1000 : 0;
+    char exe[512] = "";
+    (void)uname(&u);
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n > 0 ? n : 0] = 0;
+    PUT(p, "redis_version:%s\r\ncoffer_version:%s\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\n", COFFER_REDIS_VERSION,
+        COFFER_VERSION);
+    PUT(p, "redis_mode:%s\r\nos:%s %s %s\r\narch_bits:64\r\nmonotonic_clock:POSIX clock_gettime\r\nmultiplexing_api:epoll\r\n",
+        config_int(srv->config, CFG_CLUSTER_ENABLED) ? "cluster" : "standalone", u.sysname, u.release, u.machine);
+    PUT(p, "process_id:%d\r\nprocess_supervised:%s\r\nrun_id:%s\r\ntcp_port:%d\r\n", (int)getpid(), getenv("NOTIFY_SOCKET") ? "systemd" : "no",
+        srv->run_id, srv->listeners ? listen_port(srv->listeners) : 0);
+    PUT(p, "server_time_usec:%llu\r\nuptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\nhz:10\r\nconfigured_hz:10\r\n",
+        (unsigned long long)now * 1000, (unsigned long long)up, (unsigned long long)up / 86400);
+    PUT(p, "lru_clock:%llu\r\nexecutable:%s\r\nconfig_file:%s\r\nio_threads_active:%d\r\nio_threads:%u\r\n",
+        (unsigned long long)(now / 1000 & 0xffffff), exe, srv->config->path ? srv->config->path : "", srv->io_count > 1, srv->io_count);
+}
+
+static void clients_section(struct printer *p)
+{
+    unsigned parked = 0;
+    for (unsigned i = 0; i < p->srv->io_count; i++)
+        parked += atomic_load_explicit(&p->srv->io[i]->parked_shown, memory_order_relaxed);
+    PUT_U64(p, "connected_clients", atomic_load(&p->srv->clients));
+    PUT(p, "cluster_connections:0\r\n");
+    PUT_U64(p, "maxclients", config_int(p->srv->config, CFG_MAXCLIENTS));
+    PUT_U64(p, "peak_clients", atomic_load(&p->srv->peak_clients));
+    PUT(p, "client_recent_max_input_buffer:0\r\nclient_recent_max_output_buffer:0\r\nblocked_clients:%u\r\n", parked);
+    PUT(p, "tracking_clients:0\r\nclients_in_timeout_table:0\r\n");
+    PUT_U64(p, "monitors", atomic_load(&p->srv->monitors));
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    char text[128];
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    if (!fgets(text, sizeof text, f) || sscanf(text, "%*u %llu", &pages) != 1)
+        pages = 0;
+    fclose(f);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void memory_section(struct printer *p)
+{
+    static _Atomic uint64_t peak;
+    struct mem_secret_stats s;
+    struct mallinfo2 m = mallinfo2();
+    uint64_t rss = resident_bytes(), total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), old = peak;
+    mem_secret_stats(&s);
+    uint64_t used = m.uordblks + m.hblkhd + s.used_bytes;
+    while (used > old && !atomic_compare_exchange_weak(&peak, &old, used)) {
+    }
+    PUT_U64(p, "used_memory", used);
+    put_human(p, "used_memory_human", used);
+    PUT_U64(p, "used_memory_rss", rss);
+    put_human(p, "used_memory_rss_human", rss);
+    PUT_U64(p, "used_memory_peak", peak);
+    put_human(p, "used_memory_peak_human", peak);
+    PUT_U64(p, "total_system_memory", total);
+    put_human(p, "total_system_memory_human", total);
+    PUT_U64(p, "maxmemory", config_int(p->srv->config, CFG_MAXMEMORY));
+    PUT(p, "maxmemory_policy:noeviction\r\nmem_fragmentation_ratio:%.2f\r\nmem_allocator:libc\r\n", used ? (double)rss / (double)used : 1.0);
+    PUT_U64(p, "mem_secret_reserved", s.reserved_bytes);
+    PUT_U64(p, "mem_secret_locked", s.locked_bytes);
+    PUT_U64(p, "mem_secret_used", s.used_bytes);
+    PUT(p, "mem_secret_lock_refused:%d\r\n", s.lock_refused);
+    if (p->ready) {
+        struct engine_info i;
+        engine_info(p->srv->engine, &i);
+        PUT_U64(p, "mem_cache", i.hot.bytes);
+        PUT_U64(p, "mem_cache_dirty", i.hot.dirty_bytes);
+        PUT_U64(p, "mem_cache_entries", i.hot.entries);
+    }
+}
+
+static void persistence_section(struct printer *p)
+{
+    struct engine_info i;
+    PUT(p, "loading:%d\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n", !p->ready);
+    PUT_U64(p, "rdb_last_save_time", p->srv->started_ms / 1000);
+    PUT(p, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:0\r\n");
+    PUT(p, "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_bgrewrite_status:ok\r\naof_last_write_status:ok\r\n");
+    if (!p->ready)
+        return;
+    engine_info(p->srv->engine, &i);
+    PUT(p, "wbl_status:%s\r\nwbl_fsync:always\r\n", i.failed || i.wal.failed ? "failed" : i.wal.damaged_lsn ? "damaged" : "ok");
+    PUT_U64(p, "wbl_term", i.term);
+    PUT_U64(p, "wbl_first_lsn", i.wal.first_lsn);
+    PUT_U64(p, "wbl_last_lsn", i.wal.last_lsn);
+    PUT_U64(p, "wbl_commit_lsn", i.commit_lsn);
+    PUT_U64(p, "wbl_applied_lsn", i.apply.applied_lsn);
+    PUT_U64(p, "wbl_checkpoint_lsn", i.apply.checkpoint_lsn);
+    PUT_U64(p, "wbl_segments", i.wal.segments);
+    PUT_U64(p, "wbl_bytes", i.wal.bytes);
+    PUT_U64(p, "wbl_fsyncs", i.wal.fsyncs);
+    PUT_U64(p, "wbl_records", i.wal.records);
+    PUT_U64(p, "wbl_groups", i.wal.groups);
+    PUT_U64(p, "wbl_last_group_records", i.group_records);
+    PUT_U64(p, "wbl_pending_writes", i.pending_writes);
+    PUT_U64(p, "apply_rounds", i.apply.rounds);
+    PUT_U64(p, "apply_written", i.apply.written);
+    PUT_U64(p, "apply_coalesced", i.apply.coalesced);
+}
+
+static void stats_section(struct printer *p)
+{
+    struct server *srv = p->srv;
+    struct engine_info i = {0};
+    if (p->ready)
+        engine_info(srv->engine, &i);
+    PUT_U64(p, "total_connections_received", STATS_SUM(srv, connections));
+    PUT_U64(p, "total_commands_processed", STATS_SUM(srv, commands));
+    PUT_U64(p, "instantaneous_ops_per_sec", atomic_load(&srv->ops_per_sec));
+    PUT_U64(p, "total_net_input_bytes", STATS_SUM(srv, net_in_bytes));
+    PUT_U64(p, "total_net_output_bytes", STATS_SUM(srv, net_out_bytes));
+    PUT(p, "instantaneous_input_kbps:%.2f\r\n", (double)atomic_load(&srv->in_bytes_per_sec) / 1024);
+    PUT(p, "instantaneous_output_kbps:%.2f\r\n", (double)atomic_load(&srv->out_bytes_per_sec) / 1024);
+    PUT_U64(p, "rejected_connections", atomic_load(&srv->rejected_connections));
+    PUT(p, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:0\r\nevicted_keys:0\r\n");
+    PUT_U64(p, "keyspace_hits", STATS_SUM(srv, hits));
+    PUT_U64(p, "keyspace_misses", STATS_SUM(srv, misses));
+    PUT_U64(p, "cache_hits", i.hot.hits);
+    PUT_U64(p, "cache_misses", i.hot.misses);
+    PUT_U64(p, "cache_evictions", i.hot.evictions);
+    PUT(p, "pubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:0\r\ntotal_forks:0\r\n");
+    PUT_U64(p, "total_error_replies", STATS_SUM(srv, errors));
+    PUT_U64(p, "total_reads_processed", STATS_SUM(srv, reads));
+    PUT_U64(p, "total_writes_processed", STATS_SUM(srv, writes));
+    PUT_U64(p, "auth_failures", STATS_SUM(srv, auth_failures));
+    PUT_U64(p, "acl_access_denied_cmd", STATS_SUM(srv, acl_denied));
+    PUT_U64(p, "client_output_buffer_limit_disconnections", STATS_SUM(srv, obuf_closed));
+    PUT_U64(p, "client_query_buffer_limit_disconnections", STATS_SUM(srv, qbuf_closed));
+    PUT_U64(p, "protocol_errors", STATS_SUM(srv, protocol_errors));
+}
+
+static void replication_section(struct printer *p)
+{
+    uint64_t offset = p->ready ? engine_commit_lsn(p->srv->engine) : 0;
+    PUT(p, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n", p->srv->run_id);
+    PUT(p, "master_replid2:0000000000000000000000000000000000000000\r\n");
+    PUT_U64(p, "master_repl_offset", offset);
+    PUT(p, "second_repl_offset:-1\r\nrepl_backlog_active:0\r\n");
+    PUT_U64(p, "repl_backlog_size", config_int(p->srv->config, CFG_REPL_BACKLOG_SIZE));
+    PUT(p, "repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
+}
+
+static void cpu_section(struct printer *p)
+{
+    struct rusage self = {0}, children = {0};
+    (void)getrusage(RUSAGE_SELF, &self);
+    (void)getrusage(RUSAGE_CHILDREN, &children);
+    PUT(p, "used_cpu_sys:%ld.%06ld\r\nused_cpu_user:%ld.%06ld\r\n", (long)self.ru_stime.tv_sec, (long)self.ru_stime.tv_usec,
+        (long)self.ru_utime.tv_sec, (long)self.ru_utime.tv_usec);
+    PUT(p, "used_cpu_sys_children:%ld.%06ld\r\nused_cpu_user_children:%ld.%06ld\r\n", (long)children.ru_stime.tv_sec,
+        (long)children.ru_stime.tv_usec, (long)children.ru_utime.tv_sec, (long)children.ru_utime.tv_usec);
+}
+
+static void hsm_section(struct printer *p)
+{
+    struct hsm_stats s;
+    if (!p->ready || !p->srv->hsm) {
+        PUT(p, "hsm_state:starting\r\n");
+        return;
+    }
+    hsm_stats(p->srv->hsm, &s);
+    PUT(p, "hsm_state:%s\r\nhsm_sealed:%d\r\n", hsm_state_name(hsm_state_now(p->srv->hsm)), atomic_load(&p->srv->sealed));
+    PUT(p, "hsm_workers_up:%u\r\nhsm_in_flight:%u\r\n", s.workers_up, s.in_flight);
+    PUT_U64(p, "hsm_requests", s.requests);
+    PUT_U64(p, "hsm_errors", s.errors);
+    PUT_U64(p, "hsm_timeouts", s.timeouts);
+    PUT_U64(p, "hsm_restarts", s.restarts);
+    PUT_U64(p, "hsm_recycled", s.recycled);
+    PUT_U64(p, "hsm_latency_us_p50", s.latency_us_p50);
+    PUT_U64(p, "hsm_latency_us_p99", s.latency_us_p99);
+}
+
+static void put_error(void *arg, const char *prefix, uint64_t count)
+{
+    struct printer *p = arg;
+    PUT(p, "errorstat_%s:count=%llu\r\n", prefix, (unsigned long long)count);
+}
+
+static void errorstats_section(struct printer *p)
+{
+    stats_errors(p->srv, put_error, p);
+}
+
+static void cluster_section(struct printer *p)
+{
+    PUT(p, "cluster_enabled:%d\r\n", (int)config_int(p->srv->config, CFG_CLUSTER_ENABLED));
+}
+
+static void commandstats_section(struct printer *p)
+{
+    for (size_t i = 0; i < commands_count; i++) {
+        struct command_total t;
+        char name[COMMAND_NAME_MAX];
+        stats_command(p->srv, i, &t);
+        if (!t.calls && !t.rejected && !t.failed)
+            continue;
+        command_lower(&commands[i], name);
+        PUT(p, "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,failed_calls=%llu\r\n", name, (unsigned long long)t.calls,
+            (unsigned long long)t.usec, t.calls ? (double)t.usec / (double)t.calls : 0.0, (unsigned long long)t.rejected,
+            (unsigned long long)t.failed);
+    }
+}
+
+static void keyspace_section(struct printer *p)
+{
+    if (!p->ready)
+        return;
+    struct vaults *vs = engine_vaults(p->srv->engine);
+    for (int64_t db = 0; db < config_int(p->srv->config, CFG_DATABASES) && db < 1024; db++) {
+        char name[32];
+        struct vault *v = vaults_find(vs, bytes_of(name, (size_t)snprintf(name, sizeof name, "db%lld", (long long)db)));
+        uint64_t keys = v ? atomic_load_explicit(&v->secrets, memory_order_relaxed) : 0;
+        if (keys)
+            PUT(p, "%s:keys=%llu,expires=0,avg_ttl=0\r\n", name, (unsigned long long)keys);
+    }
+    PUT_U64(p, "vaults", vaults_count(vs));
+}
+
+enum { BY_DEFAULT = 1, IN_ALL = 2 };
+static const struct {
+    const char *name, *title;
+    void (*print)(struct printer *p);
+    int when;
+} sections[] = {
+    {"server", "Server", server_section, BY_DEFAULT | IN_ALL},
+    {"clients", "Clients", clients_section, BY_DEFAULT | IN_ALL},
+    {"memory", "Memory", memory_section, BY_DEFAULT | IN_ALL},
+    {"persistence", "Persistence", persistence_section, BY_DEFAULT | IN_ALL},
+    {"stats", "Stats", stats_section, BY_DEFAULT | IN_ALL},
+    {"replication", "Replication", replication_section, BY_DEFAULT | IN_ALL},
+    {"cpu", "CPU", cpu_section, BY_DEFAULT | IN_ALL},
+    {"hsm", "HSM", hsm_section, BY_DEFAULT | IN_ALL},
+    {"commandstats", "Commandstats", commandstats_section, IN_ALL},
+    {"errorstats", "Errorstats", errorstats_section, BY_DEFAULT | IN_ALL},
+    {"cluster", "Cluster", cluster_section, BY_DEFAULT | IN_ALL},
+    {"keyspace", "Keyspace", keyspace_section, BY_DEFAULT | IN_ALL},
+};
+
+static int is_word(struct bytes s, const char *word)
+{
+    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
+}
+
+static int wanted(size_t section, const struct bytes *names, unsigned n)
+{
+    int when = sections[section].when;
+    if (n == 0)
+        return when & BY_DEFAULT;
+    for (unsigned i = 0; i < n; i++) {
+        if (is_word(names[i], sections[section].name) || (when & BY_DEFAULT && is_word(names[i], "default")) ||
+            (when & IN_ALL && (is_word(names[i], "all") || is_word(names[i], "everything"))))
+            return 1;
+    }
+    return 0;
+}
+
+enum err info_text(struct server *srv, const struct bytes *names, unsigned n, struct buf *out)
+{
+    struct printer p = {.srv = srv, .out = out, .ready = !atomic_load_explicit(&srv->loading, memory_order_acquire) && srv->engine};
+    int any = 0;
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        if (!wanted(i, names, n))
+            continue;
+        PUT(&p, "%s# %s\r\n", any++ ? "\r\n" : "", sections[i].title);
+        sections[i].print(&p);
+    }
+    return p.e;
+}

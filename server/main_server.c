@@ -1,0 +1,517 @@
+/* main_server.c - the program coffer-server.
+ *
+ *     configuration -> log -> dir -> listeners -> I/O threads -> [start thread: HSM, engine, recovery] -> ready
+ *                                                      |                                                    |
+ *                                                 answers -LOADING                              answers everything
+ *
+ * The main thread accepts, handles signals and timers. What blocks at a start runs on a thread of its own, so that ports answer
+ * -LOADING meanwhile (Sentinel and clients wait then, instead of giving up).
+ *
+ * Ending: SIGTERM, SIGINT or SHUTDOWN close the listeners; I/O threads finish what is pending and written, at most shutdown-timeout
+ * seconds; then log, stores and workers are closed. A second signal takes the rest of that time away. Exit code 0; 1 when the start failed.
+ *
+ * Rejected: opening the ports only when ready (a client cannot tell a server that recovers from one that is gone).
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/acl.h"
+#include "server/cmd_command.h"
+#include "server/io.h"
+#include "server/listen.h"
+#include "server/notify.h"
+#include "server/slowlog.h"
+#include "server/start.h"
+#include "server/users.h"
+#include "server/version.h"
+
+#define SPARE_FILES 64 /* descriptors for everything but clients */
+#define TICK_MS 250
+#define RING_SECONDS 10 /* between looks for data keys whose time is over */
+
+static struct server srv;
+
+static struct {
+    struct event *tick, *term, *intr, *hup;
+    pthread_t starter;
+    int starter_running, pidfile_written;
+    struct io_task started;
+    struct io_task stop_task;
+    _Atomic int stop_posted;
+    enum err start_result;
+    int exit_code;
+    uint64_t last_commands, last_in, last_out, last_us, last_ring_us, last_watchdog_us;
+} m;
+
+/* ---- ending ---- */
+
+static void begin_stop(void)
+{
+    uint64_t deadline = clock_mono_us() + (uint64_t)config_int(srv.config, CFG_SHUTDOWN_TIMEOUT) * 1000000;
+    if (atomic_exchange(&srv.stopping, 1))
+        return;
+    notify_send("STOPPING=1");
+    log_at(LOG_NOTICE, "Shutting down: no more connections, finishing what is in flight");
+    listen_close(srv.listeners);
+    for (unsigned i = 0; i < srv.io_count; i++)
+        io_stop(srv.io[i], deadline);
+    io_stop(srv.main, 0);
+}
+
+static void stop_on_main(struct io_task *t, struct io *io)
+{
+    (void)t;
+    (void)io;
+    begin_stop();
+}
+
+/* SHUTDOWN, on any thread. */
+static void request_stop(struct server *s, int flags)
+{
+    (void)flags;
+    log_at(LOG_WARNING, "User requested shutdown...");
+    if (!atomic_exchange(&m.stop_posted, 1))
+        io_post(s->main, &m.stop_task);
+}
+
+static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
+{
+    (void)what;
+    (void)arg;
+    log_at(LOG_WARNING, "Received %s scheduling shutdown...", sig == SIGTERM ? "SIGTERM" : "SIGINT");
+    begin_stop();
+}
+
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+    (void)sig;
+    (void)what;
+    (void)arg;
+    if (log_reopen())
+        log_at(LOG_WARNING, "The log file could not be opened anew; logging goes on to the old one");
+    else
+        log_at(LOG_NOTICE, "Log opened anew");
+}
+
+/* ---- starting ---- */
+
+static void on_started(struct io_task *t, struct io *io)
+{
+    (void)t;
+    (void)io;
+    pthread_join(m.starter, NULL);
+    m.starter_running = 0;
+    if (m.start_result) {
+        m.exit_code = 1;
+        begin_stop();
+        return;
+    }
+    log_at(LOG_NOTICE, "Ready to accept connections");
+    notify_send("READY=1\nSTATUS=Ready to accept connections");
+}
+
+static void *starter_main(void *arg)
+{
+    (void)arg;
+    m.start_result = start_open(&srv);
+    io_post(srv.main, &m.started);
+    return NULL;
+}
+
+static unsigned rate(uint64_t now, uint64_t *last, uint64_t us)
+{
+    uint64_t d = now - *last;
+    int reset = now < *last; /* CONFIG RESETSTAT */
+    *last = now;
+    return us == 0 || reset ? 0 : (unsigned)(d * 1000000 / us);
+}
+
+/* Half of the old value and half of the new: a rate over about a second. */
+static void smooth(_Atomic unsigned *shown, unsigned now)
+{
+    unsigned old = atomic_load_explicit(shown, memory_order_relaxed);
+    atomic_store_explicit(shown, now > old ? old + (now - old + 1) / 2 : now + (old - now) / 2, memory_order_relaxed);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    uint64_t now = clock_mono_us(), us = now - m.last_us, watchdog = notify_watchdog_us();
+    (void)fd;
+    (void)what;
+    (void)arg;
+    m.last_us = now;
+    smooth(&srv.ops_per_sec, rate(STATS_SUM(&srv, commands), &m.last_commands, us));
+    smooth(&srv.in_bytes_per_sec, rate(STATS_SUM(&srv, net_in_bytes), &m.last_in, us));
+    smooth(&srv.out_bytes_per_sec, rate(STATS_SUM(&srv, net_out_bytes), &m.last_out, us));
+    if (!atomic_load(&srv.loading) && now - m.last_ring_us > RING_SECONDS * 1000000ull) {
+        m.last_ring_us = now;
+        keyring_expire(srv.keyring);
+    }
+    if (watchdog && now - m.last_watchdog_us > watchdog / 3) {
+        m.last_watchdog_us = now;
+        notify_send("WATCHDOG=1");
+    }
+}
+
+static void turn_end(struct io *io)
+{
+    struct server *s = io_server(io);
+    if (!atomic_load_explicit(&s->loading, memory_order_acquire))
+        hsm_flush(s->hsm);
+}
+
+static int fail(const char *what)
+{
+    log_at(LOG_WARNING, "%s: %s", what, strerror(errno));
+    return 1;
+}
+
+/* Descriptors for maxclients, or fewer clients. */
+static void limit_files(void)
+{
+    struct rlimit r;
+    uint64_t clients = (uint64_t)config_int(srv.config, CFG_MAXCLIENTS), want = clients + SPARE_FILES;
+    char text[32];
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= want)
+        return;
+    rlim_t before = r.rlim_cur;
+    r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max >= want ? want : r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r) != 0)
+        r.rlim_cur = before;
+    if (r.rlim_cur >= want)
+        return;
+    clients = r.rlim_cur > 2 * SPARE_FILES ? r.rlim_cur - SPARE_FILES : SPARE_FILES;
+    snprintf(text, sizeof text, "%llu", (unsigned long long)clients);
+    if (config_put(srv.config, "maxclients", text) == ERR_OK)
+        log_at(LOG_WARNING, "The limit of open files is %llu: maxclients is %s. Raise it with 'ulimit -n %llu'.", (unsigned long long)r.rlim_cur,
+               text, (unsigned long long)want);
+}
+
+/* Enters dir, so that everything relative is below it, and makes CONFIG GET dir absolute. */
+static int enter_dir(void)
+{
+    char path[PATH_MAX];
+    const char *dir = config_str(srv.config, CFG_DIR);
+    if (file_mkdir(dir, 0700) || chdir(dir) != 0 || !getcwd(path, sizeof path)) {
+        fprintf(stderr, "coffer-server: the directory %s cannot be used: %s\n", dir, strerror(errno));
+        return 1;
+    }
+    return config_put(srv.config, "dir", path) != ERR_OK;
+}
+
+static void daemonize(void)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        _exit(pid < 0);
+    setsid();
+    int fd = open("/dev/null", O_RDWR);
+    if (fd >= 0) {
+        dup2(fd, STDIN_FILENO);
+        dup2(fd, STDOUT_FILENO);
+        dup2(fd, STDERR_FILENO);
+        if (fd > STDERR_FILENO)
+            close(fd);
+    }
+}
+
+static void write_pidfile(void)
+{
+    char text[32];
+    const char *path = config_str(srv.config, CFG_PIDFILE);
+    int n = snprintf(text, sizeof text, "%d\n", (int)getpid());
+    if (!path[0])
+        return;
+    m.pidfile_written = file_write_atomic(path, bytes_of(text, (size_t)n), 0644) == ERR_OK;
+    if (!m.pidfile_written)
+        log_at(LOG_WARNING, "The pid file %s cannot be written: %s", path, strerror(file_errno()));
+}
+
+static enum err apply_loglevel(void *arg, enum config_id id, const char **why)
+{
+    (void)why;
+    log_set_level((enum log_level)config_int(arg, id));
+    return ERR_OK;
+}
+
+static unsigned thread_count(void)
+{
+    int64_t n = config_int(srv.config, CFG_IO_THREADS);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (n)
+        return (unsigned)n;
+    return cores <= 2 ? 1 : cores > 9 ? 8 : (unsigned)cores - 1;
+}
+
+static enum err make_threads(void)
+{
+    srv.io_count = thread_count();
+    srv.io = mem_zalloc(srv.io_count * sizeof *srv.io);
+    enum err e = srv.io ? io_new(&srv.main, &srv, UINT_MAX) : ERR_OOM;
+    for (unsigned i = 0; i < srv.io_count && !e; i++)
+        e = io_new(&srv.io[i], &srv, i);
+    return e;
+}
+
+static enum err make_parts(void)
+{
+    enum err e = clock_random_hex(srv.run_id, 20);
+    srv.started_ms = clock_wall_ms();
+    atomic_store(&srv.loading, 1);
+    srv.turn_end = turn_end;
+    srv.stop = request_stop;
+    m.stop_task.run = stop_on_main;
+    m.started.run = on_started;
+    if (!e)
+        e = slowlog_new(&srv.slowlog, srv.config);
+    if (!e)
+        e = waitlist_new(&srv.applied);
+    if (!e)
+        e = waitlist_new(&srv.paused);
+    if (!e)
+        e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
+    return e ? e : make_threads();
+}
+
+static struct event *signal_event(int sig, event_callback_fn fn)
+{
+    struct event *ev = event_new(io_base(srv.main), sig, EV_SIGNAL | EV_PERSIST, fn, NULL);
+    if (ev)
+        event_add(ev, NULL);
+    return ev;
+}
+
+static enum err make_events(void)
+{
+    struct timeval tick = {.tv_usec = TICK_MS * 1000};
+    signal(SIGPIPE, SIG_IGN);
+    m.term = signal_event(SIGTERM, on_stop_signal);
+    m.intr = signal_event(SIGINT, on_stop_signal);
+    m.hup = signal_event(SIGHUP, on_hup);
+    m.tick = event_new(io_base(srv.main), -1, EV_PERSIST, on_tick, NULL);
+    if (!m.term || !m.intr || !m.hup || !m.tick)
+        return ERR_OOM;
+    m.last_us = clock_mono_us();
+    return event_add(m.tick, &tick) == 0 ? ERR_OK : ERR_OOM;
+}
+
+static enum err start_threads(void)
+{
+    enum err e = ERR_OK;
+    for (unsigned i = 0; i < srv.io_count && !e; i++)
+        e = io_start(srv.io[i]);
+    if (!e && pthread_create(&m.starter, NULL, starter_main, NULL) != 0)
+        e = ERR_OOM;
+    m.starter_running = !e;
+    return e;
+}
+
+static void log_memory(void)
+{
+    struct mem_secret_stats s;
+    mem_secret_stats(&s);
+    if (s.lock_refused)
+        log_at(LOG_WARNING, "Memory for secrets cannot be locked: raise the limit, at least 'ulimit -l 65536' (LimitMEMLOCK=infinity in systemd)");
+}
+
+/* Everything after the configuration. */
+static int run(void)
+{
+    enum err e;
+
+    log_at(LOG_NOTICE, "Coffer %s starting, protocol of Redis %s", COFFER_VERSION, COFFER_REDIS_VERSION);
+    log_at(LOG_NOTICE, "Configuration: %s", srv.config->path ? srv.config->path : "no file, defaults and command line");
+    log_at(LOG_NOTICE, "PID: %d", (int)getpid());
+    log_memory();
+    limit_files();
+    if ((e = make_parts()) || (e = make_events())) {
+        log_at(LOG_WARNING, "Out of memory at start");
+        return 1;
+    }
+    if (listen_open(&srv.listeners, &srv))
+        return 1;
+    log_at(LOG_NOTICE, "Running mode=standalone, port=%d, %u I/O threads.", listen_port(srv.listeners), srv.io_count);
+    write_pidfile();
+    if (start_threads())
+        return fail("Threads cannot be started");
+    io_run(srv.main);
+    return 0;
+}
+
+static void clean_up(void)
+{
+    struct event *events[] = {m.tick, m.term, m.intr, m.hup};
+    for (unsigned i = 0; srv.io && i < srv.io_count; i++)
+        if (srv.io[i])
+            io_join(srv.io[i]);
+    if (m.starter_running) /* stopped while it recovered */
+        pthread_join(m.starter, NULL);
+    start_close(&srv);
+    waitlist_free(srv.applied);
+    waitlist_free(srv.paused);
+    if (srv.io)
+        io_free_all(&srv);
+    start_free(&srv);
+    listen_free(srv.listeners);
+    for (unsigned i = 0; i < sizeof events / sizeof events[0]; i++)
+        if (events[i])
+            event_free(events[i]);
+    io_free(srv.main);
+    mem_free(srv.io);
+    slowlog_free(srv.slowlog);
+    acl_free(srv.acl);
+    if (m.pidfile_written)
+        (void)unlink(config_str(srv.config, CFG_PIDFILE));
+    log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
+    config_free(srv.config);
+}
+
+/* ---- the command line ---- */
+
+static int print(enum err (*fn)(struct buf *))
+{
+    struct buf b;
+    buf_init(&b, SIZE_MAX / 4);
+    enum err e = fn(&b);
+    if (!e && fwrite(buf_data(&b), 1, buf_size(&b), stdout) != buf_size(&b))
+        e = ERR_IO;
+    buf_fini(&b);
+    return e != ERR_OK;
+}
+
+static int print_version(void)
+{
+    printf("Coffer server v=%s protocol=redis-%s bits=64\n", COFFER_VERSION, COFFER_REDIS_VERSION);
+    return 0;
+}
+
+static int print_help(void)
+{
+    printf("Usage: coffer-server [/path/to/coffer.conf] [--directive value ...]\n"
+           "       coffer-server - (the configuration comes on standard input)\n"
+           "       coffer-server --check-config [/path/to/coffer.conf] [--directive value ...]\n"
+           "       coffer-server --version | --help\n"
+           "       coffer-server --print-config-reference | --print-command-reference | --print-default-config\n\n"
+           "Without arguments: a server on port 7379, data in the current directory, an embedded software token.\n"
+           "Talk to it with redis-cli -p 7379.\n");
+    return 0;
+}
+
+static int print_command_reference(void)
+{
+    return print(command_print_reference);
+}
+
+static int print_config_reference(void)
+{
+    return print(config_print_reference);
+}
+
+static int print_default_config(void)
+{
+    return print(config_print_default_file);
+}
+
+static const struct {
+    const char *option;
+    int (*fn)(void);
+} options[] = {
+    {"--version", print_version},
+    {"-v", print_version},
+    {"--help", print_help},
+    {"-h", print_help},
+    {"--print-command-reference", print_command_reference},
+    {"--print-config-reference", print_config_reference},
+    {"--print-default-config", print_default_config},
+};
+
+/* Warnings about the configuration come before the log is open. */
+#define WARNINGS_MAX 32
+static char *warnings[WARNINGS_MAX];
+static unsigned warning_count;
+
+static void keep_warning(void *arg, const char *line)
+{
+    (void)arg;
+    if (warning_count < WARNINGS_MAX)
+        warnings[warning_count++] = strdup(line);
+}
+
+static void say_warnings(void)
+{
+    for (unsigned i = 0; i < warning_count; i++) {
+        log_at(LOG_WARNING, "%s", warnings[i] ? warnings[i] : "an unknown directive is ignored");
+        free(warnings[i]);
+    }
+    if (config_int(srv.config, CFG_WBL_FSYNC))
+        log_at(LOG_WARNING, "wbl-fsync everysec is not offered by this version: the log is made durable before every answer");
+}
+
+static int load_config(int argc, char **argv)
+{
+    struct config_loader l = {.warn = keep_warning};
+    enum err e = config_new(&srv.config);
+    if (!e)
+        e = config_load_args(srv.config, argc, argv, &l);
+    if (!e)
+        e = acl_new(&srv.acl);
+    if (!e)
+        e = users_load(srv.acl, srv.config, l.error, sizeof l.error);
+    if (e)
+        fprintf(stderr, "\n*** FATAL CONFIG FILE ERROR (Coffer %s) ***\n%s\n", COFFER_VERSION, l.error[0] ? l.error : err_text(e));
+    return e != ERR_OK;
+}
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < sizeof options / sizeof options[0]; i++)
+        if (strcmp(argv[1], options[i].option) == 0)
+            return options[i].fn();
+    int check = argc > 1 && strcmp(argv[1], "--check-config") == 0;
+    const char *fault = getenv("COFFER_FAULT");
+
+    umask(0077);
+    if (mem_init(getenv("COFFER_KEEP_CORE") != NULL)) {
+        fprintf(stderr, "coffer-server: out of memory\n");
+        return 1;
+    }
+    if (load_config(argc - 1 - check, argv + 1 + check))
+        return 1;
+    if (check) {
+        say_warnings();
+        printf("The configuration is good.\n");
+        acl_free(srv.acl);
+        config_free(srv.config);
+        return 0;
+    }
+    if (enter_dir())
+        return 1;
+    if (config_int(srv.config, CFG_DAEMONIZE))
+        daemonize();
+    if (log_open(config_str(srv.config, CFG_LOGFILE), (enum log_level)config_int(srv.config, CFG_LOGLEVEL))) {
+        fprintf(stderr, "coffer-server: the log file %s cannot be opened\n", config_str(srv.config, CFG_LOGFILE));
+        return 1;
+    }
+    say_warnings();
+    if (fault && fault_arm_text(fault))
+        log_at(LOG_WARNING, "COFFER_FAULT is not understood");
+    if (run())
+        m.exit_code = 1;
+    clean_up();
+    return m.exit_code;
+}

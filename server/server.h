@@ -1,0 +1,69 @@
+/* server.h - what the whole process shares. Filled by main_server.c before the I/O threads start; fields are immutable after that unless they say
+ * otherwise. */
+#ifndef COFFER_SERVER_SERVER_H
+#define COFFER_SERVER_SERVER_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "hsm/hsm.h"
+#include "hsm/seal.h"
+#include "server/config.h"
+
+struct acl;       /* acl.h */
+struct chores;    /* chores.h */
+struct cursors;   /* cursors.h */
+struct deks;      /* dek.h */
+struct io;        /* io.h */
+struct keyops;    /* keyop.h */
+struct listeners; /* listen.h */
+struct slowlog;   /* slowlog.h */
+struct waitlist; /* call.h */
+
+enum pause_mode { PAUSE_NONE, PAUSE_WRITE, PAUSE_ALL };
+
+struct server {
+    struct config *config;
+
+    /* There once loading is 0; NULL before. */
+    struct engine *engine;
+    struct hsm *hsm; /* NULL in a test server without one */
+    struct keyring *keyring;
+    struct deks *deks;
+    struct keyops *keyops; /* KEY.*: counts of encryptions */
+    struct chores *chores; /* threads for what blocks on disk */
+    struct cursors *cursors; /* of SCAN */
+    struct engine_report report;
+    struct vault_settings vault_defaults; /* of new vaults, from the configuration */
+
+    struct waitlist *applied; /* listings waiting for the applier */
+    struct waitlist *paused;  /* CLIENT PAUSE */
+    struct acl *acl;
+    struct slowlog *slowlog;
+    struct listeners *listeners; /* NULL in a test server */
+    char run_id[41];             /* 40 hex */
+    uint64_t started_ms;
+
+    _Atomic int loading;  /* 1: -LOADING for what needs data */
+    _Atomic int sealed;   /* 1: HSM.SEAL; -SEALED for all but admin */
+    _Atomic int stopping; /* 1: a shutdown has begun */
+
+    struct io **io;
+    unsigned io_count;
+    struct io *main;                /* the main thread's loop: listeners, signals, timers; NULL in a test server */
+    void (*turn_end)(struct io *io); /* on each I/O thread at the end of each turn; may be NULL */
+    void (*stop)(struct server *srv, int flags); /* SHUTDOWN: asks the main thread to end the server; any thread */
+
+    _Atomic unsigned io_busy; /* I/O threads that still have connections, while stopping */
+    _Atomic uint64_t next_client_id;
+    _Atomic unsigned clients;  /* connected */
+    _Atomic unsigned monitors; /* in MONITOR */
+    _Atomic uint64_t pause_until_ms;
+    _Atomic int pause_mode; /* enum pause_mode */
+    _Atomic uint64_t rejected_connections;
+    _Atomic unsigned ops_per_sec, in_bytes_per_sec, out_bytes_per_sec; /* sampled by the main thread */
+    _Atomic unsigned peak_clients;
+};
+
+#endif

@@ -1,0 +1,283 @@
+/* start.c - see start.h.
+ *
+ *     coffer-hsm provision DIR/hsm     only with the embedded default: no token, PIN or other module was configured
+ *     hsm_open                         workers log in; the realm is known
+ *     keyring, data keys, engine       the directory's lock is taken here; recovery
+ *     loading = 0                      commands go through
+ *
+ * An HSM that cannot be opened ends the start: without it there are no data keys, so there is nothing that could be served.
+ *
+ * Closing goes the other way, and while closing completions still come to I/O threads that have ended: their memory stays until
+ * start_close() is through.
+ */
+#include "server/start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "hsm/provision.h"
+#include "server/chores.h"
+#include "server/command.h"
+#include "server/cursors.h"
+#include "server/dek.h"
+#include "server/keyop.h"
+
+extern char **environ;
+
+#define CHORE_THREADS 2
+#define UNSEAL_SECONDS 30
+
+struct hsm_files { /* what hsm_open needs, found out from configuration, environment and files */
+    char worker[PATH_MAX], dir[PATH_MAX], pin[PATH_MAX], conf[PATH_MAX];
+    const char *module;
+    const char *env_pin;
+    int embedded;
+};
+
+static void log_line(int level, const char *line)
+{
+    log_at((enum log_level)level, "%s", line);
+}
+
+/* ---- the HSM ---- */
+
+/* The program beside this one, or in COFFER_HSM. */
+static void find_worker(char *out, size_t room)
+{
+    const char *env = getenv("COFFER_HSM");
+    ssize_t n = env ? snprintf(out, room, "%s", env) : readlink("/proc/self/exe", out, room - 1);
+    if (env)
+        return;
+    out[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(out, '/');
+    snprintf(slash ? slash + 1 : out, room - (size_t)(slash ? slash + 1 - out : 0), "coffer-hsm");
+}
+
+/* systemd's credential, when there is one. */
+static int find_credential(char *out, size_t room)
+{
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    if (!dir)
+        return 0;
+    snprintf(out, room, "%s/hsm-pin", dir);
+    return access(out, R_OK) == 0;
+}
+
+static int is_softhsm(const char *module)
+{
+    return !module[0] || strcasestr(module, "libsofthsm2");
+}
+
+static enum err find_files(struct server *srv, struct hsm_files *f)
+{
+    const struct config *c = srv->config;
+    const char *module = config_str(c, CFG_HSM_MODULE);
+    int64_t mode = config_int(c, CFG_HSM_AUTO_PROVISION);
+    enum { NO, YES, AUTO };
+
+    memset(f, 0, sizeof *f);
+    find_worker(f->worker, sizeof f->worker);
+    if (!realpath(".", f->dir) || strlen(f->dir) + sizeof "/hsm/softhsm2.conf" > sizeof f->dir) {
+        log_at(LOG_WARNING, "The data directory cannot be resolved: %s", strerror(errno));
+        return ERR_IO;
+    }
+    snprintf(f->dir + strlen(f->dir), sizeof f->dir - strlen(f->dir), "/hsm");
+    snprintf(f->pin, sizeof f->pin, "%s", config_str(c, CFG_HSM_PIN_FILE));
+    f->env_pin = getenv("COFFER_HSM_PIN");
+    int given = f->pin[0] || find_credential(f->pin, sizeof f->pin) || f->env_pin;
+    if (!given)
+        f->pin[0] = 0;
+    f->embedded = mode == YES || (mode == AUTO && !given && is_softhsm(module) && strcmp(config_str(c, CFG_HSM_TOKEN), PROVISION_TOKEN) == 0);
+    f->module = module[0] ? module : provision_find_module();
+    if (!f->module) {
+        log_at(LOG_WARNING, "No PKCS#11 module: install SoftHSM2 (package softhsm2), or name one with hsm-module");
+        return ERR_NOTFOUND;
+    }
+    if (f->embedded) {
+        snprintf(f->pin, sizeof f->pin, "%.*s/pin", (int)sizeof f->pin - 8, f->dir);
+        snprintf(f->conf, sizeof f->conf, "%.*s/softhsm2.conf", (int)sizeof f->conf - 16, f->dir);
+    }
+    return ERR_OK;
+}
+
+/* The ceremony of the embedded default, in a process of its own: this one never loads a module. */
+static enum err provision_token(struct server *srv, const struct hsm_files *f)
+{
+    const char *realm = config_str(srv->config, CFG_REALM_FILE);
+    char *argv[] = {(char *)(uintptr_t)f->worker, (char *)(uintptr_t)"provision", (char *)(uintptr_t)f->dir,
+                    (char *)(uintptr_t)"--module", (char *)(uintptr_t)f->module,  NULL};
+    pid_t pid;
+    int status = 0;
+
+    if (realm[0])
+        log_at(LOG_NOTICE, "realm-file is not used with the embedded token: its realm is %s/realm", f->dir);
+    int rc = posix_spawn(&pid, f->worker, NULL, NULL, argv, environ);
+    if (rc) {
+        log_at(LOG_WARNING, "Cannot run %s: %s", f->worker, strerror(rc));
+        return ERR_IO;
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        log_at(LOG_WARNING, "The embedded software token in %s is used. It is no security boundary: PIN and keys lie on this disk.", f->dir);
+        return ERR_OK;
+    }
+    log_at(LOG_WARNING, "The embedded token in %s could not be provisioned; coffer-hsm's reason is above", f->dir);
+    return ERR_HSMDOWN;
+}
+
+/* A PIN from the environment goes to the workers as HSM.UNSEAL would. */
+static enum err unseal_from_environment(struct hsm *h, const char *pin)
+{
+    uint64_t until = clock_mono_us() + UNSEAL_SECONDS * 1000000ull;
+    enum err e = hsm_unseal(h, bytes_str(pin));
+    while (!e && (hsm_state_now(h) == HSM_STATE_STARTING || hsm_state_now(h) == HSM_STATE_SEALED) && clock_mono_us() < until)
+        usleep(2000); /* at a start only, before anybody waits */
+    return e ? e : hsm_state_now(h) == HSM_STATE_UP ? ERR_OK : ERR_HSMDOWN;
+}
+
+static enum err open_hsm(struct server *srv)
+{
+    struct hsm_files f;
+    const struct config *c = srv->config;
+    const char *why = "", *init = config_str(c, CFG_HSM_MODULE_INIT);
+    enum err e = find_files(srv, &f);
+    if (!e && f.embedded)
+        e = provision_token(srv, &f);
+    if (e)
+        return e;
+    struct hsm_config cfg = {
+        .worker_path = f.worker,
+        .module = f.module,
+        .module_init = init[0] ? init : NULL,
+        .token = config_str(c, CFG_HSM_TOKEN),
+        .pin_file = f.pin[0] ? f.pin : NULL,
+        .softhsm_conf = f.conf[0] ? f.conf : getenv("SOFTHSM2_CONF"),
+        .workers = (unsigned)config_int(c, CFG_HSM_WORKERS),
+        .timeout_ms = (unsigned)config_int(c, CFG_HSM_TIMEOUT),
+        .key_cache = (unsigned)config_int(c, CFG_HSM_KEY_CACHE),
+        .hsm_only = (int)config_int(c, CFG_HSM_ONLY),
+        .recycle_objects = (unsigned long)config_int(c, CFG_HSM_RECYCLE_OBJECTS),
+        .log = log_line,
+    };
+    e = hsm_open(&srv->hsm, &cfg, &why);
+    if (!e && !cfg.pin_file) {
+        if (!f.env_pin) {
+            log_at(LOG_WARNING, "No PIN for the HSM: give hsm-pin-file, the systemd credential hsm-pin, or COFFER_HSM_PIN");
+            return ERR_WRONGPASS;
+        }
+        e = unseal_from_environment(srv->hsm, f.env_pin);
+        why = "the workers did not come up with the PIN of COFFER_HSM_PIN; their reason is above";
+    }
+    if (e)
+        log_at(LOG_WARNING, "The HSM cannot be opened (module %s, token %s): %s. Without it no data key can be had, so nothing could be served.",
+               f.module, cfg.token, why[0] ? why : err_text(e));
+    return e;
+}
+
+/* ---- data keys and engine ---- */
+
+static void on_applied(void *arg, uint64_t lsn)
+{
+    struct server *srv = arg;
+    (void)lsn;
+    waitlist_wake(srv->applied);
+}
+
+static void read_defaults(struct server *srv)
+{
+    const struct config *c = srv->config;
+    srv->vault_defaults = (struct vault_settings){
+        .max_versions = (uint32_t)config_int(c, CFG_SECRET_MAX_VERSIONS),
+        .recovery_ms = (uint64_t)config_int(c, CFG_SECRET_RECOVERY_WINDOW) * 1000,
+    };
+}
+
+static void log_report(const struct engine_report *r)
+{
+    log_at(LOG_NOTICE, "Log: LSN %llu to %llu in %u segments; %s", (unsigned long long)r->wal.first_lsn, (unsigned long long)r->wal.last_lsn,
+           r->wal.segments, r->wal.text);
+    log_at(LOG_NOTICE, "Recovered from %s in %llu ms: %u shards, applied LSN %llu, %llu records replayed, %u shards rebuilt",
+           r->clean ? "a clean stop" : r->same_boot ? "local stores and log after a crash" : "local stores and log after a power loss or reboot",
+           (unsigned long long)r->took_ms, r->shards, (unsigned long long)r->applied_lsn, (unsigned long long)r->replayed, r->shards_rebuilt);
+}
+
+static enum err open_engine(struct server *srv)
+{
+    const struct config *c = srv->config;
+    const char *why = "";
+    read_defaults(srv);
+    struct engine_config cfg = {
+        .dir = ".",
+        .shards = (unsigned)config_int(c, CFG_SHARDS),
+        .wal_segment_bytes = (uint64_t)config_int(c, CFG_WBL_SEGMENT_BYTES),
+        .cache_bytes = (size_t)config_int(c, CFG_CACHE_SIZE),
+        .dirty_bytes = (size_t)config_int(c, CFG_DIRTY_LIMIT),
+        .write_buffer_bytes = (size_t)config_int(c, CFG_WRITE_BUFFER_SIZE),
+        .secret_max_bytes = (uint64_t)config_int(c, CFG_SECRET_MAX_BYTES),
+        .defaults = srv->vault_defaults,
+        .sealer = &seal_sealer,
+        .log = log_line,
+        .on_applied = on_applied,
+        .arg = srv,
+    };
+    enum err e = engine_open(&srv->engine, &cfg, &srv->report, &why);
+    if (e)
+        log_at(LOG_WARNING, "The store in %s cannot be opened: %s", config_str(c, CFG_DIR), why && why[0] ? why : err_text(e));
+    else
+        log_report(&srv->report);
+    return e;
+}
+
+enum err start_open(struct server *srv)
+{
+    uint8_t realm[SEAL_REALM_BYTES];
+    enum err e = open_hsm(srv);
+    if (e)
+        return e;
+    hsm_realm(srv->hsm, realm);
+    e = keyring_new(&srv->keyring, realm, (uint64_t)config_int(srv->config, CFG_DATA_KEY_TTL) * 1000);
+    if (!e)
+        e = deks_new(&srv->deks, srv);
+    if (!e)
+        e = keyops_new(&srv->keyops, srv);
+    if (!e)
+        e = cursors_new(&srv->cursors);
+    if (!e)
+        e = chores_new(&srv->chores, CHORE_THREADS);
+    if (e) {
+        log_at(LOG_WARNING, "Out of memory at start");
+        return e;
+    }
+    if ((e = open_engine(srv)))
+        return e;
+    atomic_store_explicit(&srv->loading, 0, memory_order_release);
+    return ERR_OK;
+}
+
+void start_close(struct server *srv)
+{
+    chores_free(srv->chores);
+    engine_close(srv->engine);
+    hsm_close(srv->hsm);
+    deks_free(srv->deks);
+    keyops_free(srv->keyops);
+}
+
+void start_free(struct server *srv)
+{
+    cursors_free(srv->cursors);
+    keyring_free(srv->keyring);
+}

@@ -1,0 +1,73 @@
+/* stats.h - counters of one I/O thread.
+ *
+ * Written by their own thread only, with plain stores; read by anybody who adds them up for INFO (STATS_SUM). Nothing on a request's
+ * way is shared between threads. CONFIG RESETSTAT is a tour on which each thread clears its own.
+ */
+#ifndef COFFER_SERVER_STATS_H
+#define COFFER_SERVER_STATS_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+struct server;
+
+#define STAT(name) _Atomic uint64_t name;
+#define STATS_COUNTERS                                                                                                                      \
+    STAT(commands) STAT(connections) STAT(net_in_bytes) STAT(net_out_bytes) STAT(errors) STAT(auth_failures) STAT(acl_denied)               \
+    STAT(obuf_closed) STAT(qbuf_closed) STAT(idle_closed) STAT(protocol_errors) STAT(reads) STAT(writes) STAT(hits) STAT(misses)
+
+struct command_stat {
+    _Atomic uint64_t calls, usec, rejected, failed;
+};
+
+#define STATS_PREFIXES 64 /* error prefixes told apart */
+#define STATS_PREFIX_BYTES 24
+struct error_stat {
+    char prefix[STATS_PREFIX_BYTES]; /* written once, before count becomes 1 for the first time */
+    _Atomic uint64_t count;
+};
+
+struct io_stats {
+    STATS_COUNTERS
+    struct error_stat error[STATS_PREFIXES];
+    struct command_stat *command; /* commands_count of them */
+};
+#undef STAT
+
+/* Own thread only: when the answer in b behind mark is an error, counts it for the command (may be NULL) and by its prefix. */
+void stats_note_error(struct io_stats *s, struct command_stat *cmd, const struct buf *b, size_t mark);
+static inline void stats_note_answer(struct io_stats *s, struct command_stat *cmd, const struct buf *b, size_t mark)
+{
+    if (b->len > b->off + mark && b->mem[b->off + mark] == '-')
+        stats_note_error(s, cmd, b, mark);
+}
+
+/* Own thread only. */
+static inline void stat_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+static inline uint64_t stat_get(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)counter, memory_order_acquire);
+}
+
+/* Own thread only. */
+void stats_clear(struct io_stats *s);
+
+/* Any thread: the counter at this offset of struct io_stats, over all I/O threads. */
+uint64_t stats_sum(struct server *srv, size_t offset);
+#define STATS_SUM(srv, counter) stats_sum(srv, offsetof(struct io_stats, counter))
+
+struct command_total {
+    uint64_t calls, usec, rejected, failed;
+};
+void stats_command(struct server *srv, size_t row, struct command_total *out);
+/* Calls visit for each error prefix that was counted; at most STATS_PREFIXES of them. */
+void stats_errors(struct server *srv, void (*visit)(void *arg, const char *prefix, uint64_t count), void *arg);
+
+#endif

@@ -1,0 +1,244 @@
+/* kill -9 under load, again and again: every acknowledged write is there afterwards, and nothing that was never sent.
+ *
+ * Some connections write, each to keys of its own, with windows of a pipeline's length in flight. After a random number
+ * of answers the server is killed; what it had answered until then is read to the end and counts as acknowledged. Then
+ * it starts again, sometimes is killed during that start as well, and each key is read: its value must be that of a
+ * write that is not older than the last acknowledged one. A pair of keys written by one SECRET.MSET must have equal
+ * values, a key that KEY.CREATE acknowledged must decrypt, and WBL.VERIFY must find nothing wrong.
+ *
+ * CYCLES says how many kills (3); SEED repeats a run, which is as random as the threads of the server let it be.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/lib/e2e.h"
+
+#define WRITERS 4
+#define KEYS 8 /* of each writer; written one by one, or destroyed */
+#define WINDOW 64
+#define HISTORY 4096 /* writes of one key in one cycle */
+
+/* ---- chance ---- */
+
+static uint64_t chance_state;
+
+static uint64_t chance(uint64_t n) /* splitmix64; 0 to n - 1 */
+{
+    uint64_t z = chance_state += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return (z ^ z >> 31) % n;
+}
+
+/* ---- what was written ---- */
+
+/* Writes of one key since it was last read, as numbers that grow; -n: it was destroyed by write n. value[0] is what was
+ * read. */
+struct history {
+    int64_t value[HISTORY];
+    int sent, acked; /* value[0..sent] were sent, value[0..acked] are certain to have happened */
+};
+
+static struct history keys[WRITERS][KEYS], pairs[WRITERS];
+static int64_t clock_;
+static int made_keys;
+
+static void sent(struct history *h, int64_t value)
+{
+    assert_true(h->sent + 1 < HISTORY);
+    h->value[++h->sent] = value;
+}
+
+/* ---- one window of writes ---- */
+
+struct window {
+    struct history *of[WINDOW];
+    int entry[WINDOW]; /* index in of[i]->value; -1: a KEY.CREATE */
+    int n, answered;
+};
+
+static void send_one(redisContext *c, struct window *w, int writer)
+{
+    int i = w->n++, what = (int)chance(100), k = (int)chance(KEYS);
+    struct history *h = what < 20 ? &pairs[writer] : &keys[writer][k];
+    int64_t value = ++clock_;
+
+    if (what < 20)
+        redisAppendCommand(c, "SECRET.MSET v w%d/a %lld w%d/b %lld", writer, (long long)value, writer,
+                           (long long)value);
+    else if (what < 30)
+        redisAppendCommand(c, "SECRET.DESTROY v w%d/k%d", writer, k);
+    else
+        redisAppendCommand(c, "SECRET.SET v w%d/k%d %lld", writer, k, (long long)value);
+    sent(h, what >= 20 && what < 30 ? -value : value);
+    w->of[i] = h;
+    w->entry[i] = h->sent;
+}
+
+static void answered(struct window *w, const redisReply *r)
+{
+    if (r->type == REDIS_REPLY_ERROR)
+        fail_msg("a write was answered: %s", r->str);
+    struct history *h = w->of[w->answered];
+    if (w->entry[w->answered] > h->acked)
+        h->acked = w->entry[w->answered];
+    w->answered++;
+}
+
+/* Reads one answer; 0 when the connection is gone. */
+static int read_one(redisContext *c, struct window *w)
+{
+    void *r = NULL;
+    if (redisGetReply(c, &r) != REDIS_OK)
+        return 0;
+    answered(w, r);
+    freeReplyObject(r);
+    return 1;
+}
+
+/* ---- a cycle ---- */
+
+static void load_and_kill(struct e2e *s)
+{
+    redisContext *c[WRITERS];
+    struct window w[WRITERS];
+    int left = 1 + (int)chance(WRITERS * KEYS * HISTORY / 16);
+
+    memset(w, 0, sizeof w);
+    for (int i = 0; i < WRITERS; i++)
+        c[i] = e2e_connect(s);
+    while (left > 0) {
+        int i = (int)chance(WRITERS);
+        if (w[i].answered == w[i].n) {
+            w[i].n = w[i].answered = 0;
+            for (int k = 1 + (int)chance(WINDOW); k > 0; k--)
+                send_one(c[i], &w[i], i);
+        }
+        assert_true(read_one(c[i], &w[i]));
+        left--;
+    }
+    for (int i = 0, done; i < WRITERS; i++) /* what is still in hiredis's buffer leaves now */
+        (void)redisBufferWrite(c[i], &done);
+    e2e_kill(s);
+    for (int i = 0; i < WRITERS; i++) {
+        while (w[i].answered < w[i].n && read_one(c[i], &w[i])) {
+        }
+        redisFree(c[i]);
+    }
+}
+
+static int64_t read_value(struct e2e *s, const char *path)
+{
+    redisReply *r = e2e_command(s->c, "SECRET.GET v %s", path);
+    int64_t v = 0;
+
+    if (r->type == REDIS_REPLY_STRING)
+        v = strtoll(r->str, NULL, 10);
+    else if (r->type != REDIS_REPLY_NIL)
+        fail_msg("%s: %s", path, r->str);
+    freeReplyObject(r);
+    return v;
+}
+
+/* What was read must be what some write from the last acknowledged one on left; history begins anew with it. */
+static void check_one(struct history *h, int64_t got, const char *path)
+{
+    for (int i = h->acked; i <= h->sent; i++) {
+        if ((h->value[i] > 0 ? h->value[i] : 0) == got) {
+            h->value[0] = got;
+            h->sent = h->acked = 0;
+            return;
+        }
+    }
+    fail_msg("%s is %lld; acknowledged was %lld, sent %lld", path, (long long)got, (long long)h->value[h->acked],
+             (long long)h->value[h->sent]);
+}
+
+static void check_all(struct e2e *s)
+{
+    char path[32];
+
+    for (int i = 0; i < WRITERS; i++) {
+        for (int k = 0; k < KEYS; k++) {
+            snprintf(path, sizeof path, "w%d/k%d", i, k);
+            check_one(&keys[i][k], read_value(s, path), path);
+        }
+        snprintf(path, sizeof path, "w%d/a", i);
+        int64_t a = read_value(s, path);
+        check_one(&pairs[i], a, path);
+        snprintf(path, sizeof path, "w%d/b", i);
+        assert_int_equal(read_value(s, path), a);
+    }
+}
+
+static void check_log(struct e2e *s)
+{
+    struct e2e_raw r;
+
+    e2e_raw_open3(&r, s);
+    const struct answer *map = e2e_raw_command(&r, "WBL.VERIFY"), *ok = answer_get(map, "chain-ok");
+    if (!ok || !ok->integer) {
+        char *text = e2e_show_answer(map);
+        fail_msg("WBL.VERIFY: %s", text);
+    }
+    e2e_raw_close(&r);
+}
+
+/* Keys of the HSM survive as well: one more each cycle, used after each start. */
+static void make_key(struct e2e *s, redisReply **ciphertext)
+{
+    made_keys++;
+    e2e_expect(s->c, ":1", "KEY.CREATE v key%d", made_keys);
+    if (!*ciphertext)
+        *ciphertext = e2e_command(s->c, "KEY.ENCRYPT v key1 plain");
+}
+
+static void check_keys(struct e2e *s, const redisReply *ciphertext)
+{
+    for (int i = 1; i <= made_keys; i++)
+        e2e_expect(s->c, "$...", "KEY.ENCRYPT v key%d x", i);
+    e2e_expect(s->c, "$plain", "KEY.DECRYPT v key1 %b", ciphertext->str, (size_t)ciphertext->len);
+}
+
+static void test_acknowledged_writes_survive_kill_9(void **state)
+{
+    struct e2e s;
+    const char *cycles = getenv("CYCLES"), *seed = getenv("SEED");
+    redisReply *ciphertext = NULL;
+
+    (void)state;
+    chance_state = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
+    fprintf(stderr, "# SEED=%llu\n", (unsigned long long)chance_state);
+    e2e_start(&s, "--wbl-segment-bytes", "1mb", NULL);
+    e2e_expect(s.c, "+OK", "VAULT.CREATE v");
+    for (int i = cycles ? atoi(cycles) : 3; i > 0; i--) {
+        make_key(&s, &ciphertext);
+        load_and_kill(&s);
+        for (uint64_t early = chance(3); early > 0; early--)
+            e2e_again_killed(&s, (unsigned)chance(60));
+        e2e_again(&s);
+        check_all(&s);
+        check_keys(&s, ciphertext);
+        check_log(&s);
+    }
+    freeReplyObject(ciphertext);
+    e2e_finish(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_acknowledged_writes_survive_kill_9, e2e_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,775 @@
+/* test_hsm_ops.c - every operation of a worker, on SoftHSM2 and on NSS softokn, with blobs made on one used on the other; and what must be refused. */
+#include "tests/unit/hsm_fixture.h"
+
+static char root[PATH_MAX];
+static struct node soft, nss, stranger; /* stranger: a SoftHSM token of another realm */
+static struct rig on_soft, on_nss;
+
+static const struct bytes none = {0};
+
+static struct rig *const rigs[] = {&on_soft, &on_nss};
+static const char text[] = "the quick brown fox jumps over the lazy dog";
+static struct bytes message;
+
+static int set_up(void **state)
+{
+    (void)state;
+    assert_int_equal(mem_init(1), ERR_OK);
+    make_temp_dir(root);
+    node_softhsm(&soft, root, "soft", NULL);
+    node_nss(&nss, root, "nss", &soft);
+    node_softhsm(&stranger, root, "stranger", NULL);
+    rig_start(&on_soft, &soft);
+    rig_start(&on_nss, &nss);
+    message = bytes_str(text);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    rig_fini(&on_soft);
+    rig_fini(&on_nss);
+    remove_tree(root);
+    return 0;
+}
+
+/* ---- start ---- */
+
+static void test_start_says_what_it_found(void **state)
+{
+    char id[64] = "realm:";
+    struct rig r;
+
+    (void)state;
+    for (unsigned i = 0; i < REALM_ID_BYTES; i++)
+        snprintf(id + 6 + 2 * i, 3, "%02x", on_soft.ops.token.realm[i]);
+    rig_fini(&on_soft);
+    assert_int_equal(rig_start_with(&r, &soft, soft.module, soft.token, soft.pin, "no", "64"), ERR_OK);
+    assert_true(has_text(r.out[0], "manufacturer:SoftHSM project\n"));
+    assert_true(has_text(r.out[0], "token:coffer\n"));
+    assert_true(has_text(r.out[0], "kwp:0x210a\ntrusted:yes\ntemplates:yes\noaep:sha1\n"));
+    assert_true(has_text(r.out[0], "AES_GCM,"));
+    assert_true(has_text(r.out[0], id));
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+
+    assert_memory_equal(on_soft.ops.token.realm, on_nss.ops.token.realm, REALM_ID_BYTES);
+    assert_int_equal(on_nss.ops.token.quirks.kwp, 0x210b);
+    assert_true(on_nss.ops.token.quirks.oaep_sha256);
+    assert_false(on_nss.ops.token.quirks.trusted);
+}
+
+static void test_uri_names_the_token(void **state)
+{
+    char uri[128];
+    struct rig r;
+
+    (void)state;
+    snprintf(uri, sizeof uri, "pkcs11:token=coffer;serial=%s", on_soft.ops.token.serial);
+    rig_fini(&on_soft);
+    assert_int_equal(rig_start_with(&r, &soft, soft.module, uri, soft.pin, "no", "8"), ERR_OK);
+    rig_fini(&r);
+    assert_int_equal(rig_start_with(&r, &soft, soft.module, "pkcs11:token=coffer;serial=0000000000000000", soft.pin, "no", "8"), ERR_NOTFOUND);
+    rig_fini(&r);
+    assert_int_equal(rig_start_with(&r, &soft, soft.module, "pkcs11:token=coffer?pin-value=1234", soft.pin, "no", "8"), ERR_SYNTAX);
+    assert_int_equal(r.ops.fatal, WORKER_EXIT_CONFIG);
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+}
+
+static void test_start_refusals(void **state)
+{
+    static const struct {
+        const char *module, *token, *pin, *text;
+        enum err e;
+        enum worker_exit exit;
+    } rows[] = {
+        {"/nonexistent/module.so", NULL, NULL, "/nonexistent/module.so", ERR_NOTFOUND, WORKER_EXIT_CONFIG},
+        {"relative.so", NULL, NULL, "absolute", ERR_NOTFOUND, WORKER_EXIT_CONFIG},
+        {"/etc/passwd", NULL, NULL, "/etc/passwd", ERR_NOTFOUND, WORKER_EXIT_CONFIG},
+        {"/lib/x86_64-linux-gnu/libz.so.1", NULL, NULL, "not a PKCS#11 module", ERR_NOTFOUND, WORKER_EXIT_CONFIG},
+        {NULL, "nosuchtoken", NULL, "nosuchtoken", ERR_NOTFOUND, WORKER_EXIT_CONFIG},
+        {NULL, "", NULL, "hsm-token", ERR_SYNTAX, WORKER_EXIT_CONFIG},
+        {NULL, NULL, "wrong", "CKR_PIN_INCORRECT (not tried again", ERR_WRONGPASS, WORKER_EXIT_PIN},
+        {NULL, NULL, "", "the PIN is empty", ERR_WRONGPASS, WORKER_EXIT_PIN},
+    };
+    struct rig r;
+
+    (void)state;
+    rig_fini(&on_soft);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(rig_start_with(&r, &soft, rows[i].module ? rows[i].module : soft.module, rows[i].token ? rows[i].token : soft.token,
+                                        rows[i].pin ? rows[i].pin : soft.pin, "no", "8"),
+                         rows[i].e);
+        assert_int_equal(r.ops.fatal, rows[i].exit);
+        if (!strstr(r.a.text, rows[i].text))
+            fail_msg("'%s' does not say '%s'", r.a.text, rows[i].text);
+        assert_int_equal(r.ops.token.m.calls[P11_CALL_Login], rows[i].pin && rows[i].pin[0]); /* one try, no more */
+        rig_fini(&r);
+    }
+    rig_start(&on_soft, &soft);
+}
+
+static void test_requests_out_of_place(void **state)
+{
+    struct rig r;
+    struct bytes part[2] = {none, none};
+
+    (void)state;
+    rig_init(&r);
+    assert_int_equal(rig_run(&r, HSM_PROBE, 0, part), ERR_PROTOCOL); /* before START */
+    assert_int_equal(r.ops.fatal, WORKER_EXIT_PROTOCOL);
+    rig_fini(&r);
+    assert_int_equal(rig_run(&on_soft, HSM_PROBE, 1, part), ERR_PROTOCOL); /* wrong number of parts */
+    on_soft.ops.fatal = 0;
+    assert_int_equal(rig_run(&on_soft, HSM_OPS, 0, part), ERR_PROTOCOL);
+    on_soft.ops.fatal = 0;
+    assert_int_equal(rig_run(&on_soft, HSM_START, 1, part), ERR_PROTOCOL); /* a second time */
+    on_soft.ops.fatal = 0;
+}
+
+static void test_probe_info_random(void **state)
+{
+    uint8_t count[4];
+    struct bytes first;
+    uint8_t kept[16];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(rig_run(rigs[i], HSM_PROBE, 0, NULL), ERR_OK);
+        assert_int_equal(rig_run(rigs[i], HSM_INFO, 0, NULL), ERR_OK);
+        assert_true(has_text(rigs[i]->out[0], "objects-made:"));
+        assert_true(has_text(rigs[i]->out[0], "op.PROBE:count="));
+        assert_true(has_text(rigs[i]->out[0], "call.C_Login:count=1,"));
+        put_le32(count, 16);
+        assert_int_equal(RUN(rigs[i], HSM_RANDOM, bytes_of(count, 4)), ERR_OK);
+        first = rigs[i]->out[0];
+        assert_int_equal(first.n, 16);
+        memcpy(kept, first.p, 16);
+        assert_int_equal(RUN(rigs[i], HSM_RANDOM, bytes_of(count, 4)), ERR_OK);
+        assert_memory_not_equal(kept, rigs[i]->out[0].p, 16);
+        put_le32(count, 0);
+        assert_int_equal(RUN(rigs[i], HSM_RANDOM, bytes_of(count, 4)), ERR_RANGE);
+        assert_int_equal(RUN(rigs[i], HSM_RANDOM, bytes_of(count, 3)), ERR_RANGE);
+        put_le32(count, RANDOM_MAX + 1);
+        assert_int_equal(RUN(rigs[i], HSM_RANDOM, bytes_of(count, 4)), ERR_TOOBIG);
+    }
+}
+
+/* ---- partitions and data keys ---- */
+
+static unsigned in_token(struct rig *r, uint8_t id)
+{
+    uint8_t full[PARTITION_ID_BYTES];
+    CK_OBJECT_HANDLE found[8];
+    unsigned sum = 0;
+    size_t n;
+
+    memset(full, id, sizeof full);
+    for (unsigned role = 0; role < PARTITION_ROLES; role++) {
+        assert_int_equal(token_find(&r->ops.token, full, role, found, 8, &n), ERR_OK);
+        sum += (unsigned)n;
+    }
+    return sum;
+}
+
+static void test_partition_life(void **state)
+{
+    struct blob config, again;
+    struct partition_config c;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *a = rigs[i], *b = rigs[1 - i];
+        uint8_t id = (uint8_t)(0x10 + i);
+
+        new_partition(a, id, &config);
+        assert_int_equal(partition_parse(blob_bytes(&config), &c), ERR_OK);
+        assert_int_equal(c.id.p[0], id);
+        assert_memory_equal(c.realm.p, on_soft.ops.token.realm, REALM_ID_BYTES);
+        assert_int_equal(in_token(a, id), 4);
+        assert_int_equal(in_token(b, id), 0);
+        assert_int_equal(RUN(b, HSM_PARTITION_IMPORT, blob_bytes(&config)), ERR_OK);
+        assert_int_equal(in_token(b, id), 4);
+        assert_int_equal(RUN(b, HSM_PARTITION_IMPORT, blob_bytes(&config)), ERR_OK); /* idempotent */
+        assert_int_equal(in_token(b, id), 4);
+        assert_int_equal(RUN(b, HSM_PARTITION_DESTROY, blob_bytes(&config)), ERR_OK);
+        assert_int_equal(RUN(b, HSM_PARTITION_DESTROY, blob_bytes(&config)), ERR_OK);
+        assert_int_equal(in_token(b, id), 0);
+        assert_int_equal(in_token(a, id), 4);
+        /* The same id made anew is another partition; importing the first one replaces it. */
+        new_partition(b, id, &again);
+        assert_memory_not_equal(config.mem, again.mem, config.n);
+        assert_int_equal(RUN(b, HSM_PARTITION_IMPORT, blob_bytes(&config)), ERR_OK);
+        assert_int_equal(in_token(b, id), 4);
+    }
+    assert_int_equal(RUN(&on_soft, HSM_PARTITION_NEW, bytes_of(text, 15)), ERR_RANGE);
+}
+
+static void test_restart_finds_partitions(void **state)
+{
+    struct blob config, masked;
+    uint8_t mac[32];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct node *n = i ? &nss : &soft;
+
+        new_partition(rigs[i], 0x20, &config);
+        new_key(rigs[i], &config, ALG_CODE_HMAC_SHA256, 1, 1, &masked, NULL);
+        assert_int_equal(RUN(rigs[i], HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
+        memcpy(mac, rigs[i]->out[0].p, 32);
+        rig_fini(rigs[i]);
+        rig_start(rigs[i], n);
+        assert_true(partitions_in_token(rigs[i]->ops.partitions) >= 1);
+        assert_int_equal(partitions_loaded(rigs[i]->ops.partitions), 0);
+        assert_int_equal(RUN(rigs[i], HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
+        assert_memory_equal(mac, rigs[i]->out[0].p, 32);
+        assert_int_equal(partitions_loaded(rigs[i]->ops.partitions), 1);
+        assert_int_equal(rigs[i]->ops.token.m.calls[P11_CALL_FindObjectsInit], 1); /* once, at start */
+    }
+}
+
+static void test_data_keys(void **state)
+{
+    struct blob config, wrapped;
+    uint8_t key[DEK_BYTES];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *a = rigs[i], *b = rigs[1 - i];
+
+        new_partition(a, (uint8_t)(0x30 + i), &config);
+        assert_int_equal(RUN(a, HSM_DEK_NEW, blob_bytes(&config), bytes_str("vault 7, version 1")), ERR_OK);
+        assert_int_equal(a->out[0].n, DEK_BYTES);
+        assert_int_equal(a->out[1].n, DEK_WRAPPED_BYTES);
+        memcpy(key, a->out[0].p, sizeof key);
+        blob_keep(&wrapped, a->out[1]);
+        /* Never imported there: the config is enough. */
+        assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_OK);
+        assert_int_equal(b->out[0].n, DEK_BYTES);
+        assert_memory_equal(key, b->out[0].p, sizeof key);
+        assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 2"), blob_bytes(&wrapped)), ERR_BADBLOB);
+        assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), bytes_of(wrapped.mem, wrapped.n - 1)), ERR_BADBLOB);
+        for (size_t k = 0; k < wrapped.n; k++) {
+            wrapped.mem[k] ^= 0x40;
+            assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_BADBLOB);
+            wrapped.mem[k] ^= 0x40;
+        }
+        assert_int_equal(RUN(a, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_OK);
+        assert_int_equal(b->ops.fatal, 0);
+    }
+}
+
+/* ---- keys, both ways ---- */
+
+static void check_encryption(struct rig *a, struct rig *b, const struct blob *config, const struct blob *masked, uint8_t id)
+{
+    uint8_t head[CIPHERTEXT_HEADER];
+    struct blob sealed;
+    struct ciphertext c;
+
+    request_head(head, id, 3);
+    assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), bytes_str("aad"), message), ERR_OK);
+    blob_keep(&sealed, a->out[0]);
+    assert_int_equal(ciphertext_parse(blob_bytes(&sealed), &c), ERR_OK);
+    assert_int_equal(c.version, 3);
+    assert_int_equal(c.id[0], id);
+    assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), blob_bytes(&sealed)), ERR_OK);
+    assert_int_equal(b->out[0].n, message.n);
+    assert_memory_equal(b->out[0].p, text, message.n);
+    assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aae"), blob_bytes(&sealed)), ERR_BADCIPHERTEXT);
+    for (size_t k = 0; k < sealed.n; k++) {
+        sealed.mem[k] ^= 1;
+        assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), blob_bytes(&sealed)), ERR_BADCIPHERTEXT);
+        sealed.mem[k] ^= 1;
+        assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), bytes_of(sealed.mem, k)), ERR_BADCIPHERTEXT);
+    }
+    assert_int_equal(b->ops.fatal, 0);
+}
+
+static void check_empty_and_large(struct rig *a, const struct blob *config, const struct blob *masked, uint8_t id)
+{
+    static uint8_t big[1 << 20], sealed[(1 << 20) + CIPHERTEXT_GCM_OVERHEAD];
+    static const size_t sizes[] = {0, 1, 16, sizeof big};
+    uint8_t head[CIPHERTEXT_HEADER];
+
+    request_head(head, id, 3);
+    memset(big, 0xa5, sizeof big);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), none, bytes_of(big, sizes[i])), ERR_OK);
+        assert_int_equal(a->out[0].n, sizes[i] + CIPHERTEXT_GCM_OVERHEAD);
+        memcpy(sealed, a->out[0].p, a->out[0].n);
+        assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), none, bytes_of(sealed, a->out[0].n)), ERR_OK);
+        assert_int_equal(a->out[0].n, sizes[i]);
+        if (sizes[i])
+            assert_memory_equal(a->out[0].p, big, sizes[i]);
+    }
+}
+
+static void check_datakey_and_rewrap(struct rig *a, struct rig *b, const struct blob *config, const struct blob *masked, uint8_t id)
+{
+    uint8_t head[CIPHERTEXT_HEADER], count[4], key[64];
+    struct blob sealed, newer;
+
+    request_head(head, id, 3);
+    put_le32(count, 64);
+    assert_int_equal(RUN(a, HSM_DATAKEY, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), bytes_str("x"), bytes_of(count, 4)), ERR_OK);
+    assert_int_equal(a->out[0].n, 64);
+    memcpy(key, a->out[0].p, 64);
+    blob_keep(&sealed, a->out[1]);
+    new_key(a, config, ALG_CODE_AES_256, id, 4, &newer, NULL);
+    request_head(head, id, 4);
+    assert_int_equal(
+        RUN(b, HSM_REWRAP, blob_bytes(config), blob_bytes(masked), blob_bytes(&newer), bytes_of(head, sizeof head), bytes_str("x"), blob_bytes(&sealed)), ERR_OK);
+    blob_keep(&sealed, b->out[0]);
+    assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("x"), blob_bytes(&sealed)), ERR_BADCIPHERTEXT); /* the old version */
+    assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(&newer), bytes_str("x"), blob_bytes(&sealed)), ERR_OK);
+    assert_int_equal(a->out[0].n, 64);
+    assert_memory_equal(a->out[0].p, key, 64);
+    put_le32(count, DATAKEY_MAX + 1);
+    assert_int_equal(RUN(a, HSM_DATAKEY, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), none, bytes_of(count, 4)), ERR_RANGE);
+}
+
+static void test_aes(void **state)
+{
+    struct blob config, masked;
+    uint8_t head[CIPHERTEXT_HEADER];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *a = rigs[i], *b = rigs[1 - i];
+
+        new_partition(a, (uint8_t)(0x40 + i), &config);
+        new_key(a, &config, ALG_CODE_AES_256, 9, 3, &masked, NULL);
+        assert_int_equal(masked.n, MASKED_OVERHEAD + 40);
+        assert_int_equal(RUN(b, HSM_KEY_CHECK, blob_bytes(&config), blob_bytes(&masked)), ERR_OK);
+        check_encryption(a, b, &config, &masked, 9);
+        check_encryption(b, a, &config, &masked, 9);
+        check_empty_and_large(a, &config, &masked, 9);
+        check_datakey_and_rewrap(a, b, &config, &masked, 9);
+        request_head(head, 9, 4); /* the header must name the key that is given */
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), bytes_of(head, sizeof head), none, message), ERR_BADBLOB);
+        assert_int_equal(RUN(a, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_KEYSTATE);
+        assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_KEYSTATE);
+    }
+}
+
+static int verifies(struct rig *r, const struct blob *der, uint8_t alg, int prehashed, struct bytes msg, struct bytes signature)
+{
+    uint8_t mode[2] = {alg, (uint8_t)prehashed};
+
+    assert_int_equal(RUN(r, HSM_VERIFY, blob_bytes(der), bytes_of(mode, 2), msg, signature), ERR_OK);
+    assert_int_equal(r->out[0].n, 1);
+    return r->out[0].p[0];
+}
+
+static void check_signatures(struct rig *a, struct rig *b, const struct blob *config, const struct alg *alg, const struct blob *masked, const struct blob *der, uint8_t code)
+{
+    const struct sig *s = sig_for(alg, code);
+    uint8_t mode[2] = {code, 0}, digest[64];
+    struct blob sig;
+    unsigned n;
+
+    assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), message), ERR_OK);
+    blob_keep(&sig, a->out[0]);
+    assert_true(verifies(b, der, code, 0, message, blob_bytes(&sig)));
+    assert_false(verifies(b, der, code, 0, bytes_of(text, message.n - 1), blob_bytes(&sig)));
+    sig.mem[sig.n - 1] ^= 1;
+    assert_false(verifies(b, der, code, 0, message, blob_bytes(&sig)));
+    assert_false(verifies(b, der, code, 0, message, none));
+    assert_false(verifies(b, der, code, 0, message, bytes_str("nonsense")));
+    if (!s->digest_bytes) {
+        mode[1] = 1;
+        assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), message), ERR_RANGE);
+        return;
+    }
+    /* A digest computed elsewhere signs and verifies like the message. */
+    assert_int_equal(pubkey_digest(s, 0, message, digest, &(size_t){0}), ERR_OK);
+    n = s->digest_bytes;
+    mode[1] = 1;
+    assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n)), ERR_OK);
+    blob_keep(&sig, b->out[0]);
+    assert_true(verifies(a, der, code, 0, message, blob_bytes(&sig)));
+    assert_true(verifies(a, der, code, 1, bytes_of(digest, n), blob_bytes(&sig)));
+    assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n - 1)), ERR_RANGE);
+}
+
+static void test_signatures(void **state)
+{
+    static const struct {
+        uint8_t alg, other; /* another signature algorithm of the key; a wrong one */
+        uint8_t wrong;
+    } rows[] = {
+        {ALG_CODE_EC_P256, SIG_ECDSA_SHA256, SIG_ECDSA_SHA384},
+        {ALG_CODE_EC_P384, SIG_ECDSA_SHA384, SIG_ECDSA_SHA256},
+        {ALG_CODE_RSA_2048, SIG_RSA_PKCS1_SHA256, SIG_ECDSA_SHA256},
+        {ALG_CODE_ED25519, SIG_ED25519, SIG_RSA_PSS_SHA256},
+    };
+    struct blob config, masked, der;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *a = rigs[i], *b = rigs[1 - i];
+
+        new_partition(a, (uint8_t)(0x50 + i), &config);
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+            const struct alg *alg = alg_by_code(rows[k].alg);
+            uint8_t wrong[2] = {rows[k].wrong, 0};
+
+            new_key(a, &config, rows[k].alg, (uint8_t)k, 1, &masked, &der);
+            check_signatures(a, b, &config, alg, &masked, &der, SIG_NONE);
+            check_signatures(b, a, &config, alg, &masked, &der, rows[k].other);
+            assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of(wrong, 2), message), ERR_KEYSTATE);
+            assert_int_equal(RUN(b, HSM_VERIFY, blob_bytes(&der), bytes_of(wrong, 2), message, message), ERR_RANGE);
+            assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\2", 2), message), ERR_SYNTAX);
+            assert_int_equal(RUN(b, HSM_VERIFY, bytes_of(der.mem, der.n - 1), bytes_of("\0\0", 2), message, message), ERR_RANGE);
+        }
+    }
+}
+
+static void test_rsa_sizes(void **state)
+{
+    static const uint8_t algs[] = {ALG_CODE_RSA_3072, ALG_CODE_RSA_4096};
+    struct blob config, masked, der;
+
+    (void)state;
+    new_partition(&on_soft, 0x60, &config);
+    for (size_t k = 0; k < sizeof algs; k++) {
+        new_key(&on_soft, &config, algs[k], (uint8_t)k, 1, &masked, &der);
+        check_signatures(&on_soft, &on_nss, &config, alg_by_code(algs[k]), &masked, &der, SIG_NONE);
+    }
+}
+
+static void test_rsa_encryption(void **state)
+{
+    struct blob config, masked, der, sealed;
+    uint8_t head[CIPHERTEXT_HEADER];
+    struct ciphertext c;
+
+    (void)state;
+    request_head(head, 5, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *a = rigs[i], *b = rigs[1 - i];
+        struct bytes h = bytes_of(head, sizeof head);
+
+        new_partition(a, (uint8_t)(0x64 + i), &config);
+        new_key(a, &config, ALG_CODE_RSA_2048, 5, 1, &masked, &der);
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, none, message), ERR_OK);
+        blob_keep(&sealed, a->out[0]);
+        assert_int_equal(ciphertext_parse(blob_bytes(&sealed), &c), ERR_OK);
+        assert_int_equal(c.cipher, a == &on_soft ? CIPHER_RSA_OAEP_SHA1 : CIPHER_RSA_OAEP_SHA256);
+        assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed)), ERR_OK);
+        assert_memory_equal(a->out[0].p, text, message.n);
+        /* SoftHSM knows SHA-1 only and says so; NSS opens both. */
+        assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed)), b == &on_soft ? ERR_UNSUPPORTED : ERR_OK);
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, bytes_str("aad"), message), ERR_UNSUPPORTED);
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, none, bytes_of(der.mem, 250)), ERR_TOOBIG);
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, none, none), ERR_OK);
+        for (size_t k = 0; k < sealed.n; k += k < CIPHERTEXT_HEADER ? 1 : 16) {
+            enum err e;
+
+            sealed.mem[k] ^= 2;
+            e = RUN(a, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed));
+            assert_true(e == ERR_BADCIPHERTEXT || (e == ERR_UNSUPPORTED && k == 5)); /* 5: the cipher byte, here of the other hash */
+            sealed.mem[k] ^= 2;
+        }
+        assert_int_equal(a->ops.fatal, 0);
+    }
+}
+
+static void test_macs(void **state)
+{
+    struct blob config, masked;
+    uint8_t mac[32];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *a = rigs[i], *b = rigs[1 - i];
+
+        new_partition(a, (uint8_t)(0x70 + i), &config);
+        new_key(a, &config, ALG_CODE_HMAC_SHA256, 1, 1, &masked, NULL);
+        assert_int_equal(RUN(a, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
+        assert_int_equal(a->out[0].n, 32);
+        memcpy(mac, a->out[0].p, 32);
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 32)), ERR_OK);
+        assert_int_equal(b->out[0].p[0], 1);
+        mac[31] ^= 1;
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 32)), ERR_OK);
+        assert_int_equal(b->out[0].p[0], 0);
+        mac[31] ^= 1;
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 31)), ERR_OK);
+        assert_int_equal(b->out[0].p[0], 0);
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), none, bytes_of(mac, 32)), ERR_OK);
+        assert_int_equal(b->out[0].p[0], 0);
+        assert_int_equal(RUN(a, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), none), ERR_OK); /* of nothing: still a MAC */
+    }
+}
+
+static void test_hsm_only_refuses_software_keys(void **state)
+{
+    struct blob config, masked;
+    uint8_t head[MASKED_KEY_HEADER];
+    struct rig r;
+
+    (void)state;
+    new_partition(&on_soft, 0x78, &config);
+    new_key(&on_soft, &config, ALG_CODE_ED25519, 1, 1, &masked, NULL);
+    rig_fini(&on_soft);
+    assert_int_equal(rig_start_with(&r, &soft, soft.module, soft.token, soft.pin, "yes", "8"), ERR_OK);
+    key_head(head, ALG_CODE_ED25519, 7, 2, 1);
+    assert_int_equal(RUN(&r, HSM_KEY_NEW, blob_bytes(&config), bytes_of(head, sizeof head)), ERR_UNSUPPORTED);
+    assert_int_equal(RUN(&r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_UNSUPPORTED);
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+}
+
+/* ---- what must be refused ---- */
+
+static void test_tampered_masked_object(void **state)
+{
+    static const uint8_t algs[] = {ALG_CODE_HMAC_SHA256, ALG_CODE_EC_P256, ALG_CODE_ED25519};
+    struct blob config, masked;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *r = rigs[i];
+
+        new_partition(r, (uint8_t)(0x80 + i), &config);
+        for (size_t k = 0; k < sizeof algs; k++) {
+            new_key(r, &config, algs[k], 1, 1, &masked, NULL);
+            for (int warm = 0; warm < 2; warm++) { /* cold, then with the genuine key in the cache */
+                for (size_t at = 0; at < masked.n; at++) {
+                    masked.mem[at] ^= 0x10;
+                    assert_int_equal(RUN(r, HSM_KEY_CHECK, blob_bytes(&config), blob_bytes(&masked)), ERR_BADBLOB);
+                    if (algs[k] == ALG_CODE_HMAC_SHA256)
+                        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_BADBLOB);
+                    else
+                        assert_int_equal(RUN(r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_BADBLOB);
+                    masked.mem[at] ^= 0x10;
+                }
+                if (algs[k] == ALG_CODE_HMAC_SHA256)
+                    assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
+                else
+                    assert_int_equal(RUN(r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_OK);
+            }
+            assert_int_equal(RUN(r, HSM_KEY_CHECK, blob_bytes(&config), bytes_of(masked.mem, masked.n - 1)), ERR_BADBLOB);
+        }
+        assert_int_equal(r->ops.fatal, 0);
+    }
+}
+
+static void test_moved_masked_object(void **state)
+{
+    struct blob config, other, masked, moved;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *r = rigs[i];
+
+        new_partition(r, (uint8_t)(0x84 + i), &config);
+        new_partition(r, (uint8_t)(0x86 + i), &other);
+        new_key(r, &config, ALG_CODE_HMAC_SHA256, 1, 1, &masked, NULL);
+        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK); /* cached */
+        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&other), blob_bytes(&masked), message), ERR_BADBLOB); /* another vault's partition */
+        key_head(moved.mem, ALG_CODE_HMAC_SHA256, 7, 1, 2); /* another version, key, vault: only the header differs */
+        memcpy(moved.mem + MASKED_KEY_HEADER, masked.mem + MASKED_KEY_HEADER, masked.n - MASKED_KEY_HEADER);
+        moved.n = masked.n;
+        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&moved), message), ERR_BADBLOB);
+        key_head(moved.mem, ALG_CODE_HMAC_SHA256, 7, 2, 1);
+        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&moved), message), ERR_BADBLOB);
+        key_head(moved.mem, ALG_CODE_HMAC_SHA256, 8, 1, 1);
+        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&moved), message), ERR_BADBLOB);
+        key_head(moved.mem, ALG_CODE_AES_256, 7, 1, 1);
+        assert_int_equal(RUN(r, HSM_KEY_CHECK, blob_bytes(&config), blob_bytes(&moved)), ERR_BADBLOB);
+        key_head(moved.mem, ALG_CODE_HMAC_SHA256, 7, 1, 1);
+        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&moved), message), ERR_OK);
+    }
+}
+
+static void test_tampered_config(void **state)
+{
+    struct blob config;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *r = rigs[i];
+
+        new_partition(r, (uint8_t)(0x8a + i), &config);
+        for (size_t at = 0; at < config.n; at++) {
+            config.mem[at] ^= 4;
+            assert_int_equal(RUN(r, HSM_DEK_NEW, blob_bytes(&config), none), ERR_BADBLOB);
+            assert_int_equal(RUN(r, HSM_PARTITION_IMPORT, blob_bytes(&config)), ERR_BADBLOB);
+            assert_int_equal(RUN(r, HSM_PARTITION_DESTROY, blob_bytes(&config)), ERR_BADBLOB);
+            config.mem[at] ^= 4;
+        }
+        assert_int_equal(RUN(r, HSM_DEK_NEW, blob_bytes(&config), none), ERR_OK);
+        assert_int_equal(in_token(r, (uint8_t)(0x8a + i)), 4);
+        assert_int_equal(RUN(r, HSM_DEK_NEW, bytes_of(config.mem, config.n - 1), none), ERR_BADBLOB);
+        assert_int_equal(r->ops.fatal, 0);
+    }
+}
+
+static void test_other_realm(void **state)
+{
+    struct blob config, foreign;
+    struct rig r;
+
+    (void)state;
+    new_partition(&on_soft, 0x90, &config);
+    rig_fini(&on_soft);
+    rig_start(&r, &stranger);
+    assert_int_equal(RUN(&r, HSM_PARTITION_IMPORT, blob_bytes(&config)), ERR_BADBLOB);
+    assert_int_equal(RUN(&r, HSM_DEK_NEW, blob_bytes(&config), none), ERR_BADBLOB);
+    assert_int_equal(in_token(&r, 0x90), 0);
+    new_partition(&r, 0x90, &foreign);
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+    assert_int_equal(RUN(&on_soft, HSM_DEK_NEW, blob_bytes(&foreign), none), ERR_BADBLOB);
+    assert_int_equal(RUN(&on_nss, HSM_PARTITION_IMPORT, blob_bytes(&foreign)), ERR_BADBLOB);
+    /* Renaming the realm in the config does not help: the MAC key is the realm's. */
+    memcpy(foreign.mem + 8, on_soft.ops.token.realm, REALM_ID_BYTES);
+    assert_int_equal(RUN(&on_soft, HSM_DEK_NEW, blob_bytes(&foreign), none), ERR_BADBLOB);
+    assert_int_equal(RUN(&on_soft, HSM_DEK_NEW, blob_bytes(&config), none), ERR_OK);
+}
+
+/* ---- the cache ---- */
+
+static void test_cache_holds_no_more_than_its_limit(void **state)
+{
+    struct blob config, masked[6];
+    struct keys_stats s;
+    struct rig r;
+
+    (void)state;
+    new_partition(&on_soft, 0xa0, &config);
+    for (uint8_t k = 0; k < 6; k++)
+        new_key(&on_soft, &config, ALG_CODE_HMAC_SHA256, k, 1, &masked[k], NULL);
+    rig_fini(&on_soft);
+    assert_int_equal(rig_start_with(&r, &soft, soft.module, soft.token, soft.pin, "no", "4"), ERR_OK);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned k = 0; k < 4; k++)
+            assert_int_equal(RUN(&r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked[k]), message), ERR_OK);
+    }
+    keys_stats(r.ops.keys, &s);
+    assert_true(s.cached == 4 && s.misses == 4 && s.hits == 8);
+    /* 0 is the least recently used: it goes, the others stay. */
+    assert_int_equal(RUN(&r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked[5]), message), ERR_OK);
+    for (unsigned k = 1; k < 4; k++)
+        assert_int_equal(RUN(&r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked[k]), message), ERR_OK);
+    keys_stats(r.ops.keys, &s);
+    assert_true(s.cached == 4 && s.misses == 5 && s.hits == 11);
+    assert_int_equal(RUN(&r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked[0]), message), ERR_OK);
+    keys_stats(r.ops.keys, &s);
+    assert_int_equal(s.misses, 6);
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+}
+
+static void test_recreated_partition_does_not_hit_old_keys(void **state)
+{
+    struct blob config, again, masked;
+
+    (void)state;
+    new_partition(&on_soft, 0xa4, &config);
+    new_key(&on_soft, &config, ALG_CODE_HMAC_SHA256, 1, 1, &masked, NULL);
+    assert_int_equal(RUN(&on_soft, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
+    assert_int_equal(RUN(&on_soft, HSM_PARTITION_DESTROY, blob_bytes(&config)), ERR_OK);
+    new_partition(&on_soft, 0xa4, &again);
+    assert_int_equal(RUN(&on_soft, HSM_MAC, blob_bytes(&again), blob_bytes(&masked), message), ERR_BADBLOB);
+}
+
+/* ---- a lost token ---- */
+
+static char tokens[PATH_MAX + 16], away[PATH_MAX + 16];
+
+/* Starts on the stranger's token, has it vanish, and runs one operation that must look at the token. */
+static void check_lost(enum hsm_op op, unsigned n, struct bytes part)
+{
+    struct rig r;
+
+    rig_start(&r, &stranger);
+    assert_int_equal(rename(tokens, away), 0);
+    assert_int_equal(rig_run(&r, op, n, &part), ERR_HSMDOWN);
+    assert_int_equal(r.ops.fatal, WORKER_EXIT_DEVICE);
+    assert_int_not_equal(access(tokens, F_OK), 0); /* nothing was made */
+    assert_int_equal(rig_run(&r, HSM_INFO, 0, NULL), ERR_HSMDOWN); /* and nothing goes on */
+    rig_fini(&r);
+    assert_int_equal(rename(away, tokens), 0);
+}
+
+static void test_deleted_token_directory(void **state)
+{
+    char why[256];
+    struct provision p = {.dir = stranger.dir};
+    struct blob config, masked;
+    uint8_t id[PARTITION_ID_BYTES] = {1};
+    struct rig r;
+
+    (void)state;
+    rig_fini(&on_soft);
+    rig_start(&r, &stranger);
+    new_partition(&r, 0xb0, &config);
+    new_key(&r, &config, ALG_CODE_HMAC_SHA256, 1, 1, &masked, NULL);
+    rig_fini(&r);
+    snprintf(tokens, sizeof tokens, "%s/tokens", stranger.dir);
+    snprintf(away, sizeof away, "%s/tokens.away", stranger.dir);
+    check_lost(HSM_PROBE, 0, none);
+    check_lost(HSM_PARTITION_NEW, 1, bytes_of(id, sizeof id));
+    check_lost(HSM_PARTITION_IMPORT, 1, blob_bytes(&config));
+    check_lost(HSM_PARTITION_DESTROY, 1, blob_bytes(&config));
+
+    /* A new worker does not find the token, and provisioning does not make another. */
+    assert_int_equal(rename(tokens, away), 0);
+    assert_int_not_equal(rig_start_with(&r, &stranger, stranger.module, stranger.token, stranger.pin, "no", "8"), ERR_OK);
+    rig_fini(&r);
+    assert_int_equal(provision(&p, why, sizeof why), ERR_NOTFOUND);
+    rmdir(tokens); /* provisioning keeps the empty directory in place */
+    assert_int_equal(rename(away, tokens), 0);
+    rig_start(&r, &stranger);
+    assert_int_equal(RUN(&r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
+    rig_fini(&r);
+
+    /* Lost for good: rejoining remakes it from the realm file, and the log's configs bring the partitions back. */
+    remove_tree(tokens);
+    p.rejoin = 1;
+    if (provision(&p, why, sizeof why) != ERR_OK)
+        fail_msg("rejoin: %s", why);
+    rig_start(&r, &stranger);
+    assert_int_equal(in_token(&r, 0xb0), 0);
+    assert_int_equal(RUN(&r, HSM_PARTITION_IMPORT, blob_bytes(&config)), ERR_OK);
+    assert_int_equal(in_token(&r, 0xb0), 4);
+    assert_int_equal(RUN(&r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_start_says_what_it_found),
+        cmocka_unit_test(test_uri_names_the_token),
+        cmocka_unit_test(test_start_refusals),
+        cmocka_unit_test(test_requests_out_of_place),
+        cmocka_unit_test(test_probe_info_random),
+        cmocka_unit_test(test_partition_life),
+        cmocka_unit_test(test_restart_finds_partitions),
+        cmocka_unit_test(test_data_keys),
+        cmocka_unit_test(test_aes),
+        cmocka_unit_test(test_signatures),
+        cmocka_unit_test(test_rsa_sizes),
+        cmocka_unit_test(test_rsa_encryption),
+        cmocka_unit_test(test_macs),
+        cmocka_unit_test(test_hsm_only_refuses_software_keys),
+        cmocka_unit_test(test_tampered_masked_object),
+        cmocka_unit_test(test_moved_masked_object),
+        cmocka_unit_test(test_tampered_config),
+        cmocka_unit_test(test_other_realm),
+        cmocka_unit_test(test_cache_holds_no_more_than_its_limit),
+        cmocka_unit_test(test_recreated_partition_does_not_hit_old_keys),
+        cmocka_unit_test(test_deleted_token_directory),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
