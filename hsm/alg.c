@@ -5,9 +5,16 @@
 #include <strings.h>
 
 static const struct alg algs[] = {
-#define ALG(id, name, code, kind, bits, can, sign, protection)                                                         \
-    {name, code, kind, bits, can, SIG_##sign, PROTECTION_##protection,                                                 \
-     (kind) == ALG_RSA || (kind) == ALG_EC || (kind) == ALG_ED, (kind) == ALG_RSA},
+#define ALG(id, name, code, kind, bits, can, sign, protection)  \
+    {name,                                                      \
+     code,                                                      \
+     kind,                                                      \
+     bits,                                                      \
+     can,                                                       \
+     SIG_##sign,                                                \
+     PROTECTION_##protection,                                   \
+     (kind) == ALG_RSA || (kind) == ALG_EC || (kind) == ALG_ED, \
+     (kind) == ALG_RSA},
 #include "hsm/alg.tbl.h"
 #undef ALG
 };

@@ -36,18 +36,18 @@ struct alg {
     uint8_t code; /* enum alg_code */
     enum alg_kind kind;
     unsigned bits;
-    unsigned can;           /* ALG_CAN_ flags */
-    uint8_t sign;           /* enum sig_code: the default, SIG_NONE */
-    uint8_t protection;     /* enum alg_protection */
+    unsigned can;            /* ALG_CAN_ flags */
+    uint8_t sign;            /* enum sig_code: the default, SIG_NONE */
+    uint8_t protection;      /* enum alg_protection */
     unsigned asymmetric : 1; /* has a public key */
-    unsigned slow : 1;      /* generation takes seconds: KEY_NEW_SLOW */
+    unsigned slow : 1;       /* generation takes seconds: KEY_NEW_SLOW */
 };
 
 struct sig {
     const char *name;
     uint8_t code; /* enum sig_code */
     enum alg_kind kind;
-    const char *hash;     /* OpenSSL's digest name, "" for none */
+    const char *hash;      /* OpenSSL's digest name, "" for none */
     unsigned digest_bytes; /* 0: cannot be prehashed */
 };
 
@@ -60,8 +60,8 @@ const struct sig *sig_by_code(uint8_t code);
 const struct sig *sig_by_name(struct bytes name);
 const struct sig *sig_row(unsigned i);
 
-/* The signature algorithm a request with this code means for a key of algorithm a: the default for SIG_NONE; NULL when the key
- * cannot make such signatures. */
+/* The signature algorithm a request with this code means for a key of algorithm a: the default for SIG_NONE; NULL when
+ * the key cannot make such signatures. */
 const struct sig *sig_for(const struct alg *a, uint8_t code);
 
 #endif

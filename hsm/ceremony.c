@@ -1,10 +1,12 @@
 /* ceremony.c - realm keys into a token; why it goes the way it goes is in ceremony.h.
  *
- * Happy path: log in as user, look whether a realm is there; log out, log in as officer, make the trusted wrapping key as a public session object (it survives the logout), log in as user, copy it, destroy the
- * original; make the three HMAC keys; sync SoftHSM's files; enumerate and self-test as a worker would; compare each key with its share.
+ * Happy path: log in as user, look whether a realm is there; log out, log in as officer, make the trusted wrapping key
+ * as a public session object (it survives the logout), log in as user, copy it, destroy the original; make the three
+ * HMAC keys; sync SoftHSM's files; enumerate and self-test as a worker would; compare each key with its share.
  *
- * Failure modes: interrupted anywhere, the token holds some of the four keys, and nothing else can have been made under them. Called again with the same realm file it destroys those
- * and starts over. Keys of another realm are never touched: partitions depend on them.
+ * Failure modes: interrupted anywhere, the token holds some of the four keys, and nothing else can have been made under
+ * them. Called again with the same realm file it destroys those and starts over. Keys of another realm are never
+ * touched: partitions depend on them.
  */
 #include "hsm/ceremony.h"
 
@@ -35,7 +37,8 @@ struct wrap_template {
     uint8_t id[TOKEN_KEY_ID_BYTES];
 };
 
-/* What the wrapping key may unwrap: never a key that could be read, and where it is trusted only such as it alone may wrap. */
+/* What the wrapping key may unwrap: never a key that could be read, and where it is trusted only such as it alone may
+ * wrap. */
 static void unwrap_only(struct wrap_template *w, int trusted)
 {
     template_init(&w->unwrap);
@@ -71,8 +74,8 @@ static enum err make_trusted(struct token *t, const struct realm *r, CK_OBJECT_H
     static const struct {
         CK_ATTRIBUTE_TYPE type;
         int value;
-    } flags[] = {{CKA_TOKEN, 0}, {CKA_PRIVATE, 0}, {CKA_SENSITIVE, 1}, {CKA_EXTRACTABLE, 0}, {CKA_ENCRYPT, 0},
-                 {CKA_DECRYPT, 0}, {CKA_WRAP, 1}, {CKA_UNWRAP, 1}, {CKA_TRUSTED, 1}};
+    } flags[] = {{CKA_TOKEN, 0},   {CKA_PRIVATE, 0}, {CKA_SENSITIVE, 1}, {CKA_EXTRACTABLE, 0}, {CKA_ENCRYPT, 0},
+                 {CKA_DECRYPT, 0}, {CKA_WRAP, 1},    {CKA_UNWRAP, 1},    {CKA_TRUSTED, 1}};
     struct wrap_template w;
 
     template_init(&w.t);
@@ -103,7 +106,8 @@ static enum err adopt(struct token *t, const struct realm *r, CK_OBJECT_HANDLE o
     return e;
 }
 
-static enum err wrap_key_by_officer(struct token *t, const struct ceremony *c, const struct realm *r, char *why, size_t n)
+static enum err wrap_key_by_officer(struct token *t, const struct ceremony *c, const struct realm *r, char *why,
+                                    size_t n)
 {
     CK_OBJECT_HANDLE original = CK_INVALID_HANDLE;
     enum err e = p11_Logout(&t->m, t->keeper), back;
@@ -329,7 +333,8 @@ static enum err init_token(struct p11 *m, const char *label, struct bytes so_pin
     return e;
 }
 
-enum err ceremony_make_token(const char *module, const char *label, struct bytes so_pin, struct bytes pin, char *why, size_t n)
+enum err ceremony_make_token(const char *module, const char *label, struct bytes so_pin, struct bytes pin, char *why,
+                             size_t n)
 {
     struct p11 m;
     char call[64];

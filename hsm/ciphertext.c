@@ -3,9 +3,19 @@
 
 static const char magic[4] = {'C', 'E', 'N', 'C'};
 
-enum { FORMAT = 1, AT_FORMAT = 4, AT_CIPHER = 5, AT_RESERVED = 6, AT_ID = 8, AT_VERSION = 24, RSA_MIN = 256, RSA_MAX = 512 };
+enum {
+    FORMAT = 1,
+    AT_FORMAT = 4,
+    AT_CIPHER = 5,
+    AT_RESERVED = 6,
+    AT_ID = 8,
+    AT_VERSION = 24,
+    RSA_MIN = 256,
+    RSA_MAX = 512
+};
 
-void ciphertext_put_header(uint8_t out[CIPHERTEXT_HEADER], uint8_t cipher, const uint8_t id[KEY_ID_BYTES], uint32_t version)
+void ciphertext_put_header(uint8_t out[CIPHERTEXT_HEADER], uint8_t cipher, const uint8_t id[KEY_ID_BYTES],
+                           uint32_t version)
 {
     memset(out, 0, CIPHERTEXT_HEADER);
     memcpy(out, magic, sizeof magic);
@@ -19,7 +29,8 @@ static enum err get_header(struct bytes header, struct ciphertext *out)
 {
     const uint8_t *h = header.p;
 
-    if (!bytes_equal(bytes_of(h, sizeof magic), bytes_of(magic, sizeof magic)) || h[AT_FORMAT] != FORMAT || get_le16(h + AT_RESERVED) != 0)
+    if (!bytes_equal(bytes_of(h, sizeof magic), bytes_of(magic, sizeof magic)) || h[AT_FORMAT] != FORMAT ||
+        get_le16(h + AT_RESERVED) != 0)
         return ERR_BADCIPHERTEXT;
     out->cipher = h[AT_CIPHER];
     memcpy(out->id, h + AT_ID, KEY_ID_BYTES);

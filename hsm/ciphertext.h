@@ -2,7 +2,7 @@
  *
  *      0  4    magic "CENC"
  *      4  u8   format, 1
- *      5  u8   cipher: 1 AES-256-GCM, 2 RSA-OAEP with SHA-1, 3 RSA-OAEP with SHA-256 (MGF1 of the same hash, empty label)
+ *      5  u8   cipher: 1 AES-256-GCM, 2 RSA-OAEP with SHA-1, 3 RSA-OAEP with SHA-256 (MGF1 likewise, empty label)
  *      6  u16  reserved, 0
  *      8  16   key id
  *     24  u32  key version
@@ -11,11 +11,12 @@
  *     AES-256-GCM: 28  12  nonce, from the HSM's random generator
  *                  40  n   body, as long as the plaintext
  *                  +   16  tag; additional data is header | the user's AAD
- *     RSA-OAEP:    28  k   body, as long as the modulus; there is no AAD: OAEP could carry a label, but common modules refuse one
+ *     RSA-OAEP:    28  k   body, as long as the modulus; no AAD: OAEP has room for a label, but common modules refuse
+ * one
  *
- * Integers are little-endian. In a request to encrypt the cipher is CIPHER_ANY, 0: the worker fills in what the key and the module can do
- * (SoftHSM knows OAEP with SHA-1 only). Nobody needs Coffer to make the RSA kind: header and OAEP under the public key will do.
- * Pure functions, any thread.
+ * Integers are little-endian. In a request to encrypt the cipher is CIPHER_ANY, 0: the worker fills in what the key and
+ * the module can do (SoftHSM knows OAEP with SHA-1 only). Nobody needs Coffer to make the RSA kind: header and OAEP
+ * under the public key will do. Pure functions, any thread.
  */
 #ifndef COFFER_HSM_CIPHERTEXT_H
 #define COFFER_HSM_CIPHERTEXT_H
@@ -41,12 +42,14 @@ struct ciphertext {
 };
 
 /* Writes the 28 bytes. A request to encrypt takes CIPHER_ANY. */
-void ciphertext_put_header(uint8_t out[CIPHERTEXT_HEADER], uint8_t cipher, const uint8_t id[KEY_ID_BYTES], uint32_t version);
+void ciphertext_put_header(uint8_t out[CIPHERTEXT_HEADER], uint8_t cipher, const uint8_t id[KEY_ID_BYTES],
+                           uint32_t version);
 
 /* Reads a request's header: 28 bytes with CIPHER_ANY. ERR_BADCIPHERTEXT: malformed. */
 must_use enum err ciphertext_get_request(struct bytes header, struct ciphertext *out);
 
-/* Splits a ciphertext: tells which key and version open it. Nothing is authenticated yet. ERR_BADCIPHERTEXT: malformed. */
+/* Splits a ciphertext: tells which key and version open it. Nothing is authenticated yet. ERR_BADCIPHERTEXT: malformed.
+ */
 must_use enum err ciphertext_parse(struct bytes raw, struct ciphertext *out);
 
 #endif

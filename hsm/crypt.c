@@ -1,9 +1,11 @@
 /* crypt.c - operations with keys in the HSM.
  *
- * All are single-part: Init, then the operation with enough room, never a size query (SoftHSM over-reports, and a size query is a call more). A module that asks for
- * more room leaves its session with an operation active; the policy table calls that P11_SESSION, and the ladder replaces the session.
+ * All are single-part: Init, then the operation with enough room, never a size query (SoftHSM over-reports, and a size
+ * query is a call more). A module that asks for more room leaves its session with an operation active; the policy table
+ * calls that P11_SESSION, and the ladder replaces the session.
  *
- * The IV of GCM is ours and always 12 bytes: SoftHSM takes an empty one as zeroes, which must not happen, so no caller passes a length.
+ * The IV of GCM is ours and always 12 bytes: SoftHSM takes an empty one as zeroes, which must not happen, so no caller
+ * passes a length.
  */
 #include "hsm/crypt.h"
 
@@ -30,7 +32,8 @@ enum err crypt_nonce(struct token *t, uint8_t out[GCM_NONCE])
     return ERR_OK;
 }
 
-enum err crypt_sign(struct token *t, CK_MECHANISM *mech, CK_OBJECT_HANDLE key, struct bytes in, uint8_t *out, size_t room, size_t *n)
+enum err crypt_sign(struct token *t, CK_MECHANISM *mech, CK_OBJECT_HANDLE key, struct bytes in, uint8_t *out,
+                    size_t room, size_t *n)
 {
     CK_ULONG len = room;
     enum err e = p11_SignInit(&t->m, t->session, mech, key);
@@ -68,7 +71,8 @@ static void gcm_mechanism(CK_MECHANISM *mech, CK_GCM_PARAMS *params, const uint8
     *mech = (CK_MECHANISM){CKM_AES_GCM, params, sizeof *params};
 }
 
-enum err crypt_gcm_seal(struct token *t, CK_OBJECT_HANDLE key, const uint8_t nonce[GCM_NONCE], struct bytes aad, struct bytes in, uint8_t *out)
+enum err crypt_gcm_seal(struct token *t, CK_OBJECT_HANDLE key, const uint8_t nonce[GCM_NONCE], struct bytes aad,
+                        struct bytes in, uint8_t *out)
 {
     static uint8_t empty;
     CK_GCM_PARAMS params;
@@ -83,7 +87,8 @@ enum err crypt_gcm_seal(struct token *t, CK_OBJECT_HANDLE key, const uint8_t non
     return e == ERR_OK && len != in.n + GCM_TAG ? ERR_INTERNAL : e;
 }
 
-enum err crypt_decrypt(struct token *t, CK_MECHANISM *mech, CK_OBJECT_HANDLE key, struct bytes in, uint8_t *out, size_t room, size_t *n)
+enum err crypt_decrypt(struct token *t, CK_MECHANISM *mech, CK_OBJECT_HANDLE key, struct bytes in, uint8_t *out,
+                       size_t room, size_t *n)
 {
     CK_ULONG len = room;
     enum err e = p11_DecryptInit(&t->m, t->session, mech, key);
@@ -98,7 +103,8 @@ enum err crypt_decrypt(struct token *t, CK_MECHANISM *mech, CK_OBJECT_HANDLE key
     return e;
 }
 
-enum err crypt_gcm_open(struct token *t, CK_OBJECT_HANDLE key, const uint8_t nonce[GCM_NONCE], struct bytes aad, struct bytes in, uint8_t *out, size_t *n)
+enum err crypt_gcm_open(struct token *t, CK_OBJECT_HANDLE key, const uint8_t nonce[GCM_NONCE], struct bytes aad,
+                        struct bytes in, uint8_t *out, size_t *n)
 {
     CK_GCM_PARAMS params;
     CK_MECHANISM mech;
@@ -122,7 +128,8 @@ enum err crypt_wrap(struct token *t, CK_OBJECT_HANDLE by, CK_OBJECT_HANDLE key, 
     return e;
 }
 
-enum err crypt_unwrap(struct token *t, CK_OBJECT_HANDLE by, struct bytes blob, struct p11_template *target, int secret, CK_OBJECT_HANDLE *out)
+enum err crypt_unwrap(struct token *t, CK_OBJECT_HANDLE by, struct bytes blob, struct p11_template *target, int secret,
+                      CK_OBJECT_HANDLE *out)
 {
     CK_MECHANISM mech = {t->quirks.kwp, NULL, 0};
     enum err e;
@@ -158,9 +165,11 @@ void crypt_destroy(struct token *t, CK_OBJECT_HANDLE o)
     (void)ignored;
 }
 
-void crypt_template(struct p11_template *t, CK_OBJECT_CLASS class, CK_KEY_TYPE type, int token, int extractable, const CK_ATTRIBUTE_TYPE *uses)
+void crypt_template(struct p11_template *t, CK_OBJECT_CLASS class, CK_KEY_TYPE type, int token, int extractable,
+                    const CK_ATTRIBUTE_TYPE *uses)
 {
-    static const CK_ATTRIBUTE_TYPE secret_uses[] = {CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP, CKA_DERIVE, 0};
+    static const CK_ATTRIBUTE_TYPE secret_uses[] = {CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN,   CKA_VERIFY,
+                                                    CKA_WRAP,    CKA_UNWRAP,  CKA_DERIVE, 0};
     static const CK_ATTRIBUTE_TYPE private_uses[] = {CKA_DECRYPT, CKA_SIGN, CKA_UNWRAP, 0};
     const CK_ATTRIBUTE_TYPE *all = class == CKO_SECRET_KEY ? secret_uses : private_uses;
 

@@ -1,15 +1,19 @@
 /* keys.c - generation, masking, unmasking and the cache of handles.
  *
- * Happy path of a request: the entry is found by key id and version, partition and blob are compared (a memcmp of some hundred bytes, cheaper than any hash of them), and the handle is used.
- * A miss costs an HMAC and an unwrap: 54 us for AES on SoftHSM, 0.6 to 0.8 ms for EC and RSA.
+ * Happy path of a request: the entry is found by key id and version, partition and blob are compared (a memcmp of some
+ * hundred bytes, cheaper than any hash of them), and the handle is used. A miss costs an HMAC and an unwrap: 54 us for
+ * AES on SoftHSM, 0.6 to 0.8 ms for EC and RSA.
  *
- * Generation: a session object, extractable for the moment that it takes to wrap it, then destroyed; what comes back by unwrapping is not extractable, and where templates are kept the
- * masking key itself insists on that. Software keys (Ed25519): 32 random bytes of the HSM, sealed by the partition's KEK with the key header as additional data.
+ * Generation: a session object, extractable for the moment that it takes to wrap it, then destroyed; what comes back by
+ * unwrapping is not extractable, and where templates are kept the masking key itself insists on that. Software keys
+ * (Ed25519): 32 random bytes of the HSM, sealed by the partition's KEK with the key header as additional data.
  *
- * Failure modes: a blob that does not verify never reaches C_UnwrapKey. One that verifies and does not unwrap is ERR_BADBLOB too. An entry made before its partition was loaded anew does not
- * match any more (partition.serial) and ages out.
+ * Failure modes: a blob that does not verify never reaches C_UnwrapKey. One that verifies and does not unwrap is
+ * ERR_BADBLOB too. An entry made before its partition was loaded anew does not match any more (partition.serial) and
+ * ages out.
  *
- * Rejected: comparing the HMAC tag only (a forged header with a genuine tag would hit); keeping fresh keys in the cache (they are extractable).
+ * Rejected: comparing the HMAC tag only (a forged header with a genuine tag would hit); keeping fresh keys in the cache
+ * (they are extractable).
  */
 #include "hsm/keys.h"
 
@@ -130,7 +134,8 @@ static enum err open_software(struct keys *ks, const struct partition *p, const 
     memcpy(aad, "coffer-key", sizeof "coffer-key" - 1);
     memcpy(aad + sizeof "coffer-key" - 1, m->raw.p, MASKED_KEY_HEADER);
     if (e == ERR_OK)
-        e = crypt_gcm_open(ks->t, p->key[ROLE_KEK], m->wrapped.p, bytes_of(aad, sizeof aad), bytes_of(m->wrapped.p + GCM_NONCE, SEED_BYTES + GCM_TAG), seed, &n);
+        e = crypt_gcm_open(ks->t, p->key[ROLE_KEK], m->wrapped.p, bytes_of(aad, sizeof aad),
+                           bytes_of(m->wrapped.p + GCM_NONCE, SEED_BYTES + GCM_TAG), seed, &n);
     if (e == ERR_OK)
         e = softkey_new(bytes_of(seed, n), &k->software);
     mem_secret_free(seed, SEED_BYTES + GCM_TAG);
@@ -192,7 +197,8 @@ static enum err unmask(struct keys *ks, const struct partition *p, const struct 
     e = masked_parse(bytes_of(entry->raw, entry->raw_n), &copy);
     entry->key.public_der = copy.public_der;
     if (e == ERR_OK)
-        e = m->head.protection == PROTECTION_SOFTWARE ? open_software(ks, p, &copy, &entry->key) : open_hsm(ks, p, &copy, &entry->key);
+        e = m->head.protection == PROTECTION_SOFTWARE ? open_software(ks, p, &copy, &entry->key)
+                                                      : open_hsm(ks, p, &copy, &entry->key);
     if (e != ERR_OK) {
         mem_free(entry);
         return e;
@@ -242,7 +248,9 @@ static enum err read_rsa(struct token *t, CK_OBJECT_HANDLE pub, uint8_t *der, si
     CK_ATTRIBUTE a[] = {{CKA_MODULUS, modulus, sizeof modulus}, {CKA_PUBLIC_EXPONENT, exponent, sizeof exponent}};
     enum err e = p11_GetAttributeValue(&t->m, t->session, pub, a, 2);
 
-    return e == ERR_OK ? pubkey_from_rsa(bytes_of(modulus, a[0].ulValueLen), bytes_of(exponent, a[1].ulValueLen), der, n) : e;
+    return e == ERR_OK
+               ? pubkey_from_rsa(bytes_of(modulus, a[0].ulValueLen), bytes_of(exponent, a[1].ulValueLen), der, n)
+               : e;
 }
 
 static enum err read_point(struct token *t, CK_OBJECT_HANDLE pub, unsigned bits, uint8_t *der, size_t *n)
@@ -271,7 +279,8 @@ static enum err generate_pair(struct token *t, const struct alg *a, CK_OBJECT_HA
         template_number(&pub, CKA_MODULUS_BITS, a->bits);
         template_bytes(&pub, CKA_PUBLIC_EXPONENT, f4, sizeof f4);
     } else {
-        template_bytes(&pub, CKA_EC_PARAMS, a->bits == 384 ? oid_p384 : oid_p256, a->bits == 384 ? sizeof oid_p384 : sizeof oid_p256);
+        template_bytes(&pub, CKA_EC_PARAMS, a->bits == 384 ? oid_p384 : oid_p256,
+                       a->bits == 384 ? sizeof oid_p384 : sizeof oid_p256);
     }
     crypt_template(&prv, row->class, row->type, 0, 1, row->uses);
     t->objects += 2;
@@ -296,7 +305,8 @@ static enum err generate_secret(struct token *t, const struct alg *a, CK_OBJECT_
     return crypt_generate(t, p11_mechs[row->generate].type, &tpl, key);
 }
 
-static enum err create_hsm(struct keys *ks, const struct partition *p, const struct alg *a, uint8_t *masked, size_t *masked_n, uint8_t *der, size_t *der_n)
+static enum err create_hsm(struct keys *ks, const struct partition *p, const struct alg *a, uint8_t *masked,
+                           size_t *masked_n, uint8_t *der, size_t *der_n)
 {
     struct token *t = ks->t;
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
@@ -318,7 +328,8 @@ static enum err create_hsm(struct keys *ks, const struct partition *p, const str
     return masked_finish(t, p, masked, masked_n);
 }
 
-static enum err seal_seed(struct keys *ks, const struct partition *p, const uint8_t *head, const uint8_t *seed, uint8_t *to)
+static enum err seal_seed(struct keys *ks, const struct partition *p, const uint8_t *head, const uint8_t *seed,
+                          uint8_t *to)
 {
     uint8_t aad[sizeof "coffer-key" - 1 + MASKED_KEY_HEADER];
     enum err e = crypt_nonce(ks->t, to);
@@ -326,11 +337,13 @@ static enum err seal_seed(struct keys *ks, const struct partition *p, const uint
     memcpy(aad, "coffer-key", sizeof "coffer-key" - 1);
     memcpy(aad + sizeof "coffer-key" - 1, head, MASKED_KEY_HEADER);
     if (e == ERR_OK)
-        e = crypt_gcm_seal(ks->t, p->key[ROLE_KEK], to, bytes_of(aad, sizeof aad), bytes_of(seed, SEED_BYTES), to + GCM_NONCE);
+        e = crypt_gcm_seal(ks->t, p->key[ROLE_KEK], to, bytes_of(aad, sizeof aad), bytes_of(seed, SEED_BYTES),
+                           to + GCM_NONCE);
     return e;
 }
 
-static enum err create_software(struct keys *ks, const struct partition *p, uint8_t *masked, size_t *masked_n, uint8_t *der, size_t *der_n)
+static enum err create_software(struct keys *ks, const struct partition *p, uint8_t *masked, size_t *masked_n,
+                                uint8_t *der, size_t *der_n)
 {
     uint8_t *seed = mem_secret_alloc(SEED_BYTES), *to = NULL;
     void *key = NULL;
@@ -355,7 +368,8 @@ static enum err create_software(struct keys *ks, const struct partition *p, uint
     return e;
 }
 
-enum err keys_create(struct keys *ks, const struct partition *p, struct bytes head, uint8_t *masked, size_t *masked_n, uint8_t *public_der, size_t *public_n)
+enum err keys_create(struct keys *ks, const struct partition *p, struct bytes head, uint8_t *masked, size_t *masked_n,
+                     uint8_t *public_der, size_t *public_n)
 {
     struct masked_head h;
     const struct alg *a;

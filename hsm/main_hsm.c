@@ -2,12 +2,15 @@
  *
  *     coffer-hsm worker FD
  *     coffer-hsm provision DIR [--module M] [--realm-file F --passphrase-file F] [--rejoin]
- *     coffer-hsm init-realm --module M --token T --pin-file F [--so-pin-file F] --realm-file F --passphrase-file F
- *     coffer-hsm join-realm FILE --module M --token T --pin-file F [--so-pin-file F] --passphrase-file F
+ *     coffer-hsm init-realm --module M --token T --pin-file F [--so-pin-file F]
+ *                           --realm-file F --passphrase-file F
+ *     coffer-hsm join-realm FILE --module M --token T --pin-file F [--so-pin-file F]
+ *                                --passphrase-file F
  *     coffer-hsm info --module M --token T --pin-file F
  *
- * --init STRING goes to C_Initialize as pReserved, for modules that want one (NSS). PINs and passphrases come from files that nobody else may read, never from argv or environment.
- * Exit status: 0, 1 when it could not be done (the reason is on standard error), 2 for wrong usage; a worker's are in worker.h.
+ * --init STRING goes to C_Initialize as pReserved, for modules that want one (NSS). PINs and passphrases come from
+ * files that nobody else may read, never from argv or environment. Exit status: 0, 1 when it could not be done (the
+ * reason is on standard error), 2 for wrong usage; a worker's are in worker.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,10 +30,14 @@ static const struct {
     const char *name;
     int value;
 } option_rows[OPTIONS] = {
-    [O_MODULE] = {"--module", 1},     [O_INIT] = {"--init", 1},
-    [O_TOKEN] = {"--token", 1},       [O_PIN] = {"--pin-file", 1},
-    [O_SO_PIN] = {"--so-pin-file", 1}, [O_REALM] = {"--realm-file", 1},
-    [O_PASSPHRASE] = {"--passphrase-file", 1}, [O_REJOIN] = {"--rejoin", 0},
+    [O_MODULE] = {"--module", 1},
+    [O_INIT] = {"--init", 1},
+    [O_TOKEN] = {"--token", 1},
+    [O_PIN] = {"--pin-file", 1},
+    [O_SO_PIN] = {"--so-pin-file", 1},
+    [O_REALM] = {"--realm-file", 1},
+    [O_PASSPHRASE] = {"--passphrase-file", 1},
+    [O_REJOIN] = {"--rejoin", 0},
 };
 
 struct args {
@@ -40,8 +47,8 @@ struct args {
 
 struct command {
     const char *name;
-    int positional;        /* wants one */
-    unsigned must, may;    /* bits of options */
+    int positional;     /* wants one */
+    unsigned must, may; /* bits of options */
     int (*run)(const struct args *a);
     const char *usage;
 };
@@ -84,7 +91,8 @@ static enum err read_inputs(struct inputs *in, const struct args *a, char *why, 
         e = read_secret(a->value[O_SO_PIN], &in->so_pin, why, n);
     if (e == ERR_OK)
         e = read_secret(a->value[O_PASSPHRASE], &in->passphrase, why, n);
-    in->ceremony = (struct ceremony){.module = a->value[O_MODULE], .init = a->value[O_INIT], .token = bytes_str(a->value[O_TOKEN])};
+    in->ceremony = (struct ceremony){
+        .module = a->value[O_MODULE], .init = a->value[O_INIT], .token = bytes_str(a->value[O_TOKEN])};
     in->ceremony.pin = buf_bytes(&in->pin);
     in->ceremony.so_pin = buf_bytes(&in->so_pin);
     return e;
@@ -117,7 +125,10 @@ static int run_worker(const struct args *a)
 
 static int run_provision(const struct args *a)
 {
-    struct provision p = {.dir = a->positional, .module = a->value[O_MODULE], .realm_file = a->value[O_REALM], .passphrase_file = a->value[O_PASSPHRASE],
+    struct provision p = {.dir = a->positional,
+                          .module = a->value[O_MODULE],
+                          .realm_file = a->value[O_REALM],
+                          .passphrase_file = a->value[O_PASSPHRASE],
                           .rejoin = a->value[O_REJOIN] != NULL};
     char why[256];
     enum err e;
@@ -179,7 +190,8 @@ static enum err open_realm(struct inputs *in, const char *path, struct realm *r,
     if (e == ERR_OK)
         e = realm_unseal(buf_bytes(&b), buf_bytes(&in->passphrase), r);
     if (e != ERR_OK)
-        snprintf(why, n, "%s: %s", path, e == ERR_WRONGPASS ? "wrong passphrase, or the file was changed" : err_text(e));
+        snprintf(why, n, "%s: %s", path,
+                 e == ERR_WRONGPASS ? "wrong passphrase, or the file was changed" : err_text(e));
     buf_fini(&b);
     return e;
 }

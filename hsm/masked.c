@@ -1,7 +1,9 @@
 /* masked.c - the bytes of masked objects; masked.h has the layout.
  *
- * The parser accepts one reading only: lengths must add up to the blob's size, reserved bytes must be zero, the algorithm must be in the table, the protection must be the
- * algorithm's, and a public key must be there exactly for asymmetric ones. All of it is covered by the HMAC as well; the parser runs first so that what is verified is well-formed.
+ * The parser accepts one reading only: lengths must add up to the blob's size, reserved bytes must be zero, the
+ * algorithm must be in the table, the protection must be the algorithm's, and a public key must be there exactly for
+ * asymmetric ones. All of it is covered by the HMAC as well; the parser runs first so that what is verified is
+ * well-formed.
  */
 #include "hsm/masked.h"
 
@@ -69,8 +71,9 @@ enum err masked_parse(struct bytes raw, struct masked *out)
     e = masked_get_head(head, &out->head);
     if (e != ERR_OK)
         return e;
-    if (!bytes_take(&rest, get_le16(lengths.p), &out->public_der) || !bytes_take(&rest, get_le16(lengths.p + 2), &out->wrapped) ||
-        !bytes_take(&rest, MASKED_MAC, &out->mac) || rest.n != 0)
+    if (!bytes_take(&rest, get_le16(lengths.p), &out->public_der) ||
+        !bytes_take(&rest, get_le16(lengths.p + 2), &out->wrapped) || !bytes_take(&rest, MASKED_MAC, &out->mac) ||
+        rest.n != 0)
         return ERR_BADBLOB;
     if (out->wrapped.n == 0 || (out->public_der.n != 0) != alg_by_code(out->head.alg)->asymmetric)
         return ERR_BADBLOB;

@@ -14,14 +14,16 @@
  *     36  u16  p, bytes of public key
  *     38  u16  w, bytes of wrapped key
  *     40  p    public key, DER SubjectPublicKeyInfo; none for symmetric keys
- *   40+p  w    protection HSM: AES-KWP (RFC 5649) of the key (private keys as PKCS#8) under the partition's masking key;
- *              software: nonce 12 | AES-256-GCM of the 32-byte seed under the partition's KEK | tag 16, with additional data
- *              "coffer-key" | key header
+ *   40+p  w    wrapped key: by protection, see below
  *  40+p+w 32   HMAC-SHA256 under the partition's HMAC key over all before
  *
- * Integers are little-endian. The HMAC is verified before anything is unwrapped, always: KWP alone binds neither type, name nor
- * usage. A blob moved to another vault, key or version does not verify. AES-KWP is deterministic: the same key masked twice under the
- * same header gives the same blob.
+ * Wrapped key, protection HSM: AES-KWP (RFC 5649) of the key (private keys as PKCS#8) under the partition's masking
+ * key. Protection software: nonce 12 | AES-256-GCM of the 32-byte seed under the partition's KEK | tag 16; additional
+ * data is "coffer-key" | key header.
+ *
+ * Integers are little-endian. The HMAC is verified before anything is unwrapped, always: KWP alone binds neither type,
+ * name nor usage. A blob moved to another vault, key or version does not verify. AES-KWP is deterministic: the same key
+ * masked twice under the same header gives the same blob.
  *
  * keys.h keeps the unwrapped ones. Pure functions, any thread; masked_verify and masked_finish belong to the worker.
  */
@@ -73,7 +75,8 @@ struct partition;
 /* The HMAC, by the partition's HMAC key in the HSM. ERR_BADBLOB: it does not verify. */
 must_use enum err masked_verify(struct token *t, const struct partition *p, const struct masked *m);
 
-/* Writes lengths and public key behind the key header that is already in out, leaves room for wrapped_n bytes at *wrapped. ERR_TOOBIG. */
+/* Writes lengths and public key behind the key header that is already in out, leaves room for wrapped_n bytes at
+ * *wrapped. ERR_TOOBIG. */
 must_use enum err masked_begin(uint8_t out[MASKED_MAX], struct bytes public_der, size_t wrapped_n, uint8_t **wrapped);
 
 /* Computes the HMAC over out, whose wrapped key has been filled in, and appends it; *n is the size of the blob. */

@@ -1,4 +1,5 @@
-/* ops.c - the ladder, and the operations of start-up, health and random bytes. Partitions and data keys are in ops_vault.c, customers' keys in ops_key.c.
+/* ops.c - the ladder, and the operations of start-up, health and random bytes. Partitions and data keys are in
+ * ops_vault.c, customers' keys in ops_key.c.
  *
  *     handler fails ----> what does the policy of the first failed call say?
  *       FINE, DATA, ABSENT, BUG    it is the request's own failure: answered
@@ -8,9 +9,10 @@
  *       WORKER                     ERR_HSMDOWN, the worker ends
  *       PIN                        ERR_HSMDOWN, the worker ends and says so: nobody may try this PIN again
  *
- * A second failure of the three kinds that are retried ends the worker. Handlers leave nothing half-made behind that a second run would trip over: what they make is session objects,
- * and token objects only through an import that can be repeated. So the retry inside the worker is safe for operations that are not idempotent for the parent, too: their first
- * run has answered nobody.
+ * A second failure of the three kinds that are retried ends the worker. Handlers leave nothing half-made behind that a
+ * second run would trip over: what they make is session objects, and token objects only through an import that can be
+ * repeated. So the retry inside the worker is safe for operations that are not idempotent for the parent, too: their
+ * first run has answered nobody.
  */
 #include "hsm/ops.h"
 
@@ -225,7 +227,8 @@ enum err ops_run(struct ops *o, unsigned code, const struct bytes *part, unsigne
         return ERR_HSMDOWN;
     }
     if (code >= HSM_OPS || parts != hsm_ops[code].parts_in || (code == HSM_START) == o->started) {
-        snprintf(a->text, sizeof a->text, "request %u with %u parts %s START", code, parts, o->started ? "after" : "before");
+        snprintf(a->text, sizeof a->text, "request %u with %u parts %s START", code, parts,
+                 o->started ? "after" : "before");
         o->fatal = WORKER_EXIT_PROTOCOL;
         return ERR_PROTOCOL;
     }
@@ -247,7 +250,7 @@ static const struct {
     enum err e;
     enum worker_exit exit;
 } start_exits[] = {
-    {ERR_WRONGPASS, WORKER_EXIT_PIN},   {ERR_NOTFOUND, WORKER_EXIT_CONFIG}, {ERR_SYNTAX, WORKER_EXIT_CONFIG},
+    {ERR_WRONGPASS, WORKER_EXIT_PIN},   {ERR_NOTFOUND, WORKER_EXIT_CONFIG},    {ERR_SYNTAX, WORKER_EXIT_CONFIG},
     {ERR_CONFLICT, WORKER_EXIT_CONFIG}, {ERR_UNSUPPORTED, WORKER_EXIT_CONFIG}, {ERR_OOM, WORKER_EXIT_MEMORY},
 };
 
@@ -301,14 +304,16 @@ static enum err make_tables(struct ops *o, unsigned long key_cache, int hsm_only
 static enum err describe_token(struct ops *o, const char *module, struct buf *b)
 {
     const struct token *t = &o->token;
-    enum err e = buf_putf(b, "module:%s\nmanufacturer:%s\nmodel:%s\ntoken:%s\nserial:%s\nrealm:", module, t->manufacturer, t->model, t->label, t->serial);
+    enum err e = buf_putf(b, "module:%s\nmanufacturer:%s\nmodel:%s\ntoken:%s\nserial:%s\nrealm:", module,
+                          t->manufacturer, t->model, t->label, t->serial);
     const char *comma = "";
 
     for (unsigned i = 0; e == ERR_OK && i < REALM_ID_BYTES; i++)
         e = buf_putf(b, "%02x", t->realm[i]);
     if (e == ERR_OK)
-        e = buf_putf(b, "\nkwp:0x%lx\ntrusted:%s\ntemplates:%s\noaep:%s\nmechanisms:", t->quirks.kwp, t->quirks.trusted ? "yes" : "no",
-                     t->quirks.templates ? "yes" : "no", t->quirks.oaep_sha256 ? "sha256" : "sha1");
+        e = buf_putf(b, "\nkwp:0x%lx\ntrusted:%s\ntemplates:%s\noaep:%s\nmechanisms:", t->quirks.kwp,
+                     t->quirks.trusted ? "yes" : "no", t->quirks.templates ? "yes" : "no",
+                     t->quirks.oaep_sha256 ? "sha256" : "sha1");
     for (unsigned k = 0; e == ERR_OK && k < MECHS; k++) {
         if (t->has[k]) {
             e = buf_putf(b, "%s%s", comma, p11_mechs[k].name);
@@ -330,7 +335,10 @@ enum err op_START(struct ops *o, const struct bytes *in, struct answer *a)
 {
     char module[512], init[1024], only[8];
     unsigned long key_cache = KEY_CACHE_DEFAULT;
-    struct token_settings s = {.module = module, .init = init, .name = proto_get_setting(in[0], "token"), .pin = proto_get_setting(in[0], "pin")};
+    struct token_settings s = {.module = module,
+                               .init = init,
+                               .name = proto_get_setting(in[0], "token"),
+                               .pin = proto_get_setting(in[0], "pin")};
     struct buf text;
     enum err e = setting_string(in[0], "module", module, sizeof module);
 
@@ -396,7 +404,8 @@ static enum err info_ops(const struct ops *o, struct buf *b)
         const struct op_stats *s = &o->stats[i];
 
         if (s->count)
-            e = buf_putf(b, "op.%s:count=%lu,errors=%lu,avg-us=%lu,max-us=%lu\n", hsm_ops[i].name, s->count, s->errors, s->sum_us / s->count, s->max_us);
+            e = buf_putf(b, "op.%s:count=%lu,errors=%lu,avg-us=%lu,max-us=%lu\n", hsm_ops[i].name, s->count, s->errors,
+                         s->sum_us / s->count, s->max_us);
     }
     return e;
 }
@@ -423,11 +432,14 @@ enum err op_INFO(struct ops *o, const struct bytes *in, struct answer *a)
     buf_init(&b, 65536);
     keys_stats(o->keys, &ks);
     mem_secret_stats(&ms);
-    e = buf_putf(&b, "uptime-ms:%lu\nobjects-made:%lu\nrss-bytes:%lu\nkeys-cached:%u\nkey-hits:%lu\nkey-misses:%lu\n", clock_wall_ms() - o->started_ms, o->token.objects,
-                 rss_bytes(), ks.cached, ks.hits, ks.misses);
+    e = buf_putf(&b, "uptime-ms:%lu\nobjects-made:%lu\nrss-bytes:%lu\nkeys-cached:%u\nkey-hits:%lu\nkey-misses:%lu\n",
+                 clock_wall_ms() - o->started_ms, o->token.objects, rss_bytes(), ks.cached, ks.hits, ks.misses);
     if (e == ERR_OK)
-        e = buf_putf(&b, "partitions-in-token:%u\npartitions-loaded:%u\nsessions:2\nhealed:%lu\ndropped:%lu\nsecret-memory-locked:%s\n", partitions_in_token(o->partitions),
-                     partitions_loaded(o->partitions), o->healed, o->dropped, ms.lock_refused ? "no" : "yes");
+        e = buf_putf(&b,
+                     "partitions-in-token:%u\npartitions-loaded:%u\nsessions:2\nhealed:%lu\ndropped:%lu\nsecret-memory-"
+                     "locked:%s\n",
+                     partitions_in_token(o->partitions), partitions_loaded(o->partitions), o->healed, o->dropped,
+                     ms.lock_refused ? "no" : "yes");
     if (e == ERR_OK)
         e = info_ops(o, &b);
     if (e == ERR_OK)

@@ -1,14 +1,19 @@
 /* ops.h - the operations of a worker, one handler for each row of op.tbl.h, and the ladder around them.
  *
- * ops_run() is all that the worker's loop calls. It checks the number of parts, runs the handler, and when the module failed does what the policy of p11.h says: replaces the session and
- * tries once more, logs in once, forgets cached objects, confirms a doubtful answer by a probe, or asks for this worker to end.
+ * ops_run() is all that the worker's loop calls. It checks the number of parts, runs the handler, and when the module
+ * failed does what the policy of p11.h says: replaces the session and tries once more, logs in once, forgets cached
+ * objects, confirms a doubtful answer by a probe, or asks for this worker to end.
  *
  * Formats that only operations know:
  *
- *     wrapped data key (DEK_NEW, DEK_OPEN): u8 format 1 | nonce 12 | AES-256-GCM by the partition's KEK of the 32 bytes | tag 16,
- *     additional data "coffer-dek" | u8 format | context
+ *     wrapped data key (DEK_NEW, DEK_OPEN):
+ *      0  u8   format, 1
+ *      1  12   nonce
+ *     13  32   AES-256-GCM of the data key under the partition's KEK; additional data is "coffer-dek" | u8 format |
+ * context 45  16   tag 61
  *
- * VERIFY is a public operation: OpenSSL does it in the worker. Messages to be signed are hashed in the worker as well; the HSM signs the digest.
+ * VERIFY is a public operation: OpenSSL does it in the worker. Messages to be signed are hashed in the worker as well;
+ * the HSM signs the digest.
  *
  * One thread, one struct ops.
  */
@@ -23,8 +28,8 @@
 
 #define DEK_BYTES 32
 #define DEK_WRAPPED_BYTES 61
-#define RANDOM_MAX (1u << 20)   /* bytes of one RANDOM */
-#define DATAKEY_MAX 1024        /* bytes of one DATAKEY */
+#define RANDOM_MAX (1u << 20) /* bytes of one RANDOM */
+#define DATAKEY_MAX 1024      /* bytes of one DATAKEY */
 #define PARTITIONS_LOADED_MAX 1024
 #define KEY_CACHE_DEFAULT 4096
 #define KEY_CACHE_MAX 1000000
@@ -35,7 +40,7 @@ struct answer {
     unsigned parts;
     size_t size[HSM_PARTS_MAX];
     size_t pending; /* room handed out and not ended: wiped when it is not */
-    char text[96]; /* after a failure: a call and a CKR name, never data */
+    char text[96];  /* after a failure: a call and a CKR name, never data */
 };
 void answer_init(struct answer *a);
 void answer_fini(struct answer *a);
@@ -65,11 +70,13 @@ struct ops {
 void ops_init(struct ops *o);
 void ops_fini(struct ops *o); /* unloads the module */
 
-/* Runs one operation. On failure a has no parts and a text. A request before START, or with the wrong number of parts, is ERR_PROTOCOL and fatal. */
+/* Runs one operation. On failure a has no parts and a text. A request before START, or with the wrong number of parts,
+ * is ERR_PROTOCOL and fatal. */
 must_use enum err ops_run(struct ops *o, unsigned code, const struct bytes *part, unsigned parts, struct answer *a);
 
 /* The handlers; in has the row's number of parts. */
-#define OP(name, parts_in, parts_out, idem, lane, what) must_use enum err op_##name(struct ops *o, const struct bytes *in, struct answer *a);
+#define OP(name, parts_in, parts_out, idem, lane, what) \
+    must_use enum err op_##name(struct ops *o, const struct bytes *in, struct answer *a);
 #include "hsm/op.tbl.h"
 #undef OP
 

@@ -1,13 +1,16 @@
 /* ops_key.c - operations with customers' keys.
  *
- * Each request brings everything that is needed: the partition's config, the masked object, the data. All that a worker remembers is a cache, so any worker can answer any request, and
- * a worker that died is replaced by one that knows nothing.
+ * Each request brings everything that is needed: the partition's config, the masked object, the data. All that a worker
+ * remembers is a cache, so any worker can answer any request, and a worker that died is replaced by one that knows
+ * nothing.
  *
- * What is checked before a key is used: the config (realm MAC), the masked object (partition HMAC), that the key may do this, and, for ciphertexts, that key id and version
- * in the ciphertext's header are the masked object's. The server looks up keys by that header; a mistake there must end in an error, not in another key.
+ * What is checked before a key is used: the config (realm MAC), the masked object (partition HMAC), that the key may do
+ * this, and, for ciphertexts, that key id and version in the ciphertext's header are the masked object's. The server
+ * looks up keys by that header; a mistake there must end in an error, not in another key.
  *
- * AES-256-GCM runs in the HSM with a nonce of the HSM; the server counts messages per version. RSA encryption is an operation of the public key and done by OpenSSL, decryption by the HSM.
- * ECDSA and RSA signatures are made over a digest computed here.
+ * AES-256-GCM runs in the HSM with a nonce of the HSM; the server counts messages per version. RSA encryption is an
+ * operation of the public key and done by OpenSSL, decryption by the HSM. ECDSA and RSA signatures are made over a
+ * digest computed here.
  */
 #include "base/mem.h"
 #include "hsm/crypt.h"
@@ -83,7 +86,8 @@ static enum err gcm_aad(struct ops *o, struct bytes header, struct bytes aad, st
 
 static int names_key(const struct ciphertext *c, const struct key *k)
 {
-    return c->version == k->head.version && bytes_equal(bytes_of(c->id, KEY_ID_BYTES), bytes_of(k->head.id, KEY_ID_BYTES));
+    return c->version == k->head.version &&
+           bytes_equal(bytes_of(c->id, KEY_ID_BYTES), bytes_of(k->head.id, KEY_ID_BYTES));
 }
 
 static enum err encrypt_gcm(struct ops *o, const struct key *k, struct bytes aad, struct bytes plain, struct answer *a)
@@ -99,7 +103,8 @@ static enum err encrypt_gcm(struct ops *o, const struct key *k, struct bytes aad
     if (e == ERR_OK)
         e = crypt_nonce(&o->token, to + CIPHERTEXT_HEADER);
     if (e == ERR_OK)
-        e = crypt_gcm_seal(&o->token, k->handle, to + CIPHERTEXT_HEADER, full, plain, to + CIPHERTEXT_HEADER + CIPHERTEXT_NONCE);
+        e = crypt_gcm_seal(&o->token, k->handle, to + CIPHERTEXT_HEADER, full, plain,
+                           to + CIPHERTEXT_HEADER + CIPHERTEXT_NONCE);
     if (e == ERR_OK)
         answer_end(a, plain.n + CIPHERTEXT_GCM_OVERHEAD);
     return e;
@@ -125,7 +130,8 @@ static enum err encrypt_rsa(struct ops *o, const struct key *k, struct bytes aad
 }
 
 /* request: the header that the caller asks for. */
-static enum err encrypt(struct ops *o, const struct key *k, struct bytes request, struct bytes aad, struct bytes plain, struct answer *a)
+static enum err encrypt(struct ops *o, const struct key *k, struct bytes request, struct bytes aad, struct bytes plain,
+                        struct answer *a)
 {
     struct ciphertext c;
     enum err e = ciphertext_get_request(request, &c);
@@ -137,7 +143,8 @@ static enum err encrypt(struct ops *o, const struct key *k, struct bytes request
     return k->alg->kind == ALG_AES ? encrypt_gcm(o, k, aad, plain, a) : encrypt_rsa(o, k, aad, plain, a);
 }
 
-static enum err decrypt_gcm(struct ops *o, const struct key *k, const struct ciphertext *c, struct bytes aad, uint8_t *to, size_t *n)
+static enum err decrypt_gcm(struct ops *o, const struct key *k, const struct ciphertext *c, struct bytes aad,
+                            uint8_t *to, size_t *n)
 {
     struct bytes full;
     enum err e = gcm_aad(o, c->header, aad, &full);
@@ -145,10 +152,12 @@ static enum err decrypt_gcm(struct ops *o, const struct key *k, const struct cip
     return e == ERR_OK ? crypt_gcm_open(&o->token, k->handle, c->nonce.p, full, c->body, to, n) : e;
 }
 
-static enum err decrypt_rsa(struct ops *o, const struct key *k, const struct ciphertext *c, struct bytes aad, uint8_t *to, size_t *n)
+static enum err decrypt_rsa(struct ops *o, const struct key *k, const struct ciphertext *c, struct bytes aad,
+                            uint8_t *to, size_t *n)
 {
     int sha256 = c->cipher == CIPHER_RSA_OAEP_SHA256;
-    CK_RSA_PKCS_OAEP_PARAMS oaep = {sha256 ? CKM_SHA256 : CKM_SHA_1, sha256 ? CKG_MGF1_SHA256 : CKG_MGF1_SHA1, CKZ_DATA_SPECIFIED, NULL, 0};
+    CK_RSA_PKCS_OAEP_PARAMS oaep = {sha256 ? CKM_SHA256 : CKM_SHA_1, sha256 ? CKG_MGF1_SHA256 : CKG_MGF1_SHA1,
+                                    CKZ_DATA_SPECIFIED, NULL, 0};
     CK_MECHANISM mech = {CKM_RSA_PKCS_OAEP, &oaep, sizeof oaep};
 
     if (!o->token.has[MECH_RSA_PKCS_OAEP] || (sha256 && !o->token.quirks.oaep_sha256))
@@ -236,10 +245,12 @@ enum err op_DATAKEY(struct ops *o, const struct bytes *in, struct answer *a)
 
 /* ---- signatures ---- */
 
-static enum err sign_rsa(struct ops *o, const struct key *k, const struct sig *s, struct bytes digest, uint8_t *out, size_t *n)
+static enum err sign_rsa(struct ops *o, const struct key *k, const struct sig *s, struct bytes digest, uint8_t *out,
+                         size_t *n)
 {
     /* DigestInfo of SHA-256 (RFC 8017, 9.2 note 1): what CKM_RSA_PKCS pads. */
-    static const uint8_t sha256_info[] = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20};
+    static const uint8_t sha256_info[] = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01,
+                                          0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20};
     CK_RSA_PKCS_PSS_PARAMS pss = {CKM_SHA256, CKG_MGF1_SHA256, 32};
     CK_MECHANISM pss_mech = {CKM_RSA_PKCS_PSS, &pss, sizeof pss}, pkcs1_mech = {CKM_RSA_PKCS, NULL, 0};
     uint8_t info[sizeof sha256_info + 32];
@@ -266,7 +277,8 @@ static enum err sign_ec(struct ops *o, const struct key *k, struct bytes digest,
     return e == ERR_OK ? pubkey_ecdsa_der(bytes_of(raw, raw_n), out, n) : e;
 }
 
-static enum err sign(struct ops *o, const struct key *k, const struct sig *s, int prehashed, struct bytes msg, uint8_t *out, size_t *n)
+static enum err sign(struct ops *o, const struct key *k, const struct sig *s, int prehashed, struct bytes msg,
+                     uint8_t *out, size_t *n)
 {
     uint8_t digest[64];
     size_t digest_n = 0;
@@ -277,7 +289,8 @@ static enum err sign(struct ops *o, const struct key *k, const struct sig *s, in
     e = pubkey_digest(s, prehashed, msg, digest, &digest_n);
     if (e != ERR_OK)
         return e;
-    return k->alg->kind == ALG_RSA ? sign_rsa(o, k, s, bytes_of(digest, digest_n), out, n) : sign_ec(o, k, bytes_of(digest, digest_n), out, n);
+    return k->alg->kind == ALG_RSA ? sign_rsa(o, k, s, bytes_of(digest, digest_n), out, n)
+                                   : sign_ec(o, k, bytes_of(digest, digest_n), out, n);
 }
 
 /* u8 algorithm | u8 prehashed */

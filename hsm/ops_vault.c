@@ -1,7 +1,8 @@
 /* ops_vault.c - operations on partitions and on the data keys of vaults.
  *
- * A data key is 32 bytes of the HSM's generator, encrypted by the partition's KEK inside the HSM, with the caller's context (vault, version) as additional data: a wrapped key put in another
- * place does not open. It leaves the worker in the clear, because secrets are sealed with it in the server (seal.h); it exists here in secret memory only.
+ * A data key is 32 bytes of the HSM's generator, encrypted by the partition's KEK inside the HSM, with the caller's
+ * context (vault, version) as additional data: a wrapped key put in another place does not open. It leaves the worker
+ * in the clear, because secrets are sealed with it in the server (seal.h); it exists here in secret memory only.
  */
 #include "base/mem.h"
 #include "hsm/crypt.h"
@@ -63,7 +64,8 @@ enum err op_DEK_NEW(struct ops *o, const struct bytes *in, struct answer *a)
     if (e == ERR_OK)
         e = crypt_nonce(&o->token, wrapped + DEK_AT_NONCE);
     if (e == ERR_OK)
-        e = crypt_gcm_seal(&o->token, p->key[ROLE_KEK], wrapped + DEK_AT_NONCE, aad, bytes_of(key, DEK_BYTES), wrapped + DEK_AT_BODY);
+        e = crypt_gcm_seal(&o->token, p->key[ROLE_KEK], wrapped + DEK_AT_NONCE, aad, bytes_of(key, DEK_BYTES),
+                           wrapped + DEK_AT_BODY);
     if (e != ERR_OK)
         return e;
     answer_end(a, DEK_BYTES);
@@ -86,7 +88,8 @@ enum err op_DEK_OPEN(struct ops *o, const struct bytes *in, struct answer *a)
     if (e == ERR_OK)
         e = answer_begin(a, DEK_BYTES + GCM_TAG, &key);
     if (e == ERR_OK)
-        e = crypt_gcm_open(&o->token, p->key[ROLE_KEK], in[2].p + DEK_AT_NONCE, aad, bytes_of(in[2].p + DEK_AT_BODY, DEK_BYTES + GCM_TAG), key, &n);
+        e = crypt_gcm_open(&o->token, p->key[ROLE_KEK], in[2].p + DEK_AT_NONCE, aad,
+                           bytes_of(in[2].p + DEK_AT_BODY, DEK_BYTES + GCM_TAG), key, &n);
     if (e == ERR_OK)
         answer_end(a, n);
     return e == ERR_BADCIPHERTEXT ? ERR_BADBLOB : e;

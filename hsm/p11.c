@@ -1,15 +1,17 @@
 /* p11.c - loading a PKCS#11 module, and one wrapper for each of its calls.
  *
- * The wrappers are made from p11.tbl.h. All go through note(), which is the only place that turns a CK_RV into an enum err and remembers
- * what went wrong: the ladder in ops.c needs the first failure of a request, not the one of its clean-up, so later failures are only counted.
+ * The wrappers are made from p11.tbl.h. All go through note(), which is the only place that turns a CK_RV into an enum
+ * err and remembers what went wrong: the ladder in ops.c needs the first failure of a request, not the one of its
+ * clean-up, so later failures are only counted.
  *
- * Failure modes: the module may be missing, not be a module, or be a file that someone else can write (it would get the PIN); C_Initialize may fail
- * for want of a configuration. A function pointer may be NULL in old modules: that is CKR_FUNCTION_NOT_SUPPORTED. A return value we do not know is
- * treated like device trouble, because a fresh worker is the only remedy that fits everything.
+ * Failure modes: the module may be missing, not be a module, or be a file that someone else can write (it would get the
+ * PIN); C_Initialize may fail for want of a configuration. A function pointer may be NULL in old modules: that is
+ * CKR_FUNCTION_NOT_SUPPORTED. A return value we do not know is treated like device trouble, because a fresh worker is
+ * the only remedy that fits everything.
  *
- * Rejected: p11-kit's proxy and its RPC (they pass only mechanisms they can serialise: no AES-GCM, no key wrap); opening and closing a session per
- * operation (closing costs as much as there are handles); CKF_OS_LOCKING_OK (one thread per worker, and the module's locks are what makes
- * two threads slower than one).
+ * Rejected: p11-kit's proxy and its RPC (they pass only mechanisms they can serialise: no AES-GCM, no key wrap);
+ * opening and closing a session per operation (closing costs as much as there are handles); CKF_OS_LOCKING_OK (one
+ * thread per worker, and the module's locks are what makes two threads slower than one).
  */
 #include "hsm/p11.h"
 
@@ -107,12 +109,12 @@ static enum err note(struct p11 *m, enum p11_call c, CK_RV rv)
     return result_of(c, policy);
 }
 
-#define CALL(name, bad, doubt, parameters, arguments)                                                                  \
-    enum err p11_##name(struct p11 *m_, P11_SPLICE parameters)                                                         \
-    {                                                                                                                  \
-        if (!m_->fn || !m_->fn->C_##name)                                                                              \
-            return note(m_, P11_CALL_##name, CKR_FUNCTION_NOT_SUPPORTED);                                              \
-        return note(m_, P11_CALL_##name, m_->fn->C_##name arguments);                                                  \
+#define CALL(name, bad, doubt, parameters, arguments)                     \
+    enum err p11_##name(struct p11 *m_, P11_SPLICE parameters)            \
+    {                                                                     \
+        if (!m_->fn || !m_->fn->C_##name)                                 \
+            return note(m_, P11_CALL_##name, CKR_FUNCTION_NOT_SUPPORTED); \
+        return note(m_, P11_CALL_##name, m_->fn->C_##name arguments);     \
     }
 #include "hsm/p11.tbl.h"
 #undef CALL

@@ -1,24 +1,26 @@
 /* p11.h - a loaded PKCS#11 module and uniform wrappers of its calls.
  *
- * Each call of p11.tbl.h has a wrapper p11_<Name> with C_<Name>'s parameters after the module's. It counts, keeps the first failure since
- * p11_clear(), and returns enum err by the two tables: what the return value means (enum p11_policy), and what bad data means for this call.
- * Only the ladder (ops.c) and start-up look at the policy; all others just pass the enum err on.
+ * Each call of p11.tbl.h has a wrapper p11_<Name> with C_<Name>'s parameters after the module's. It counts, keeps the
+ * first failure since p11_clear(), and returns enum err by the two tables: what the return value means (enum
+ * p11_policy), and what bad data means for this call. Only the ladder (ops.c) and start-up look at the policy; all
+ * others just pass the enum err on.
  *
- *     policy       meaning                                  enum err                the ladder
- *     P11_FINE     no failure                               ERR_OK
- *     P11_DATA     the data is bad                          the call's own          answers it
- *     P11_DOUBT    bad data or a sick device                the call's own, or      probes the device: healthy, answers it; else as P11_WORKER
- *                                                           ERR_HSMDOWN
- *     P11_SESSION  session lost or an operation stuck       ERR_HSMDOWN             new session, one retry
- *     P11_LOGIN    no longer logged in                      ERR_HSMDOWN             one login, one retry
- *     P11_DROP     handle gone, or no room for objects      ERR_HSMDOWN             forgets all cached objects, one retry
- *     P11_WORKER   device, module or vendor trouble         ERR_HSMDOWN             this worker ends, a new one starts
- *     P11_PIN      anything about a PIN                     ERR_WRONGPASS           stops: real HSMs lock
- *     P11_ABSENT   the module cannot do this                ERR_UNSUPPORTED         answers it
- *     P11_BUG      the module refuses our template or use   ERR_INTERNAL            answers it
+ *     policy       meaning                            enum err         the ladder
+ *     P11_FINE     no failure                         ERR_OK
+ *     P11_DATA     the data is bad                    the call's own   answers it
+ *     P11_DOUBT    bad data or a sick device          the call's own   probes: healthy, answers it; else as P11_WORKER
+ *     P11_SESSION  session lost, operation stuck      ERR_HSMDOWN      new session, one retry
+ *     P11_LOGIN    no longer logged in                ERR_HSMDOWN      one login, one retry
+ *     P11_DROP     handle gone, no room for objects   ERR_HSMDOWN      forgets all cached objects, one retry
+ *     P11_WORKER   device, module, vendor trouble     ERR_HSMDOWN      this worker ends, a new one starts
+ *     P11_PIN      anything about a PIN               ERR_WRONGPASS    stops: real HSMs lock
+ *     P11_ABSENT   the module cannot do this          ERR_UNSUPPORTED  answers it
+ *     P11_BUG      the module refuses our template    ERR_INTERNAL     answers it
  *
- * Threads: one. Any call may block in the module for as long as the module likes: the parent's deadline is what ends that.
- * Never fork with a module loaded: the child would inherit login and keys.
+ * Where a call cannot mean bad data, P11_DOUBT is ERR_HSMDOWN.
+ *
+ * Threads: one. Any call may block in the module for as long as the module likes: the parent's deadline is what ends
+ * that. Never fork with a module loaded: the child would inherit login and keys.
  */
 #ifndef COFFER_HSM_P11_H
 #define COFFER_HSM_P11_H
@@ -71,7 +73,8 @@ struct p11 {
     int initialized;
     uint64_t calls[P11_CALLS], failed[P11_CALLS];
 
-    /* What this module answers to bad data, found by the self-test: policy P11_DOUBT for that call. CKR_OK: nothing special. */
+    /* What this module answers to bad data, found by the self-test: policy P11_DOUBT for that call. CKR_OK: nothing
+     * special. */
     CK_RV bad_data[P11_CALLS];
 
     /* The first failure since p11_clear(). */
@@ -81,8 +84,8 @@ struct p11 {
 };
 
 /* Loads the module and calls C_Initialize, single-threaded; init is pReserved for modules that want a string, or NULL.
- * ERR_NOTFOUND: no such file, not loadable, not a module, or writable by others than root and ourselves; why says which (n bytes).
- * ERR_HSMDOWN: C_Initialize failed. m is usable with p11_unload in any case. */
+ * ERR_NOTFOUND: no such file, not loadable, not a module, or writable by others than root and ourselves; why says which
+ * (n bytes). ERR_HSMDOWN: C_Initialize failed. m is usable with p11_unload in any case. */
 must_use enum err p11_load(struct p11 *m, const char *path, const char *init, char *why, size_t n);
 
 /* C_Finalize and dlclose. A worker that ends does not bother: exit is cleaner than C_Finalize on a sick module. */
@@ -100,7 +103,8 @@ enum p11_policy p11_rv_policy(CK_RV rv);
 const char *p11_call_name(enum p11_call c); /* "C_Sign" */
 
 #define P11_SPLICE(...) __VA_ARGS__
-#define CALL(name, bad, doubt, parameters, arguments) must_use enum err p11_##name(struct p11 *m_, P11_SPLICE parameters);
+#define CALL(name, bad, doubt, parameters, arguments) \
+    must_use enum err p11_##name(struct p11 *m_, P11_SPLICE parameters);
 #include "hsm/p11.tbl.h"
 #undef CALL
 

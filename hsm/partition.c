@@ -1,16 +1,21 @@
 /* partition.c - the four keys of a vault: made, exported, imported, destroyed, held.
  *
- * Happy path of a request: the config's id is in the table, the config is byte for byte the one that was verified, the four session handles are there. No HSM call.
- * First sight of a config: the realm MAC key's HMAC over it is computed and compared, then each key is copied from its token object into a session object (when the four were
- * found at start and give the fingerprint), else unwrapped from the config. Session objects, because SoftHSM opens and locks a file for each use of a token object.
+ * Happy path of a request: the config's id is in the table, the config is byte for byte the one that was verified, the
+ * four session handles are there. No HSM call. First sight of a config: the realm MAC key's HMAC over it is computed
+ * and compared, then each key is copied from its token object into a session object (when the four were found at start
+ * and give the fingerprint), else unwrapped from the config. Session objects, because SoftHSM opens and locks a file
+ * for each use of a token object.
  *
- * Creation: the keys are generated as session objects and wrapped into the config; then the same import as on every other node puts them in the token. So one path makes token
- * objects, it can be repeated when it failed half-way, and what a failed creation leaves are session objects.
+ * Creation: the keys are generated as session objects and wrapped into the config; then the same import as on every
+ * other node puts them in the token. So one path makes token objects, it can be repeated when it failed half-way, and
+ * what a failed creation leaves are session objects.
  *
- * Failure modes: an empty search is believed only after token_probe. A set of token objects that does not give the config's fingerprint (a node restored from somewhere else, a
- * creation that was never logged) is replaced: the log is right, the token is its cache.
+ * Failure modes: an empty search is believed only after token_probe. A set of token objects that does not give the
+ * config's fingerprint (a node restored from somewhere else, a creation that was never logged) is replaced: the log is
+ * right, the token is its cache.
  *
- * Rejected: using token objects directly (twice the time per operation); searching the token for a config that was not known at start (O(objects), on a request's way).
+ * Rejected: using token objects directly (twice the time per operation); searching the token for a config that was not
+ * known at start (O(objects), on a request's way).
  */
 #include "hsm/partition.h"
 
@@ -98,7 +103,8 @@ enum err partition_parse(struct bytes raw, struct partition_config *out)
     return ERR_OK;
 }
 
-static enum err fingerprint(struct token *t, CK_OBJECT_HANDLE hmac_key, const uint8_t *id, uint8_t out[PARTITION_FINGERPRINT_BYTES])
+static enum err fingerprint(struct token *t, CK_OBJECT_HANDLE hmac_key, const uint8_t *id,
+                            uint8_t out[PARTITION_FINGERPRINT_BYTES])
 {
     static const char label[] = "coffer-partition";
     uint8_t text[sizeof label - 1 + REALM_ID_BYTES + PARTITION_ID_BYTES], mac[32];
@@ -164,7 +170,8 @@ static void key_template(struct token *t, struct key_template *k, const uint8_t 
     template_bytes(&k->t, CKA_UNWRAP_TEMPLATE, k->unwrap.a, k->unwrap.n * sizeof k->unwrap.a[0]);
 }
 
-static enum err unwrap_key(struct token *t, const struct partition_config *c, unsigned role, int token, CK_OBJECT_HANDLE *out)
+static enum err unwrap_key(struct token *t, const struct partition_config *c, unsigned role, int token,
+                           CK_OBJECT_HANDLE *out)
 {
     struct key_template k;
 
@@ -188,7 +195,7 @@ static void forget_all(struct partitions *ps)
 {
     struct entry *e, *next;
 
-    HASH_ITER(hh, ps->by_id, e, next) {
+    HASH_ITER (hh, ps->by_id, e, next) {
         HASH_DEL(ps->by_id, e);
         mem_free(e);
     }
@@ -301,15 +308,18 @@ static enum err copy_key(struct token *t, CK_OBJECT_HANDLE from, CK_OBJECT_HANDL
     return p11_CopyObject(&t->m, t->keeper, from, tpl.a, tpl.n, out);
 }
 
-/* Session copies of the token objects. Any failure means: unwrap them instead; only the device's own trouble is passed on by that. */
-static int copy_from_token(struct token *t, const struct entry *e, const struct partition_config *c, CK_OBJECT_HANDLE key[PARTITION_ROLES])
+/* Session copies of the token objects. Any failure means: unwrap them instead; only the device's own trouble is passed
+ * on by that. */
+static int copy_from_token(struct token *t, const struct entry *e, const struct partition_config *c,
+                           CK_OBJECT_HANDLE key[PARTITION_ROLES])
 {
     uint8_t print[PARTITION_FINGERPRINT_BYTES];
     int ok = all_in_token(e);
 
     for (unsigned r = 0; ok && r < PARTITION_ROLES; r++)
         ok = copy_key(t, e->token[r], &key[r]) == ERR_OK;
-    ok = ok && fingerprint(t, key[ROLE_HMAC], c->id.p, print) == ERR_OK && bytes_equal(c->fingerprint, bytes_of(print, sizeof print));
+    ok = ok && fingerprint(t, key[ROLE_HMAC], c->id.p, print) == ERR_OK &&
+         bytes_equal(c->fingerprint, bytes_of(print, sizeof print));
     if (!ok) {
         destroy_keys(t, key);
         p11_clear(&t->m);
@@ -334,7 +344,8 @@ static enum err unwrap_all(struct token *t, const struct partition_config *c, CK
 }
 
 /* Takes the four session objects over. */
-static void set_loaded(struct partitions *ps, struct entry *e, struct bytes config, const CK_OBJECT_HANDLE key[PARTITION_ROLES])
+static void set_loaded(struct partitions *ps, struct entry *e, struct bytes config,
+                       const CK_OBJECT_HANDLE key[PARTITION_ROLES])
 {
     unload(ps, e);
     while (ps->loaded >= ps->max)
@@ -390,7 +401,8 @@ enum err partitions_open(struct partitions *ps, struct bytes config, struct part
 /* ---- token objects ---- */
 
 /* 1 when the token holds exactly one object for each role and they give the fingerprint; handles in key. */
-static enum err token_has_set(struct token *t, const struct partition_config *c, CK_OBJECT_HANDLE key[PARTITION_ROLES], int *has)
+static enum err token_has_set(struct token *t, const struct partition_config *c, CK_OBJECT_HANDLE key[PARTITION_ROLES],
+                              int *has)
 {
     uint8_t print[PARTITION_FINGERPRINT_BYTES];
     CK_OBJECT_HANDLE found[2];
@@ -426,7 +438,8 @@ static enum err destroy_token_objects(struct token *t, const uint8_t *id)
 }
 
 /* Puts the four in the token, durable when it returns; on failure as few as possible stay behind. */
-static enum err make_token_objects(struct token *t, const struct partition_config *c, CK_OBJECT_HANDLE key[PARTITION_ROLES])
+static enum err make_token_objects(struct token *t, const struct partition_config *c,
+                                   CK_OBJECT_HANDLE key[PARTITION_ROLES])
 {
     uint64_t since = clock_wall_ms();
     enum err e = ERR_OK;
@@ -465,7 +478,8 @@ enum err partitions_import(struct partitions *ps, struct bytes config)
 {
     struct partition *p;
     struct partition_config c;
-    enum err e = partitions_open(ps, config, &p); /* verifies, and shows that all four unwrap before anything in the token changes */
+    enum err e = partitions_open(
+        ps, config, &p); /* verifies, and shows that all four unwrap before anything in the token changes */
 
     if (e == ERR_OK)
         e = partition_parse(config, &c);
@@ -495,7 +509,8 @@ enum err partitions_destroy(struct partitions *ps, struct bytes config)
 
 /* ---- creation ---- */
 
-static enum err generate_and_wrap(struct token *t, const uint8_t *id, unsigned role, CK_OBJECT_HANDLE *key, uint8_t *entry)
+static enum err generate_and_wrap(struct token *t, const uint8_t *id, unsigned role, CK_OBJECT_HANDLE *key,
+                                  uint8_t *entry)
 {
     struct key_template k;
     size_t n = 0;
@@ -530,7 +545,8 @@ static enum err write_config(struct token *t, const uint8_t *id, CK_OBJECT_HANDL
     return e;
 }
 
-enum err partitions_create(struct partitions *ps, const uint8_t id[PARTITION_ID_BYTES], uint8_t config[PARTITION_CONFIG_BYTES])
+enum err partitions_create(struct partitions *ps, const uint8_t id[PARTITION_ID_BYTES],
+                           uint8_t config[PARTITION_CONFIG_BYTES])
 {
     CK_OBJECT_HANDLE key[PARTITION_ROLES] = {0};
     struct bytes raw = bytes_of(config, PARTITION_CONFIG_BYTES);

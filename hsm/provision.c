@@ -1,10 +1,12 @@
 /* provision.c - making the embedded default, and leaving alone what is there; provision.h says when which.
  *
- * Order of a fresh start, each step durable before the next: directory, mark "unfinished", configuration, PINs, passphrase, token, realm keys in the token, realm file, mark removed. A
- * crash anywhere before the realm file leaves the mark, and the next call removes the tokens and starts over: no partition can exist in them, because a server starts only after this
- * returned. A crash between realm file and removal of the mark leaves a complete setup.
+ * Order of a fresh start, each step durable before the next: directory, mark "unfinished", configuration, PINs,
+ * passphrase, token, realm keys in the token, realm file, mark removed. A crash anywhere before the realm file leaves
+ * the mark, and the next call removes the tokens and starts over: no partition can exist in them, because a server
+ * starts only after this returned. A crash between realm file and removal of the mark leaves a complete setup.
  *
- * Rejected: asking softhsm2-util (PINs in argv); one file for all secrets (the token's PIN goes to workers, the passphrase does not).
+ * Rejected: asking softhsm2-util (PINs in argv); one file for all secrets (the token's PIN goes to workers, the
+ * passphrase does not).
  */
 #include "hsm/provision.h"
 
@@ -32,12 +34,15 @@ static const char *const modules[] = {
 };
 
 /* Only what Coffer uses. */
-static const char mechanisms[] = "CKM_AES_KEY_GEN,CKM_GENERIC_SECRET_KEY_GEN,CKM_SHA256_HMAC,CKM_AES_GCM,CKM_AES_KEY_WRAP_PAD,CKM_AES_CBC_ENCRYPT_DATA,"
-                                 "CKM_RSA_PKCS_KEY_PAIR_GEN,CKM_RSA_PKCS,CKM_RSA_PKCS_PSS,CKM_RSA_PKCS_OAEP,CKM_EC_KEY_PAIR_GEN,CKM_ECDSA";
+static const char mechanisms[] =
+    "CKM_AES_KEY_GEN,CKM_GENERIC_SECRET_KEY_GEN,CKM_SHA256_HMAC,CKM_AES_GCM,CKM_AES_KEY_WRAP_PAD,CKM_AES_CBC_ENCRYPT_"
+    "DATA,"
+    "CKM_RSA_PKCS_KEY_PAIR_GEN,CKM_RSA_PKCS,CKM_RSA_PKCS_PSS,CKM_RSA_PKCS_OAEP,CKM_EC_KEY_PAIR_GEN,CKM_ECDSA";
 
 enum file { F_CONF, F_TOKENS, F_PIN, F_SO_PIN, F_REALM, F_PASSPHRASE, F_MARK, FILES };
 
-static const char *const names[FILES] = {"softhsm2.conf", "tokens", "pin", "so-pin", "realm", "realm-passphrase", "unfinished"};
+static const char *const names[FILES] = {"softhsm2.conf", "tokens",           "pin",       "so-pin",
+                                         "realm",         "realm-passphrase", "unfinished"};
 
 struct setup {
     char dir[PATH_MAX], path[FILES][PATH_MAX + 32];
@@ -61,7 +66,8 @@ const char *provision_find_module(void)
 static enum err explain(struct setup *s, enum err e, const char *what)
 {
     if (e != ERR_OK)
-        snprintf(s->why, s->why_n, "%s: %s", what, e == ERR_IO || e == ERR_MISCONF ? strerror(file_errno()) : err_text(e));
+        snprintf(s->why, s->why_n, "%s: %s", what,
+                 e == ERR_IO || e == ERR_MISCONF ? strerror(file_errno()) : err_text(e));
     return e;
 }
 
@@ -141,10 +147,13 @@ static enum err write_conf(struct setup *s)
 
     buf_init(&want, 8192);
     buf_init(&have, 8192);
-    e = buf_putf(&want, "# Written by coffer-hsm provision.\ndirectories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\nslots.mechanisms = %s\n"
-                        "library.reset_on_fork = true\n",
+    e = buf_putf(&want,
+                 "# Written by coffer-hsm provision.\ndirectories.tokendir = %s\nobjectstore.backend = file\nlog.level "
+                 "= ERROR\nslots.removable = false\nslots.mechanisms = %s\n"
+                 "library.reset_on_fork = true\n",
                  s->path[F_TOKENS], mechanisms);
-    if (e == ERR_OK && (file_read_all(s->path[F_CONF], &have, 8192) != ERR_OK || !bytes_equal(buf_bytes(&want), buf_bytes(&have))))
+    if (e == ERR_OK &&
+        (file_read_all(s->path[F_CONF], &have, 8192) != ERR_OK || !bytes_equal(buf_bytes(&want), buf_bytes(&have))))
         e = file_write_atomic(s->path[F_CONF], buf_bytes(&want), 0600);
     if (e == ERR_OK)
         e = file_mkdir(s->path[F_TOKENS], 0700);
@@ -157,8 +166,10 @@ static enum err write_conf(struct setup *s)
 
 static struct ceremony ceremony_of(const struct setup *s)
 {
-    return (struct ceremony){
-        .module = s->module, .token = bytes_str(PROVISION_TOKEN), .pin = buf_bytes(&s->pin), .so_pin = buf_bytes(&s->so_pin)};
+    return (struct ceremony){.module = s->module,
+                             .token = bytes_str(PROVISION_TOKEN),
+                             .pin = buf_bytes(&s->pin),
+                             .so_pin = buf_bytes(&s->so_pin)};
 }
 
 static enum err read_realm_file(struct setup *s, const char *path)
@@ -279,7 +290,8 @@ static enum err rejoin(struct setup *s)
     if (e == ERR_OK)
         e = read_realm_file(s, s->path[F_REALM]);
     if (e == ERR_OK)
-        e = explain(s, realm_unseal(bytes_of(s->realm_file, REALM_FILE_BYTES), buf_bytes(&s->passphrase), s->realm), s->path[F_REALM]);
+        e = explain(s, realm_unseal(bytes_of(s->realm_file, REALM_FILE_BYTES), buf_bytes(&s->passphrase), s->realm),
+                    s->path[F_REALM]);
     return e == ERR_OK ? make_token_and_join(s) : e;
 }
 
@@ -292,21 +304,27 @@ static enum err get_realm(struct setup *s, const struct provision *p)
         e = secret_in(s, F_PASSPHRASE, &s->passphrase);
         if (e == ERR_OK)
             e = explain(s, realm_generate(s->realm), "new realm");
-        return e == ERR_OK ? explain(s, realm_seal(s->realm, buf_bytes(&s->passphrase), REALM_COST, s->realm_file), "new realm") : e;
+        return e == ERR_OK
+                   ? explain(s, realm_seal(s->realm, buf_bytes(&s->passphrase), REALM_COST, s->realm_file), "new realm")
+                   : e;
     }
     e = explain(s, secret_file_read(p->passphrase_file, &s->passphrase), p->passphrase_file);
     if (e == ERR_OK)
         e = read_realm_file(s, p->realm_file);
     if (e == ERR_OK)
-        e = explain(s, realm_unseal(bytes_of(s->realm_file, REALM_FILE_BYTES), buf_bytes(&s->passphrase), s->realm), p->realm_file);
+        e = explain(s, realm_unseal(bytes_of(s->realm_file, REALM_FILE_BYTES), buf_bytes(&s->passphrase), s->realm),
+                    p->realm_file);
     if (e == ERR_OK)
-        e = explain(s, file_write_atomic(s->path[F_PASSPHRASE], buf_bytes(&s->passphrase), 0600), s->path[F_PASSPHRASE]);
+        e = explain(s, file_write_atomic(s->path[F_PASSPHRASE], buf_bytes(&s->passphrase), 0600),
+                    s->path[F_PASSPHRASE]);
     return e;
 }
 
 static enum err make_all(struct setup *s, const struct provision *p)
 {
-    enum err e = explain(s, file_write_atomic(s->path[F_MARK], bytes_str("coffer-hsm provision did not finish\n"), 0600), s->path[F_MARK]);
+    enum err e =
+        explain(s, file_write_atomic(s->path[F_MARK], bytes_str("coffer-hsm provision did not finish\n"), 0600),
+                s->path[F_MARK]);
 
     if (e == ERR_OK)
         e = remove_tokens(s);
@@ -321,7 +339,8 @@ static enum err make_all(struct setup *s, const struct provision *p)
     if (e == ERR_OK)
         e = make_token_and_join(s);
     if (e == ERR_OK)
-        e = explain(s, file_write_atomic(s->path[F_REALM], bytes_of(s->realm_file, REALM_FILE_BYTES), 0600), s->path[F_REALM]);
+        e = explain(s, file_write_atomic(s->path[F_REALM], bytes_of(s->realm_file, REALM_FILE_BYTES), 0600),
+                    s->path[F_REALM]);
     return e == ERR_OK ? remove_mark(s) : e;
 }
 
@@ -338,7 +357,8 @@ static enum err run(struct setup *s, const struct provision *p)
         return check_existing(s);
     e = count_tokens(s, &tokens);
     if (e == ERR_OK && tokens && !exists(s->path[F_MARK])) {
-        snprintf(s->why, s->why_n, "%s holds tokens but the realm file is gone: put %s back from its copy", s->path[F_TOKENS], s->path[F_REALM]);
+        snprintf(s->why, s->why_n, "%s holds tokens but the realm file is gone: put %s back from its copy",
+                 s->path[F_TOKENS], s->path[F_REALM]);
         return ERR_CONFLICT;
     }
     return e == ERR_OK ? make_all(s, p) : e;

@@ -8,11 +8,13 @@
  *       realm-passphrase     random, 0600
  *       unfinished           there while provisioning is under way
  *
- * Calling it again changes nothing when all is well. The realm file is written last; what a crash left before that is made anew, and only then: a directory with tokens but neither
- * realm file nor the mark "unfinished" is somebody's loss, not a half-made one, and is left alone with an error. So is a realm file without its token, unless rejoin says that the token
- * may be made again from it (its partitions come back from the log).
+ * Calling it again changes nothing when all is well. The realm file is written last; what a crash left before that is
+ * made anew, and only then: a directory with tokens but neither realm file nor the mark "unfinished" is somebody's
+ * loss, not a half-made one, and is left alone with an error. So is a realm file without its token, unless rejoin says
+ * that the token may be made again from it (its partitions come back from the log).
  *
- * SoftHSM is no security boundary: PIN and passphrase lie beside the tokens. It is there so that Coffer runs without a device.
+ * SoftHSM is no security boundary: PIN and passphrase lie beside the tokens. It is there so that Coffer runs without a
+ * device.
  *
  * Sets SOFTHSM2_CONF in this process. Single-threaded; blocks.
  */
@@ -38,7 +40,8 @@ must_use enum err provision(const struct provision *p, char *why, size_t n);
 /* Path of the SoftHSM2 module, or NULL. Static string. */
 const char *provision_find_module(void);
 
-/* Reads a PIN or passphrase from a file that nobody else may read; a line end at its end is dropped. ERR_NOPERM: mode or owner. ERR_RANGE: empty. out is a secret buffer. */
+/* Reads a PIN or passphrase from a file that nobody else may read; a line end at its end is dropped. ERR_NOPERM: mode
+ * or owner. ERR_RANGE: empty. out is a secret buffer. */
 must_use enum err secret_file_read(const char *path, struct buf *out);
 
 #endif

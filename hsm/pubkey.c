@@ -1,9 +1,11 @@
 /* pubkey.c - OpenSSL's part of the worker; pubkey.h says which and why.
  *
- * Keys are built with EVP_PKEY_fromdata and written with i2d_PUBKEY, so that what KEY.PUBLIC shows is what every other tool reads. Signatures are verified over a digest in all
- * cases: the message is hashed first, as for signing, and the algorithm's padding follows from its table row.
+ * Keys are built with EVP_PKEY_fromdata and written with i2d_PUBKEY, so that what KEY.PUBLIC shows is what every other
+ * tool reads. Signatures are verified over a digest in all cases: the message is hashed first, as for signing, and the
+ * algorithm's padding follows from its table row.
  *
- * Failure modes: malformed keys, points and signatures. The first two are errors; a signature that does not parse is a bad signature, no error. Lengths are bounded before OpenSSL sees them.
+ * Failure modes: malformed keys, points and signatures. The first two are errors; a signature that does not parse is a
+ * bad signature, no error. Lengths are bounded before OpenSSL sees them.
  */
 #include "hsm/pubkey.h"
 
@@ -51,7 +53,8 @@ enum err pubkey_from_rsa(struct bytes modulus, struct bytes exponent, uint8_t *o
     EVP_PKEY *key = NULL;
     enum err e;
 
-    if (b && m && x && OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_N, m) == 1 && OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_E, x) == 1)
+    if (b && m && x && OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_N, m) == 1 &&
+        OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_E, x) == 1)
         params = OSSL_PARAM_BLD_to_param(b);
     key = build("RSA", params);
     e = to_der(key, out, n);
@@ -109,7 +112,8 @@ enum err pubkey_point(struct bytes der, uint8_t *out, size_t *n)
     enum err e = ERR_BADBLOB;
 
     *n = 0;
-    if (key && EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, out + 2, EC_POINT_MAX - 2, n) == 1 && *n < 0x80) {
+    if (key && EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, out + 2, EC_POINT_MAX - 2, n) == 1 &&
+        *n < 0x80) {
         out[0] = 0x04;
         out[1] = (uint8_t)*n;
         *n += 2;
@@ -194,7 +198,8 @@ static int verify_digest(EVP_PKEY *key, const struct sig *s, const uint8_t *dige
 static int verify_message(EVP_PKEY *key, struct bytes msg, struct bytes signature)
 {
     EVP_MD_CTX *c = EVP_MD_CTX_new();
-    int ok = c && EVP_DigestVerifyInit(c, NULL, NULL, NULL, key) == 1 && EVP_DigestVerify(c, signature.p, signature.n, msg.p, msg.n) == 1;
+    int ok = c && EVP_DigestVerifyInit(c, NULL, NULL, NULL, key) == 1 &&
+             EVP_DigestVerify(c, signature.p, signature.n, msg.p, msg.n) == 1;
 
     EVP_MD_CTX_free(c);
     return ok;
@@ -230,7 +235,8 @@ enum err pubkey_oaep(struct bytes der, enum cipher_code cipher, struct bytes in,
     if (key && in.n > (size_t)EVP_PKEY_get_size(key) - 2 * (size_t)EVP_MD_get_size(md) - 2)
         e = ERR_TOOBIG;
     else if (c && EVP_PKEY_encrypt_init(c) == 1 && EVP_PKEY_CTX_set_rsa_padding(c, RSA_PKCS1_OAEP_PADDING) == 1 &&
-             EVP_PKEY_CTX_set_rsa_oaep_md(c, md) == 1 && EVP_PKEY_CTX_set_rsa_mgf1_md(c, md) == 1 && EVP_PKEY_encrypt(c, out, n, in.p, in.n) == 1)
+             EVP_PKEY_CTX_set_rsa_oaep_md(c, md) == 1 && EVP_PKEY_CTX_set_rsa_mgf1_md(c, md) == 1 &&
+             EVP_PKEY_encrypt(c, out, n, in.p, in.n) == 1)
         e = ERR_OK;
     if (e != ERR_OK)
         *n = 0;

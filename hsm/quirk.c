@@ -2,11 +2,13 @@
  *
  * Everything is done with session objects that are destroyed again:
  *
- *   templates   a wrapping key with CKA_UNWRAP_TEMPLATE and CKA_ALLOWED_MECHANISMS must refuse to unwrap what its template forbids. Taking the attribute is not enough: NSS
- *               stores the template's bytes, pointers and all, and enforces nothing
+ *   templates   a wrapping key with CKA_UNWRAP_TEMPLATE and CKA_ALLOWED_MECHANISMS must refuse to unwrap what its
+ *               template forbids. Taking the attribute is not enough: NSS stores the template's bytes, pointers and
+ *               all, and enforces nothing
  *   trusted     the realm wrapping key got CKA_TRUSTED in the ceremony, or not
- *   kwp         0x210a is RFC 5649 in SoftHSM but padded RFC 3394 in NSS, where 0x210b is RFC 5649. A throw-away key is wrapped by a key of known value, the blob
- *               opened by OpenSSL's RFC 5649, and the result must give the HMAC that the HSM computes with that key
+ *   kwp         0x210a is RFC 5649 in SoftHSM but padded RFC 3394 in NSS, where 0x210b is RFC 5649. A throw-away key is
+ *               wrapped by a key of known value, the blob opened by OpenSSL's RFC 5649, and the result must give the
+ *               HMAC that the HSM computes with that key
  *   value_len   C_UnwrapKey of a secret key without and with CKA_VALUE_LEN
  *   bad_data    what C_UnwrapKey and C_Decrypt answer to a flipped bit
  *   ec_point    an EC key pair wrapped and unwrapped, without and with its point
@@ -14,8 +16,9 @@
  *
  * and last the way every partition key goes: a key is wrapped and unwrapped by the realm wrapping key itself.
  *
- * A failure that looks like device trouble (P11_WORKER and its like) ends the self-test with ERR_HSMDOWN: a sick device must not be taken for one that lacks
- * a mechanism. Rejected: deciding by the vendor's name, and believing C_GetMechanismInfo (SoftHSM answers it for mechanisms that are switched off).
+ * A failure that looks like device trouble (P11_WORKER and its like) ends the self-test with ERR_HSMDOWN: a sick device
+ * must not be taken for one that lacks a mechanism. Rejected: deciding by the vendor's name, and believing
+ * C_GetMechanismInfo (SoftHSM answers it for mechanisms that are switched off).
  */
 #include <openssl/bn.h>
 #include <openssl/evp.h>
@@ -88,8 +91,10 @@ static enum err is_rfc5649(const uint8_t key[32], const uint8_t blob[KWP_BYTES],
 
     if (e == ERR_CORRUPT) {
         EVP_CIPHER_CTX_set_flags(c, EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
-        if (EVP_DecryptInit_ex(c, EVP_aes_256_wrap_pad(), NULL, key, NULL) == 1 && EVP_DecryptUpdate(c, secret, &n, blob, KWP_BYTES) == 1 && n == 32 &&
-            HMAC(EVP_sha256(), secret, 32, (const uint8_t *)"kwp", 3, again, &mac_n) && mem_equal_ct(again, mac, sizeof again))
+        if (EVP_DecryptInit_ex(c, EVP_aes_256_wrap_pad(), NULL, key, NULL) == 1 &&
+            EVP_DecryptUpdate(c, secret, &n, blob, KWP_BYTES) == 1 && n == 32 &&
+            HMAC(EVP_sha256(), secret, 32, (const uint8_t *)"kwp", 3, again, &mac_n) &&
+            mem_equal_ct(again, mac, sizeof again))
             e = ERR_OK;
     }
     mem_secret_free(secret, KWP_BYTES);
@@ -98,7 +103,8 @@ static enum err is_rfc5649(const uint8_t key[32], const uint8_t blob[KWP_BYTES],
 }
 
 /* Tries the mechanism numbers; t->quirks.kwp stays 0 when none is RFC 5649. */
-static enum err probe_kwp(struct token *t, CK_OBJECT_HANDLE known, const uint8_t value[32], CK_OBJECT_HANDLE subject, uint8_t blob[KWP_BYTES])
+static enum err probe_kwp(struct token *t, CK_OBJECT_HANDLE known, const uint8_t value[32], CK_OBJECT_HANDLE subject,
+                          uint8_t blob[KWP_BYTES])
 {
     static const enum p11_mech candidates[] = {MECH_AES_KEY_WRAP_KWP, MECH_AES_KEY_WRAP_PAD};
     uint8_t mac[32], out[64];
@@ -140,7 +146,8 @@ enum err quirk_check_wrap(struct token *t, CK_OBJECT_HANDLE by, const uint8_t va
     return e;
 }
 
-static enum err unwrap_subject(struct token *t, CK_OBJECT_HANDLE by, const uint8_t *blob, int trusted, CK_OBJECT_HANDLE *out)
+static enum err unwrap_subject(struct token *t, CK_OBJECT_HANDLE by, const uint8_t *blob, int trusted,
+                               CK_OBJECT_HANDLE *out)
 {
     struct p11_template tpl;
 
@@ -186,7 +193,8 @@ static enum err make_strict(struct token *t, CK_OBJECT_HANDLE *out)
     return crypt_generate(t, CKM_AES_KEY_GEN, &tpl, out);
 }
 
-static enum err unwrap_extractable(struct token *t, CK_OBJECT_HANDLE by, const uint8_t *blob, int extractable, CK_OBJECT_HANDLE *out)
+static enum err unwrap_extractable(struct token *t, CK_OBJECT_HANDLE by, const uint8_t *blob, int extractable,
+                                   CK_OBJECT_HANDLE *out)
 {
     struct p11_template tpl;
 
@@ -344,7 +352,7 @@ static enum err probe_oaep(struct token *t)
     if (e == ERR_OK)
         e = p11_EncryptInit(&t->m, t->session, &mech, o);
     if (e == ERR_OK)
-        e = p11_Encrypt(&t->m, t->session, (CK_BYTE *)(uintptr_t)"selftest", 8, out, &n);
+        e = p11_Encrypt(&t->m, t->session, (CK_BYTE *)(uintptr_t) "selftest", 8, out, &n);
     t->quirks.oaep_sha256 = e == ERR_OK;
     crypt_destroy(t, o);
     return e != ERR_OK && merely_unable(t) ? ERR_OK : e;

@@ -1,13 +1,15 @@
 /* realm.c - the realm file; the bytes are in realm.h.
  *
- * Happy path: scrypt turns the passphrase into an AES-256 key, AES-256-GCM opens the four shares, and the fingerprints in front are computed again
- * from them. Everything in front of the nonce is additional data, so a flipped byte anywhere is found: in magic, format, parameters or reserved bytes by the
- * parser, elsewhere by the tag (a changed salt or parameter gives another key, a changed nonce another key stream).
+ * Happy path: scrypt turns the passphrase into an AES-256 key, AES-256-GCM opens the four shares, and the fingerprints
+ * in front are computed again from them. Everything in front of the nonce is additional data, so a flipped byte
+ * anywhere is found: in magic, format, parameters or reserved bytes by the parser, elsewhere by the tag (a changed salt
+ * or parameter gives another key, a changed nonce another key stream).
  *
- * Failure modes: a wrong passphrase and a changed file cannot be told apart, that is the nature of authenticated encryption. The scrypt cost comes from
- * the file, so it is bounded: 2^20 * 8 * 128 bytes = 1 GiB at most.
+ * Failure modes: a wrong passphrase and a changed file cannot be told apart, that is the nature of authenticated
+ * encryption. The scrypt cost comes from the file, so it is bounded: 2^20 * 8 * 128 bytes = 1 GiB at most.
  *
- * Rejected: PKCS#12 or CMS (a parser larger than all this for 128 bytes); shares in the clear in a 0600 file (the file is meant to travel); Argon2 (OpenSSL 3.0 has none).
+ * Rejected: PKCS#12 or CMS (a parser larger than all this for 128 bytes); shares in the clear in a 0600 file (the file
+ * is meant to travel); Argon2 (OpenSSL 3.0 has none).
  */
 #include "hsm/realm.h"
 
@@ -99,7 +101,8 @@ enum err realm_generate(struct realm *out)
 static enum err derive(const uint8_t *f, struct bytes passphrase, uint8_t *key)
 {
     uint64_t n = (uint64_t)1 << f[AT_LOG_N], memory = n * SCRYPT_R * 128 + (1u << 20);
-    int ok = EVP_PBE_scrypt((const char *)passphrase.p, passphrase.n, f + AT_SALT, SALT_BYTES, n, SCRYPT_R, SCRYPT_P, memory, key, 32);
+    int ok = EVP_PBE_scrypt((const char *)passphrase.p, passphrase.n, f + AT_SALT, SALT_BYTES, n, SCRYPT_R, SCRYPT_P,
+                            memory, key, 32);
 
     return ok == 1 ? ERR_OK : ERR_OOM; /* parameters were checked: memory is all it can lack */
 }
@@ -108,8 +111,10 @@ static int gcm_encrypt(EVP_CIPHER_CTX *c, const uint8_t *key, uint8_t *f, const 
 {
     int n;
 
-    return EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, f + AT_NONCE) == 1 && EVP_EncryptUpdate(c, NULL, &n, f, AT_NONCE) == 1 &&
-           EVP_EncryptUpdate(c, f + AT_BODY, &n, &r->key[0][0], BODY_BYTES) == 1 && EVP_EncryptFinal_ex(c, f + AT_TAG, &n) == 1 &&
+    return EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, f + AT_NONCE) == 1 &&
+           EVP_EncryptUpdate(c, NULL, &n, f, AT_NONCE) == 1 &&
+           EVP_EncryptUpdate(c, f + AT_BODY, &n, &r->key[0][0], BODY_BYTES) == 1 &&
+           EVP_EncryptFinal_ex(c, f + AT_TAG, &n) == 1 &&
            EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, TAG_BYTES, f + AT_TAG) == 1;
 }
 
@@ -119,7 +124,8 @@ static int gcm_decrypt(EVP_CIPHER_CTX *c, const uint8_t *key, const uint8_t *f, 
     int n;
 
     memcpy(tag, f + AT_TAG, sizeof tag);
-    return EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, f + AT_NONCE) == 1 && EVP_DecryptUpdate(c, NULL, &n, f, AT_NONCE) == 1 &&
+    return EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, f + AT_NONCE) == 1 &&
+           EVP_DecryptUpdate(c, NULL, &n, f, AT_NONCE) == 1 &&
            EVP_DecryptUpdate(c, &r->key[0][0], &n, f + AT_BODY, BODY_BYTES) == 1 &&
            EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, TAG_BYTES, tag) == 1 && EVP_DecryptFinal_ex(c, none, &n) == 1;
 }

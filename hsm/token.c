@@ -1,17 +1,19 @@
 /* token.c - finding a token, logging in, knowing its keys, telling whether it is still there.
  *
- * Happy path of token_open: load the module; pick the one token that has the given name; open the keeper session and the session for operations; log in;
- * enumerate the secret keys among the token objects once (our labels, CKA_ID = id and role): the four of the realm stay here, partitions' are told to the
- * caller; run the self-test; keep the sentinel.
+ * Happy path of token_open: load the module; pick the one token that has the given name; open the keeper session and
+ * the session for operations; log in; enumerate the secret keys among the token objects once (our labels, CKA_ID = id
+ * and role): the four of the realm stay here, partitions' are told to the caller; run the self-test; keep the sentinel.
  *
- * Failure modes: no such token, or several of that name (ERR_NOTFOUND: a serial number is wanted); a PIN that is wrong, locked or at its last try
- * (ERR_WRONGPASS, never tried again); no realm, half a realm, or two (the ceremony must be done); a module without what we need (ERR_UNSUPPORTED).
+ * Failure modes: no such token, or several of that name (ERR_NOTFOUND: a serial number is wanted); a PIN that is wrong,
+ * locked or at its last try (ERR_WRONGPASS, never tried again); no realm, half a realm, or two (the ceremony must be
+ * done); a module without what we need (ERR_UNSUPPORTED).
  *
- * Later: token_heal replaces the session, and the login where that is gone. When the keeper session was lost all session objects are void, and so are
- * handles of private token objects; everything is looked up again.
+ * Later: token_heal replaces the session, and the login where that is gone. When the keeper session was lost all
+ * session objects are void, and so are handles of private token objects; everything is looked up again.
  *
- * Rejected: remembering slot ids (SoftHSM derives them from the serial number, others renumber); searching for keys by label when they are needed (O(objects));
- * taking CKR_USER_ALREADY_LOGGED_IN as success (another user of the module in this process could be logged in with another PIN).
+ * Rejected: remembering slot ids (SoftHSM derives them from the serial number, others renumber); searching for keys by
+ * label when they are needed (O(objects)); taking CKR_USER_ALREADY_LOGGED_IN as success (another user of the module in
+ * this process could be logged in with another PIN).
  */
 #include "hsm/token.h"
 
@@ -211,7 +213,8 @@ static const struct {
     const char *why;
 } no_login[] = {
     {CKF_USER_PIN_LOCKED, 0, "the user PIN is locked: have the security officer reset it"},
-    {CKF_USER_PIN_FINAL_TRY, 0, "one try is left before the user PIN locks: log in by hand once, which resets the count"},
+    {CKF_USER_PIN_FINAL_TRY, 0,
+     "one try is left before the user PIN locks: log in by hand once, which resets the count"},
     {CKF_USER_PIN_TO_BE_CHANGED, 0, "the user PIN must be changed first"},
     {0, CKF_TOKEN_INITIALIZED, "the token is not initialised"},
     {0, CKF_USER_PIN_INITIALIZED, "the token has no user PIN yet"},
@@ -281,7 +284,8 @@ static enum err note_object(struct census *c, CK_OBJECT_HANDLE o)
     if (p11_GetAttributeValue(&c->t->m, c->t->session, o, a, 2) != ERR_OK) {
         enum p11_policy policy = c->t->m.policy;
 
-        /* An id or label longer than ours is CKR_BUFFER_TOO_SMALL: not ours. Trouble with the device is not to be passed over. */
+        /* An id or label longer than ours is CKR_BUFFER_TOO_SMALL: not ours. Trouble with the device is not to be
+         * passed over. */
         if (policy == P11_WORKER || policy == P11_LOGIN || policy == P11_DOUBT)
             return ERR_HSMDOWN;
         p11_clear(&c->t->m);
@@ -366,7 +370,9 @@ static enum err judge_census(struct token *t, const struct census *c, char *why,
         return ERR_CONFLICT;
     }
     if (have != REALM_KEYS) {
-        snprintf(why, n, "token %s holds %u of the 4 realm keys: run coffer-hsm init-realm, or join-realm with the realm file", t->label, have);
+        snprintf(why, n,
+                 "token %s holds %u of the 4 realm keys: run coffer-hsm init-realm, or join-realm with the realm file",
+                 t->label, have);
         return ERR_NOTFOUND;
     }
     return ERR_OK;

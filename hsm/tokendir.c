@@ -1,9 +1,11 @@
 /* tokendir.c - fsync for SoftHSM, which does none.
  *
- * softhsm2.conf says "directories.tokendir = PATH"; below it is a directory for each token, with two files for each object. A file is synced when it changed since
- * the operation began, less a margin for coarse time stamps; the directory always. A file that vanishes meanwhile is another worker's doing.
+ * softhsm2.conf says "directories.tokendir = PATH"; below it is a directory for each token, with two files for each
+ * object. A file is synced when it changed since the operation began, less a margin for coarse time stamps; the
+ * directory always. A file that vanishes meanwhile is another worker's doing.
  *
- * Rejected: syncfs (waits for everybody's data on that file system); syncing all files (thousands, with a thousand vaults).
+ * Rejected: syncfs (waits for everybody's data on that file system); syncing all files (thousands, with a thousand
+ * vaults).
  */
 #include "hsm/tokendir.h"
 
@@ -115,7 +117,8 @@ enum err tokendir_sync(const char *manufacturer, uint64_t since_ms)
         return e;
     e = file_list(dir, &names, &n);
     for (size_t i = 0; e == ERR_OK && i < n; i++) {
-        if (snprintf(path, sizeof path, "%s/%s", dir, names[i]) < (int)sizeof path && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        if (snprintf(path, sizeof path, "%s/%s", dir, names[i]) < (int)sizeof path && stat(path, &st) == 0 &&
+            S_ISDIR(st.st_mode))
             e = sync_token(path, since_ms);
     }
     file_free_names(names, n);

@@ -13,8 +13,8 @@ static int hex_digit(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Takes one character off the front of *in, percent-decoded. 0 for a broken escape, a NUL, and the characters that must be escaped: a query
- * behind a '?' would else become part of a name. */
+/* Takes one character off the front of *in, percent-decoded. 0 for a broken escape, a NUL, and the characters that must
+ * be escaped: a query behind a '?' would else become part of a name. */
 static int take_char(struct bytes *in, char *out)
 {
     struct bytes c;

@@ -1,10 +1,12 @@
 /* uri.h - which token: a label, or an RFC 7512 PKCS#11 URI.
  *
  *     coffer                                          the token with this label
- *     pkcs11:token=coffer%20node-1;serial=0123abcd    all given attributes must match: token, serial, manufacturer, model
+ *     pkcs11:token=coffer%20node-1;serial=0123abcd    all given attributes must match: token, serial, manufacturer,
+ * model
  *
- * Never a slot id: those move. A query part is refused: module and PIN have directives of their own, and a pin-value in a URI ends up in
- * logs. So are unknown attributes and repeated ones, where libraries disagree which one counts. Pure function, any thread.
+ * Never a slot id: those move. A query part is refused: module and PIN have directives of their own, and a pin-value in
+ * a URI ends up in logs. So are unknown attributes and repeated ones, where libraries disagree which one counts. Pure
+ * function, any thread.
  */
 #ifndef COFFER_HSM_URI_H
 #define COFFER_HSM_URI_H

@@ -1,12 +1,15 @@
 /* worker.c - the loop of a coffer-hsm worker, and the hygiene of its process.
  *
- * Happy path: wait in read; take everything the socket has (up to a limit, so that answers do not wait for ever); process frame by frame, appending answers; one write. The
- * parent's batches so cost two system calls here, whatever their length.
+ * Happy path: wait in read; take everything the socket has (up to a limit, so that answers do not wait for ever);
+ * process frame by frame, appending answers; one write. The parent's batches so cost two system calls here, whatever
+ * their length.
  *
- * Failure modes: end of file is the normal end. A malformed frame, or a request out of place, ends the worker: the two ends disagree, and the parent starts a fresh one. When an
- * operation asks for the worker's end, what was answered so far is sent, the rest of the batch is not processed; the parent repeats what is idempotent on the next worker.
+ * Failure modes: end of file is the normal end. A malformed frame, or a request out of place, ends the worker: the two
+ * ends disagree, and the parent starts a fresh one. When an operation asks for the worker's end, what was answered so
+ * far is sent, the rest of the batch is not processed; the parent repeats what is idempotent on the next worker.
  *
- * Rejected: threads (the module's locks make two slower than one); a poll loop with timers (deadlines are the parent's: a module that hangs, hangs this process too).
+ * Rejected: threads (the module's locks make two slower than one); a poll loop with timers (deadlines are the parent's:
+ * a module that hangs, hangs this process too).
  */
 #include "hsm/worker.h"
 
@@ -20,10 +23,10 @@
 #include "base/mem.h"
 #include "hsm/ops.h"
 
-#define READ_BYTES (256u << 10)           /* asked for at once */
-#define BATCH_BYTES (1u << 20)            /* read before the first frame is processed */
-#define OUT_FLUSH_BYTES (1u << 20)        /* answers written before the batch is over */
-#define KEEP_BYTES (1u << 20)             /* memory of buffers kept for the next batch */
+#define READ_BYTES (256u << 10)    /* asked for at once */
+#define BATCH_BYTES (1u << 20)     /* read before the first frame is processed */
+#define OUT_FLUSH_BYTES (1u << 20) /* answers written before the batch is over */
+#define KEEP_BYTES (1u << 20)      /* memory of buffers kept for the next batch */
 #define IN_MAX (HSM_FRAME_MAX + BATCH_BYTES + READ_BYTES)
 #define OUT_MAX (HSM_FRAME_MAX + OUT_FLUSH_BYTES)
 #define SECURE_HEAP_BYTES (1u << 20)
@@ -173,8 +176,8 @@ static void close_others(int keep)
     (void)close_range((unsigned)keep + 1, ~0u, 0);
 }
 
-/* All of this process in memory: module, OpenSSL and stack hold keys, too. Only where no limit can make a later allocation of the module fail, and never in
- * sanitizer builds, which map terabytes. */
+/* All of this process in memory: module, OpenSSL and stack hold keys, too. Only where no limit can make a later
+ * allocation of the module fail, and never in sanitizer builds, which map terabytes. */
 static void lock_everything(void)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -182,7 +185,9 @@ static void lock_everything(void)
 
     (void)setrlimit(RLIMIT_MEMLOCK, &r);
     if (getrlimit(RLIMIT_MEMLOCK, &r) == 0 && r.rlim_cur == RLIM_INFINITY)
-        (void)mlockall(MCL_CURRENT | MCL_FUTURE); /* refused: secret memory is locked on its own, and INFO says whether even that failed */
+        (void)mlockall(
+            MCL_CURRENT |
+            MCL_FUTURE); /* refused: secret memory is locked on its own, and INFO says whether even that failed */
 #endif
 }
 

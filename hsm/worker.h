@@ -1,7 +1,7 @@
 /* worker.h - the coffer-hsm worker process: one thread, one module, one login.
  *
- * `coffer-hsm worker FD` serves one connected stream socket. It reads all there is, processes frame after frame (proto.h),
- * answers the batch with one write, and ends when the socket closes. The first request must be START.
+ * `coffer-hsm worker FD` serves one connected stream socket. It reads all there is, processes frame after frame
+ * (proto.h), answers the batch with one write, and ends when the socket closes. The first request must be START.
  *
  * How a failure shows, so that the parent knows what to do:
  *
@@ -14,9 +14,9 @@
  *     ERR_HSMDOWN          device or module trouble                           back-off
  *     ERR_OOM              no memory                                          back-off
  *
- * The answer's text names the module, token or call. After any failed START the worker exits with the code below. Later, a request
- * answered ERR_HSMDOWN by a worker that then exits with WORKER_EXIT_DEVICE means device trouble; ERR_HSMDOWN without an exit means
- * that this call failed while the device passes its probe (a full token, say).
+ * The answer's text names the module, token or call. After any failed START the worker exits with the code below.
+ * Later, a request answered ERR_HSMDOWN by a worker that then exits with WORKER_EXIT_DEVICE means device trouble;
+ * ERR_HSMDOWN without an exit means that this call failed while the device passes its probe (a full token, say).
  */
 #ifndef COFFER_HSM_WORKER_H
 #define COFFER_HSM_WORKER_H
@@ -32,11 +32,12 @@ enum worker_exit {
     WORKER_EXIT_SOCKET = 15    /* read or write on the socket failed */
 };
 
-/* Serves fd until it closes; the worker's main(), past process hygiene. Returns an enum worker_exit. Takes fd over. Blocks. */
+/* Serves fd until it closes; the worker's main(), past process hygiene. Returns an enum worker_exit. Takes fd over.
+ * Blocks. */
 int worker_serve(int fd);
 
-/* Process hygiene, then worker_serve: closes all other descriptors above 2, no core dumps, not traceable, memory locked where allowed,
- * OpenSSL's secure heap for private keys of `software` protection. */
+/* Process hygiene, then worker_serve: closes all other descriptors above 2, no core dumps, not traceable, memory locked
+ * where allowed, OpenSSL's secure heap for private keys of `software` protection. */
 int worker_main(int fd);
 
 #endif

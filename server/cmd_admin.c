@@ -353,7 +353,7 @@ enum call_result cmd_debug(struct call *c)
     enum { NO, YES, LOCAL };
     int64_t mode = config_int(c->srv->config, CFG_ENABLE_DEBUG_COMMAND);
     if (mode == NO || (mode == LOCAL && !conn_is_local(c->conn)))
-        return call_errorf(c, ERR_NOPERM, "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from "
+        return call_errorf(c, ERR_SYNTAX, "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from "
                                           "a local connection, otherwise you need to set this option in the configuration file, and then restart "
                                           "the server.");
     for (size_t i = 0; i < sizeof debugs / sizeof debugs[0]; i++)

@@ -50,6 +50,10 @@ void conn_set_state(struct conn *c, enum conn_state to)
     assert(c->state != CONN_DEAD);                              /* for good */
     assert(c->state != CONN_CLOSING || to == CONN_DEAD);        /* takes no more commands */
     assert(to != CONN_PARKED || c->park);
+    if ((to == CONN_PARKED) != (c->state == CONN_PARKED)) {
+        c->io->parked += to == CONN_PARKED ? 1u : -1u;
+        atomic_store_explicit(&c->io->parked_shown, c->io->parked, memory_order_relaxed);
+    }
     c->state = to;
 }
 
@@ -62,6 +66,17 @@ static void watch_input(struct conn *c, int on)
         conn_kill(c);
 }
 
+void conn_set_monitor(struct conn *c, int on)
+{
+    struct io *io = c->io;
+    if (c->monitor == on)
+        return;
+    c->monitor = (uint8_t)on;
+    io->monitors += on ? 1u : -1u;
+    atomic_store_explicit(&io->monitors_shown, io->monitors, memory_order_relaxed);
+    atomic_fetch_add(&io->srv->monitors, on ? 1u : -1u);
+}
+
 void conn_kill(struct conn *c)
 {
     if (c->state == CONN_DEAD)
@@ -69,11 +84,7 @@ void conn_kill(struct conn *c)
     conn_set_state(c, CONN_DEAD);
     event_del(&c->read_ev);
     event_del(&c->write_ev);
-    if (c->monitor) {
-        c->io->monitors--;
-        atomic_fetch_sub(&c->io->srv->monitors, 1);
-        c->monitor = 0;
-    }
+    conn_set_monitor(c, 0);
     c->dead_next = c->io->dead;
     c->io->dead = c;
 }
@@ -578,11 +589,7 @@ void conn_reset(struct conn *c)
     c->obuf = OBUF_NORMAL;
     c->name.n = 0;
     c->name.s[0] = 0;
-    if (c->monitor) {
-        c->monitor = 0;
-        c->io->monitors--;
-        atomic_fetch_sub(&c->io->srv->monitors, 1);
-    }
+    conn_set_monitor(c, 0);
 }
 
 /* ---- what handlers ask ---- */
@@ -633,6 +640,11 @@ const char *conn_peer(const struct conn *c)
     return c->peer;
 }
 
+int conn_is_local(const struct conn *c)
+{
+    return c->transport == IO_UNIX || strncmp(c->peer, "127.", 4) == 0 || strncmp(c->peer, "[::1]:", 6) == 0;
+}
+
 uint64_t conn_last_lsn(const struct conn *c)
 {
     return c->last_lsn;
@@ -674,7 +686,7 @@ size_t conn_describe(struct conn *c, char *out, size_t room)
         *f++ = 'P';
     if (c->slot[SLOT_MULTI].state)
         *f++ = 'x';
-    if (c->pendings || c->state == CONN_PARKED)
+    if (c->state == CONN_PARKED || (c->first && c->first->cmd->flags & CMD_BLOCKING))
         *f++ = 'b';
     if (c->state == CONN_CLOSING)
         *f++ = 'c';

@@ -42,6 +42,8 @@ const struct acl_user *conn_user(const struct conn *c); /* never NULL: before AU
 int conn_authenticated(const struct conn *c);
 const char *conn_peer(const struct conn *c);     /* "127.0.0.1:50412", "/path/coffer.sock:0" */
 
+int conn_is_local(const struct conn *c);         /* UNIX socket or loopback */
+
 /* The last LSN that a write of this connection got: READ.AFTER, CLIENT LASTLSN, WAIT. Handlers of writes call it in finish(). */
 uint64_t conn_last_lsn(const struct conn *c);
 void conn_saw_lsn(struct conn *c, uint64_t lsn);

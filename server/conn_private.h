@@ -123,8 +123,8 @@ struct io {
     struct buf scratch; /* plain, for keys and log lines */
 
     struct conn *conns; /* newest first */
-    unsigned conn_count, monitors;
-    _Atomic unsigned conn_count_shown, monitors_shown; /* for others */
+    unsigned conn_count, monitors, parked;
+    _Atomic unsigned conn_count_shown, monitors_shown, parked_shown; /* for others */
     struct conn *running;
     struct conn *todo, **todo_end;
     struct conn *dead;
@@ -152,6 +152,7 @@ void conn_set_user(struct conn *c, struct acl_user *u, int authenticated); /* ta
 void conn_check_limits(struct conn *c); /* idle, output: once a second */
 void conn_reset(struct conn *c);        /* RESET: as just accepted, the user included */
 void conn_set_state(struct conn *c, enum conn_state to);
+void conn_set_monitor(struct conn *c, int on);
 size_t conn_describe(struct conn *c, char *out, size_t room); /* a line of CLIENT LIST, no line end; returns its length */
 
 /* dispatch.c: the parsed command in parser.argv. */

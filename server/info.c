@@ -3,6 +3,7 @@
 
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>

@@ -200,7 +200,11 @@ static int wind_down(struct io *io)
 {
     for (struct conn *c = io->conns, *next; c; c = next) {
         next = c->next;
-        if (c->state != CONN_DEAD && c->state != CONN_CLOSING) {
+        if (c->state == CONN_DEAD)
+            continue;
+        if (c->last && c->last->cmd->flags & CMD_BLOCKING) {
+            conn_kill(c);
+        } else if (c->state != CONN_CLOSING) {
             conn_set_state(c, CONN_CLOSING);
             io_todo(c);
         }

@@ -334,13 +334,29 @@ static enum err open_all_tcp(struct listeners *l)
     return ERR_OK;
 }
 
-/* A name left by a server that was killed is taken over; the directory's lock keeps two servers apart. */
+/* A name left by a server that was killed is taken over; one that somebody still answers on is not. */
+static enum err free_name(const char *path, const struct sockaddr_un *a)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
+        return ERR_OK; /* what is no socket, bind refuses to replace */
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int taken = fd >= 0 && (connect(fd, (const struct sockaddr *)a, sizeof *a) == 0 || errno == EAGAIN);
+    if (fd >= 0)
+        close(fd);
+    if (taken) {
+        log_at(LOG_WARNING, "Failed opening Unix socket: %s: a server listens on it", path);
+        return ERR_CONFLICT;
+    }
+    (void)unlink(path); /* bind says what is wrong */
+    return ERR_OK;
+}
+
 static enum err open_unix(struct listeners *l)
 {
     const char *path = config_str(l->srv->config, CFG_UNIXSOCKET);
     mode_t mode = (mode_t)config_int(l->srv->config, CFG_UNIXSOCKETPERM);
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    struct stat st;
     struct listener *at;
 
     if (!path[0])
@@ -350,8 +366,9 @@ static enum err open_unix(struct listeners *l)
         return ERR_IO;
     }
     memcpy(a.sun_path, path, strlen(path) + 1);
-    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-        unlink(path);
+    enum err e = free_name(path, &a);
+    if (e)
+        return e;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || (mode && chmod(path, mode) != 0) ||
         listen(fd, (int)config_int(l->srv->config, CFG_TCP_BACKLOG)) != 0) {
@@ -360,7 +377,7 @@ static enum err open_unix(struct listeners *l)
             close(fd);
         return ERR_IO;
     }
-    enum err e = wrap(l, fd, IO_UNIX, path, &at);
+    e = wrap(l, fd, IO_UNIX, path, &at);
     if (e) {
         close(fd);
         return e;

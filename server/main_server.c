@@ -1,6 +1,6 @@
 /* main_server.c - the program coffer-server.
  *
- *     configuration -> log -> dir -> listeners -> I/O threads -> [start thread: HSM, engine, recovery] -> ready
+ *     configuration -> log -> dir, its lock -> listeners -> I/O threads -> [start thread: HSM, engine, recovery] -> ready
  *                                                      |                                                    |
  *                                                 answers -LOADING                              answers everything
  *
@@ -339,13 +339,16 @@ static int run(void)
     log_at(LOG_NOTICE, "PID: %d", (int)getpid());
     log_memory();
     limit_files();
+    if (start_lock(&srv))
+        return 1;
     if ((e = make_parts()) || (e = make_events())) {
         log_at(LOG_WARNING, "Out of memory at start");
         return 1;
     }
     if (listen_open(&srv.listeners, &srv))
         return 1;
-    log_at(LOG_NOTICE, "Running mode=standalone, port=%d, %u I/O threads.", listen_port(srv.listeners), srv.io_count);
+    log_at(LOG_NOTICE, "Running mode=standalone, port=%d, %u I/O thread%s.", listen_port(srv.listeners), srv.io_count,
+           srv.io_count == 1 ? "" : "s");
     write_pidfile();
     if (start_threads())
         return fail("Threads cannot be started");

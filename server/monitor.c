@@ -97,12 +97,6 @@ void monitor_feed(const struct call *c)
 
 void monitor_add(struct call *c)
 {
-    struct conn *conn = c->conn;
-    if (!conn->monitor) {
-        conn->monitor = 1;
-        conn->io->monitors++;
-        atomic_store_explicit(&conn->io->monitors_shown, conn->io->monitors, memory_order_relaxed);
-        atomic_fetch_add(&c->srv->monitors, 1);
-    }
+    conn_set_monitor(c->conn, 1);
     reply_ok(c->reply);
 }

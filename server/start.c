@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,6 +50,31 @@ struct hsm_files { /* what hsm_open needs, found out from configuration, environ
 static void log_line(int level, const char *line)
 {
     log_at((enum log_level)level, "%s", line);
+}
+
+/* ---- the directory ---- */
+
+static int lock_fd = -1; /* main thread, then the start thread */
+
+enum err start_lock(struct server *srv)
+{
+    const char *dir = config_str(srv->config, CFG_DIR);
+    enum err e = file_open("lock", O_RDWR | O_CREAT, 0600, &lock_fd);
+    if (e) {
+        log_at(LOG_WARNING, "The directory %s cannot be used: %s", dir, strerror(file_errno()));
+        return e;
+    }
+    if (flock(lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return ERR_OK;
+    log_at(LOG_WARNING, "The directory %s belongs to another server that runs. Stop it, or give this one a dir of its own.", dir);
+    return ERR_CONFLICT;
+}
+
+static void drop_lock(void)
+{
+    if (lock_fd >= 0)
+        close(lock_fd); /* nothing was written to it */
+    lock_fd = -1;
 }
 
 /* ---- the HSM ---- */
@@ -207,6 +233,10 @@ static void read_defaults(struct server *srv)
 
 static void log_report(const struct engine_report *r)
 {
+    if (r->wal.last_lsn == 0) {
+        log_at(LOG_NOTICE, "A new data directory: %u shards", r->shards);
+        return;
+    }
     log_at(LOG_NOTICE, "Log: LSN %llu to %llu in %u segments; %s", (unsigned long long)r->wal.first_lsn, (unsigned long long)r->wal.last_lsn,
            r->wal.segments, r->wal.text);
     log_at(LOG_NOTICE, "Recovered from %s in %llu ms: %u shards, applied LSN %llu, %llu records replayed, %u shards rebuilt",
@@ -233,6 +263,7 @@ static enum err open_engine(struct server *srv)
         .on_applied = on_applied,
         .arg = srv,
     };
+    drop_lock(); /* the engine takes it, and refuses when somebody was faster */
     enum err e = engine_open(&srv->engine, &cfg, &srv->report, &why);
     if (e)
         log_at(LOG_WARNING, "The store in %s cannot be opened: %s", config_str(c, CFG_DIR), why && why[0] ? why : err_text(e));
@@ -278,6 +309,7 @@ void start_close(struct server *srv)
 
 void start_free(struct server *srv)
 {
+    drop_lock();
     cursors_free(srv->cursors);
     keyring_free(srv->keyring);
 }

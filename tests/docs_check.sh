@@ -83,7 +83,7 @@ start_server()
     "$build/coffer-server" --port 0 --unixsocket "$tmp/sock" --dir "$tmp/data" >"$tmp/server.log" 2>&1 &
     server=$!
     tries=0
-    until [ "$(redis-cli PING 2>/dev/null)" = PONG ]; do
+    until [ "$(redis-cli DBSIZE 2>/dev/null)" = "(integer) 0" ]; do
         tries=$((tries + 1))
         if [ $tries -gt 600 ] || ! kill -0 "$server" 2>/dev/null; then
             return 1

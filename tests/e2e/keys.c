@@ -60,7 +60,7 @@ static void test_list(void **state)
         redisReply *r = e2e_command(s.c, "KEY.LIST v CURSOR %s COUNT 10", cursor);
         assert_int_equal(r->elements, 2);
         for (size_t i = 0; i < r->element[1]->elements; i++, seen++) {
-            char want[8];
+            char want[16];
             snprintf(want, sizeof want, "k%02d", seen);
             assert_string_equal(r->element[1]->element[i]->str, want);
         }

@@ -120,7 +120,7 @@ int e2e_free_port(void)
 
 /* ---- the log ---- */
 
-/* The whole log, NUL-terminated; the caller's. */
+/* What the log holds since the last start, NUL-terminated; the caller's. */
 static char *read_log(const struct e2e *s)
 {
     FILE *f = fopen(s->log, "r");
@@ -128,6 +128,7 @@ static char *read_log(const struct e2e *s)
     size_t n = 0;
 
     if (f) {
+        fseek(f, s->log_start, SEEK_SET);
         if (getdelim(&text, &n, 0, f) < 0 && text)
             text[0] = 0;
         fclose(f);
@@ -369,7 +370,8 @@ static void command_line(const struct e2e *s, char **argv)
 
 #define ARGV_MAX (E2E_ARGS + 8)
 
-/* 1 when the server answers PING as one that is up does. */
+/* 1 when the server answers PING as one that is up does. One that wants a password says so before it has loaded; its log
+ * tells then. */
 static int answers(const struct e2e *s)
 {
     redisContext *c = redisConnectUnix(s->socket);
@@ -380,6 +382,8 @@ static int answers(const struct e2e *s)
         redisSetTimeout(c, (struct timeval){.tv_sec = E2E_SECONDS});
         r = redisCommand(c, "PING");
         up = r && strncmp(r->str, "LOADING", 7) != 0;
+        if (up && strncmp(r->str, "NOAUTH", 6) == 0)
+            up = e2e_log_has(s, "Ready to accept connections");
     }
     if (r)
         freeReplyObject(r);
@@ -418,6 +422,7 @@ static void start_process(struct e2e *s)
     command_line(s, argv);
     log = open(s->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     assert_true(log >= 0);
+    s->log_start = lseek(log, 0, SEEK_END);
     set_pid(s, spawn(argv, log));
 }
 

@@ -42,6 +42,7 @@ struct e2e {
     char dir[E2E_PATH];    /* the server's own; removed by e2e_finish */
     char socket[E2E_PATH]; /* its UNIX socket */
     char log[E2E_PATH];    /* all that it and its workers say, of all starts */
+    long log_start;        /* offset in it of the last start */
     int port;              /* 0: no TCP */
     pid_t pid;             /* 0: not running */
     redisContext *c;       /* a connection over the UNIX socket; NULL while not running */
@@ -81,7 +82,7 @@ int e2e_run(char *out, size_t n, const char *program, ...) __attribute__((sentin
 /* The same for a second server in the directory of s, which must not come up: its exit code. */
 int e2e_start_refused(struct e2e *s, char *out, size_t n);
 
-/* 1 when the log has the text. e2e_log_wait: waits for it. */
+/* 1 when the log has the text, since the last start. e2e_log_wait: waits for it. */
 int e2e_log_has(const struct e2e *s, const char *text);
 void e2e_log_wait(const struct e2e *s, const char *text);
 

@@ -1,4 +1,5 @@
-/* p11fault.c - a PKCS#11 module that passes every call to a real one, and fails, delays, hangs or crashes where it is told to.
+/* p11fault.c - a PKCS#11 module that passes every call to a real one, and fails, delays, hangs or crashes where it is
+ * told to.
  *
  * Environment:
  *     P11FAULT_MODULE  the real module; SoftHSM2 when not set
@@ -15,8 +16,9 @@
  *               hang       never returns
  *               crash      the process dies of SIGSEGV
  *
- * Programs that load this module themselves can look up and call p11fault_arm() and p11fault_fired() instead of a file: see below.
- * The wrappers are made from hsm/p11.tbl.h, so a call that Coffer learns is covered at once; calls that are not in the table are passed on untouched.
+ * Programs that load this module themselves can look up and call p11fault_arm() and p11fault_fired() instead of a file:
+ * see below. The wrappers are made from hsm/p11.tbl.h, so a call that Coffer learns is covered at once; calls that are
+ * not in the table are passed on untouched.
  */
 #include <dlfcn.h>
 #include <signal.h>
@@ -152,11 +154,11 @@ static CK_RV fault(const char *name)
 }
 
 #define SPLICE(...) __VA_ARGS__
-#define CALL(name, bad, doubt, parameters, arguments)                                                                  \
-    static CK_RV shim_##name(SPLICE parameters)                                                                        \
-    {                                                                                                                  \
-        CK_RV rv_ = fault("C_" #name);                                                                                 \
-        return rv_ != CKR_OK ? rv_ : real->C_##name arguments;                                                         \
+#define CALL(name, bad, doubt, parameters, arguments)          \
+    static CK_RV shim_##name(SPLICE parameters)                \
+    {                                                          \
+        CK_RV rv_ = fault("C_" #name);                         \
+        return rv_ != CKR_OK ? rv_ : real->C_##name arguments; \
     }
 #include "hsm/p11.tbl.h"
 #undef CALL

@@ -1,4 +1,5 @@
-/* hsm_fixture.h - two HSMs for tests: a SoftHSM2 token and an NSS database, below a temporary directory, in one realm or in two; and a worker's operations run in this process. */
+/* hsm_fixture.h - two HSMs for tests: a SoftHSM2 token and an NSS database, below a temporary directory, in one realm
+ * or in two; and a worker's operations run in this process. */
 #ifndef COFFER_TESTS_HSM_FIXTURE_H
 #define COFFER_TESTS_HSM_FIXTURE_H
 
@@ -26,8 +27,8 @@
 #include "hsm/ciphertext.h"
 #include "hsm/masked.h"
 #include "hsm/ops.h"
-#include "hsm/pubkey.h"
 #include "hsm/provision.h"
+#include "hsm/pubkey.h"
 
 extern char **environ;
 
@@ -151,7 +152,8 @@ static inline void node_nss(struct node *n, const char *dir, const char *name, c
     write_text(pwfile, NSS_PIN "\n");
     assert_int_equal(run_program(argv), 0);
     snprintf(n->module, sizeof n->module, "%s", NSS_MODULE);
-    snprintf(n->init, sizeof n->init, "configdir='sql:%.4000s' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", n->dir);
+    snprintf(n->init, sizeof n->init,
+             "configdir='sql:%.4000s' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", n->dir);
     snprintf(n->token, sizeof n->token, "NSS Certificate DB");
     snprintf(n->pin, sizeof n->pin, "%s", NSS_PIN);
     unseal_realm(realm_of, r);
@@ -183,8 +185,9 @@ static inline enum err rig_run(struct rig *r, enum hsm_op op, unsigned n, const 
     return r->result;
 }
 
-#define RUN(r, op, ...)                                                                                                \
-    rig_run(r, op, (unsigned)(sizeof((struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes)), (struct bytes[]){__VA_ARGS__})
+#define RUN(r, op, ...)                                                                      \
+    rig_run(r, op, (unsigned)(sizeof((struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes)), \
+            (struct bytes[]){__VA_ARGS__})
 
 static inline void rig_init(struct rig *r)
 {
@@ -199,7 +202,8 @@ static inline void rig_fini(struct rig *r)
     answer_fini(&r->a);
 }
 
-static inline enum err rig_start_with(struct rig *r, const struct node *n, const char *module, const char *token, const char *pin, const char *hsm_only, const char *key_cache)
+static inline enum err rig_start_with(struct rig *r, const struct node *n, const char *module, const char *token,
+                                      const char *pin, const char *hsm_only, const char *key_cache)
 {
     struct buf s;
     enum err e;
@@ -276,7 +280,8 @@ static inline void new_partition(struct rig *r, uint8_t id, struct blob *config)
     blob_keep(config, r->out[0]);
 }
 
-static inline void new_key(struct rig *r, const struct blob *config, uint8_t alg, uint8_t id, uint32_t version, struct blob *masked, struct blob *der)
+static inline void new_key(struct rig *r, const struct blob *config, uint8_t alg, uint8_t id, uint32_t version,
+                           struct blob *masked, struct blob *der)
 {
     uint8_t head[MASKED_KEY_HEADER];
     enum hsm_op op = alg_by_code(alg)->slow ? HSM_KEY_NEW_SLOW : HSM_KEY_NEW;

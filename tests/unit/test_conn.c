@@ -21,6 +21,7 @@
 #include "server/command.h"
 #include "server/conn_private.h"
 #include "server/handlers.h"
+#include "server/monitor.h"
 #include "server/slowlog.h"
 
 /* ---- the table of this test ---- */
@@ -175,12 +176,7 @@ static enum call_result t_args(struct call *c)
 
 static enum call_result t_monitor(struct call *c)
 {
-    struct conn *conn = c->conn;
-    conn->monitor = 1;
-    conn->io->monitors++;
-    atomic_store(&conn->io->monitors_shown, conn->io->monitors);
-    atomic_fetch_add(&c->srv->monitors, 1);
-    reply_ok(c->reply);
+    monitor_add(c);
     return CALL_DONE;
 }
 

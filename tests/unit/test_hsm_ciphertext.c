@@ -1,4 +1,5 @@
-/* test_hsm_ciphertext.c - the bytes of self-describing ciphertexts. That every flipped byte is detected under a key is in test_hsm_ops.c. */
+/* test_hsm_ciphertext.c - the bytes of self-describing ciphertexts. That every flipped byte is detected under a key is
+ * in test_hsm_ops.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +13,8 @@
 static const uint8_t id[KEY_ID_BYTES] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
 /* As ciphertext.h documents it. */
-static const uint8_t golden[CIPHERTEXT_HEADER] = {'C', 'E', 'N', 'C', 1, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0x44, 0x33, 0x22, 0x11};
+static const uint8_t golden[CIPHERTEXT_HEADER] = {'C', 'E', 'N', 'C', 1,  1,  0,  0,  1,  2,  3,    4,    5,    6,
+                                                  7,   8,   9,   10,  11, 12, 13, 14, 15, 16, 0x44, 0x33, 0x22, 0x11};
 
 static void test_header_bytes(void **state)
 {
@@ -32,7 +34,8 @@ static void test_gcm(void **state)
     memcpy(raw, golden, sizeof golden);
     assert_int_equal(ciphertext_parse(bytes_of(raw, sizeof raw), &c), ERR_OK);
     assert_true(c.cipher == CIPHER_AES_256_GCM && c.version == 0x11223344 && memcmp(c.id, id, sizeof id) == 0);
-    assert_true(c.header.p == raw && c.header.n == 28 && c.nonce.p == raw + 28 && c.nonce.n == 12 && c.body.p == raw + 40 && c.body.n == 5 + 16);
+    assert_true(c.header.p == raw && c.header.n == 28 && c.nonce.p == raw + 28 && c.nonce.n == 12 &&
+                c.body.p == raw + 40 && c.body.n == 5 + 16);
     assert_int_equal(ciphertext_parse(bytes_of(raw, CIPHERTEXT_GCM_OVERHEAD), &c), ERR_OK); /* of nothing */
     for (size_t n = 0; n < CIPHERTEXT_GCM_OVERHEAD; n++)
         assert_int_equal(ciphertext_parse(bytes_of(raw, n), &c), ERR_BADCIPHERTEXT);
@@ -61,7 +64,8 @@ static void test_malformed_header(void **state)
     (void)state;
     memset(raw, 0, sizeof raw);
     memcpy(raw, golden, sizeof golden);
-    for (size_t at = 0; at < 8; at++) { /* magic, format, cipher, reserved: any other value is refused; id and version name the key */
+    for (size_t at = 0; at < 8;
+         at++) { /* magic, format, cipher, reserved: any other value is refused; id and version name the key */
         raw[at] ^= 0x80;
         if (ciphertext_parse(bytes_of(raw, sizeof raw), &c) != ERR_BADCIPHERTEXT)
             fail_msg("byte %zu: not refused", at);
@@ -92,7 +96,8 @@ static void test_request(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_header_bytes), cmocka_unit_test(test_gcm), cmocka_unit_test(test_rsa), cmocka_unit_test(test_malformed_header), cmocka_unit_test(test_request),
+        cmocka_unit_test(test_header_bytes),     cmocka_unit_test(test_gcm),     cmocka_unit_test(test_rsa),
+        cmocka_unit_test(test_malformed_header), cmocka_unit_test(test_request),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

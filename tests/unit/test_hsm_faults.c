@@ -1,5 +1,6 @@
-/* test_hsm_faults.c - a module that fails: every call of an operation, one after the other, with each kind of return value; lost sessions and logins; a wrong PIN on the way back; no
- * memory. Each time there must be one clean error or none, and then it must work again.
+/* test_hsm_faults.c - a module that fails: every call of an operation, one after the other, with each kind of return
+ * value; lost sessions and logins; a wrong PIN on the way back; no memory. Each time there must be one clean error or
+ * none, and then it must work again.
  *
  * The module is tests/shim/p11fault.c around SoftHSM2. */
 #include "tests/unit/hsm_fixture.h"
@@ -68,7 +69,9 @@ static int set_up(void **state)
     new_key(&rig, &config, ALG_CODE_HMAC_SHA256, 2, 1, &mac_key, NULL);
     new_key(&rig, &config, ALG_CODE_EC_P256, 3, 1, &ec, NULL);
     request_head(head, 1, 1);
-    assert_int_equal(RUN(&rig, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&aes), bytes_of(head, sizeof head), none, bytes_str("secret")), ERR_OK);
+    assert_int_equal(RUN(&rig, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&aes), bytes_of(head, sizeof head), none,
+                         bytes_str("secret")),
+                     ERR_OK);
     blob_keep(&sealed, rig.out[0]);
     return 0;
 }
@@ -118,7 +121,8 @@ static enum err do_encrypt(void)
     uint8_t head[CIPHERTEXT_HEADER];
 
     request_head(head, 1, 1);
-    return RUN(&rig, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&aes), bytes_of(head, sizeof head), none, bytes_str("secret"));
+    return RUN(&rig, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&aes), bytes_of(head, sizeof head), none,
+               bytes_str("secret"));
 }
 
 static enum err do_decrypt(void)
@@ -168,14 +172,17 @@ static const struct {
 };
 
 static const CK_RV values[] = {
-    CKR_DEVICE_ERROR,          CKR_GENERAL_ERROR,      CKR_FUNCTION_FAILED, CKR_SESSION_HANDLE_INVALID, CKR_OPERATION_ACTIVE, CKR_USER_NOT_LOGGED_IN,
-    CKR_OBJECT_HANDLE_INVALID, CKR_KEY_HANDLE_INVALID, CKR_DEVICE_MEMORY,   CKR_MECHANISM_INVALID,      CKR_ARGUMENTS_BAD,    CKR_VENDOR_DEFINED | 0x1234,
+    CKR_DEVICE_ERROR,     CKR_GENERAL_ERROR,      CKR_FUNCTION_FAILED,       CKR_SESSION_HANDLE_INVALID,
+    CKR_OPERATION_ACTIVE, CKR_USER_NOT_LOGGED_IN, CKR_OBJECT_HANDLE_INVALID, CKR_KEY_HANDLE_INVALID,
+    CKR_DEVICE_MEMORY,    CKR_MECHANISM_INVALID,  CKR_ARGUMENTS_BAD,         CKR_VENDOR_DEFINED | 0x1234,
 };
 
-/* Errors that may come of a module that fails once; what matters is that the answer is never wrong data, and the worker knows whether to end. */
+/* Errors that may come of a module that fails once; what matters is that the answer is never wrong data, and the worker
+ * knows whether to end. */
 static int is_clean(enum err e)
 {
-    return e == ERR_HSMDOWN || e == ERR_BADCIPHERTEXT || e == ERR_BADBLOB || e == ERR_UNSUPPORTED || e == ERR_INTERNAL || e == ERR_TOOBIG;
+    return e == ERR_HSMDOWN || e == ERR_BADCIPHERTEXT || e == ERR_BADBLOB || e == ERR_UNSUPPORTED ||
+           e == ERR_INTERNAL || e == ERR_TOOBIG;
 }
 
 static void go_cold(int cold)
@@ -207,7 +214,8 @@ static void fail_each_call(const char *name, enum err (*run)(void), int cold, CK
         }
         if (rig.ops.fatal) {
             if (e != ERR_HSMDOWN)
-                fail_msg("%s, call %ld fails with %s: %s, and the worker would end", name, n, p11_rv_name(rv, spare), err_name(e));
+                fail_msg("%s, call %ld fails with %s: %s, and the worker would end", name, n, p11_rv_name(rv, spare),
+                         err_name(e));
             restart();
         } else if (e != ERR_OK && rv == CKR_DEVICE_ERROR) {
             fail_msg("%s, call %ld: %s, and the worker would go on", name, n, err_name(e));
@@ -215,7 +223,8 @@ static void fail_each_call(const char *name, enum err (*run)(void), int cold, CK
         go_cold(cold);
         e = run();
         if (e != ERR_OK)
-            fail_msg("%s after call %ld had failed with %s: %s, %s", name, n, p11_rv_name(rv, spare), err_name(e), rig.a.text);
+            fail_msg("%s after call %ld had failed with %s: %s, %s", name, n, p11_rv_name(rv, spare), err_name(e),
+                     rig.a.text);
     }
     fail_msg("%s does not end", name);
 }
@@ -232,7 +241,8 @@ static void test_every_call_fails_once(void **state)
 /* Errors that are healed inside the worker must not be seen at all, wherever they strike. */
 static void test_lost_session_is_not_seen(void **state)
 {
-    static const CK_RV healed[] = {CKR_SESSION_HANDLE_INVALID, CKR_OPERATION_ACTIVE, CKR_USER_NOT_LOGGED_IN, CKR_OBJECT_HANDLE_INVALID};
+    static const CK_RV healed[] = {CKR_SESSION_HANDLE_INVALID, CKR_OPERATION_ACTIVE, CKR_USER_NOT_LOGGED_IN,
+                                   CKR_OBJECT_HANDLE_INVALID};
     static const char *const at[] = {"C_EncryptInit", "C_Encrypt", "C_SignInit", "C_UnwrapKey"};
 
     (void)state;
@@ -251,7 +261,8 @@ static void test_lost_session_is_not_seen(void **state)
 
 static void test_start_fails_at_every_call(void **state)
 {
-    static const CK_RV start_values[] = {CKR_DEVICE_ERROR, CKR_GENERAL_ERROR, CKR_TOKEN_NOT_PRESENT, CKR_FUNCTION_NOT_SUPPORTED};
+    static const CK_RV start_values[] = {CKR_DEVICE_ERROR, CKR_GENERAL_ERROR, CKR_TOKEN_NOT_PRESENT,
+                                         CKR_FUNCTION_NOT_SUPPORTED};
 
     (void)state;
     for (size_t k = 0; k < sizeof start_values / sizeof start_values[0]; k++) {
@@ -406,7 +417,8 @@ static void test_wrong_pin_on_the_way_back(void **state)
 
 static void test_pin_values_at_login(void **state)
 {
-    static const CK_RV pin_values[] = {CKR_PIN_INCORRECT, CKR_PIN_EXPIRED, CKR_PIN_LOCKED, CKR_USER_ALREADY_LOGGED_IN, CKR_USER_PIN_NOT_INITIALIZED};
+    static const CK_RV pin_values[] = {CKR_PIN_INCORRECT, CKR_PIN_EXPIRED, CKR_PIN_LOCKED, CKR_USER_ALREADY_LOGGED_IN,
+                                       CKR_USER_PIN_NOT_INITIALIZED};
 
     (void)state;
     for (size_t i = 0; i < sizeof pin_values / sizeof pin_values[0]; i++) {

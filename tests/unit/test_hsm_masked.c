@@ -1,4 +1,5 @@
-/* test_hsm_masked.c - the bytes of masked objects and of the tables they refer to. What needs an HSM is in test_hsm_ops.c. */
+/* test_hsm_masked.c - the bytes of masked objects and of the tables they refer to. What needs an HSM is in
+ * test_hsm_ops.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +14,8 @@
 
 /* An AES key's header and an EC key's blob, byte by byte as masked.h documents them. */
 static const uint8_t golden_head[MASKED_KEY_HEADER] = {
-    'C', 'K', 'E', 'Y', 1, 1, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf, 5, 0, 0, 1,
+    'C',  'K',  'E',  'Y',  1,    1,    0,    0,    0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0xa0, 0xa1,
+    0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf, 5,    0,    0,    1,
 };
 
 static size_t make_blob(uint8_t *out, uint8_t alg, size_t p, size_t w)
@@ -70,7 +72,8 @@ static void test_malformed(void **state)
     static const struct {
         size_t at;
         uint8_t value;
-    } rows[] = {{0, 'X'}, {3, 'X'}, {4, 0}, {4, 2}, {5, 0}, {5, 9}, {5, 255}, {6, 1}, {6, 2}, {7, 1}, {36, 0}, {36, 92}, {37, 1}, {38, 81}, {38, 79}, {39, 255}};
+    } rows[] = {{0, 'X'}, {3, 'X'}, {4, 0},  {4, 2},   {5, 0},  {5, 9},   {5, 255}, {6, 1},
+                {6, 2},   {7, 1},   {36, 0}, {36, 92}, {37, 1}, {38, 81}, {38, 79}, {39, 255}};
     uint8_t raw[MASKED_MAX];
     struct masked m;
 
@@ -82,7 +85,8 @@ static void test_malformed(void **state)
         if (masked_parse(bytes_of(raw, n), &m) != ERR_BADBLOB)
             fail_msg("byte %zu = %u: not refused", rows[i].at, rows[i].value);
     }
-    assert_int_equal(masked_parse(bytes_of(raw, make_blob(raw, ALG_CODE_AES_256, 91, 40)), &m), ERR_BADBLOB); /* a public key of a symmetric one */
+    assert_int_equal(masked_parse(bytes_of(raw, make_blob(raw, ALG_CODE_AES_256, 91, 40)), &m),
+                     ERR_BADBLOB); /* a public key of a symmetric one */
     assert_int_equal(masked_parse(bytes_of(raw, make_blob(raw, ALG_CODE_EC_P256, 0, 80)), &m), ERR_BADBLOB);
     assert_int_equal(masked_parse(bytes_of(raw, make_blob(raw, ALG_CODE_AES_256, 0, 0)), &m), ERR_BADBLOB);
     assert_int_equal(masked_parse(bytes_of(NULL, 0), &m), ERR_BADBLOB);
@@ -131,7 +135,8 @@ static void test_algorithms(void **state)
 
 static void test_signature_algorithms(void **state)
 {
-    const struct alg *rsa = alg_by_code(ALG_CODE_RSA_3072), *ec = alg_by_code(ALG_CODE_EC_P256), *aes = alg_by_code(ALG_CODE_AES_256);
+    const struct alg *rsa = alg_by_code(ALG_CODE_RSA_3072), *ec = alg_by_code(ALG_CODE_EC_P256),
+                     *aes = alg_by_code(ALG_CODE_AES_256);
 
     (void)state;
     assert_int_equal(sig_for(rsa, SIG_NONE)->code, SIG_RSA_PSS_SHA256);
@@ -159,7 +164,8 @@ static void test_config_parser(void **state)
         c[58 + 44 * r] = 40;
     }
     assert_int_equal(partition_parse(bytes_of(c, sizeof c), &out), ERR_OK);
-    assert_true(out.id.p == c + 24 && out.id.n == 16 && out.fingerprint.p == c + 40 && out.mac.p == c + 232 && out.mac.n == 32);
+    assert_true(out.id.p == c + 24 && out.id.n == 16 && out.fingerprint.p == c + 40 && out.mac.p == c + 232 &&
+                out.mac.n == 32);
     assert_true(out.wrapped[3].p == c + 56 + 3 * 44 + 4 && out.wrapped[3].n == 40);
     assert_int_equal(partition_parse(bytes_of(c, sizeof c - 1), &out), ERR_BADBLOB);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -173,8 +179,10 @@ static void test_config_parser(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_head),       cmocka_unit_test(test_parse),                cmocka_unit_test(test_malformed),    cmocka_unit_test(test_begin_checks_room),
-        cmocka_unit_test(test_algorithms), cmocka_unit_test(test_signature_algorithms), cmocka_unit_test(test_config_parser),
+        cmocka_unit_test(test_head),          cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_malformed),     cmocka_unit_test(test_begin_checks_room),
+        cmocka_unit_test(test_algorithms),    cmocka_unit_test(test_signature_algorithms),
+        cmocka_unit_test(test_config_parser),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* test_hsm_ops.c - every operation of a worker, on SoftHSM2 and on NSS softokn, with blobs made on one used on the other; and what must be refused. */
+/* test_hsm_ops.c - every operation of a worker, on SoftHSM2 and on NSS softokn, with blobs made on one used on the
+ * other; and what must be refused. */
 #include "tests/unit/hsm_fixture.h"
 
 static char root[PATH_MAX];
@@ -70,9 +71,12 @@ static void test_uri_names_the_token(void **state)
     rig_fini(&on_soft);
     assert_int_equal(rig_start_with(&r, &soft, soft.module, uri, soft.pin, "no", "8"), ERR_OK);
     rig_fini(&r);
-    assert_int_equal(rig_start_with(&r, &soft, soft.module, "pkcs11:token=coffer;serial=0000000000000000", soft.pin, "no", "8"), ERR_NOTFOUND);
+    assert_int_equal(
+        rig_start_with(&r, &soft, soft.module, "pkcs11:token=coffer;serial=0000000000000000", soft.pin, "no", "8"),
+        ERR_NOTFOUND);
     rig_fini(&r);
-    assert_int_equal(rig_start_with(&r, &soft, soft.module, "pkcs11:token=coffer?pin-value=1234", soft.pin, "no", "8"), ERR_SYNTAX);
+    assert_int_equal(rig_start_with(&r, &soft, soft.module, "pkcs11:token=coffer?pin-value=1234", soft.pin, "no", "8"),
+                     ERR_SYNTAX);
     assert_int_equal(r.ops.fatal, WORKER_EXIT_CONFIG);
     rig_fini(&r);
     rig_start(&on_soft, &soft);
@@ -99,7 +103,8 @@ static void test_start_refusals(void **state)
     (void)state;
     rig_fini(&on_soft);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        assert_int_equal(rig_start_with(&r, &soft, rows[i].module ? rows[i].module : soft.module, rows[i].token ? rows[i].token : soft.token,
+        assert_int_equal(rig_start_with(&r, &soft, rows[i].module ? rows[i].module : soft.module,
+                                        rows[i].token ? rows[i].token : soft.token,
                                         rows[i].pin ? rows[i].pin : soft.pin, "no", "8"),
                          rows[i].e);
         assert_int_equal(r.ops.fatal, rows[i].exit);
@@ -247,44 +252,61 @@ static void test_data_keys(void **state)
         memcpy(key, a->out[0].p, sizeof key);
         blob_keep(&wrapped, a->out[1]);
         /* Never imported there: the config is enough. */
-        assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_OK);
+        assert_int_equal(
+            RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_OK);
         assert_int_equal(b->out[0].n, DEK_BYTES);
         assert_memory_equal(key, b->out[0].p, sizeof key);
-        assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 2"), blob_bytes(&wrapped)), ERR_BADBLOB);
-        assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), bytes_of(wrapped.mem, wrapped.n - 1)), ERR_BADBLOB);
+        assert_int_equal(
+            RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 2"), blob_bytes(&wrapped)),
+            ERR_BADBLOB);
+        assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"),
+                             bytes_of(wrapped.mem, wrapped.n - 1)),
+                         ERR_BADBLOB);
         for (size_t k = 0; k < wrapped.n; k++) {
             wrapped.mem[k] ^= 0x40;
-            assert_int_equal(RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_BADBLOB);
+            assert_int_equal(
+                RUN(b, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)),
+                ERR_BADBLOB);
             wrapped.mem[k] ^= 0x40;
         }
-        assert_int_equal(RUN(a, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_OK);
+        assert_int_equal(
+            RUN(a, HSM_DEK_OPEN, blob_bytes(&config), bytes_str("vault 7, version 1"), blob_bytes(&wrapped)), ERR_OK);
         assert_int_equal(b->ops.fatal, 0);
     }
 }
 
 /* ---- keys, both ways ---- */
 
-static void check_encryption(struct rig *a, struct rig *b, const struct blob *config, const struct blob *masked, uint8_t id)
+static void check_encryption(struct rig *a, struct rig *b, const struct blob *config, const struct blob *masked,
+                             uint8_t id)
 {
     uint8_t head[CIPHERTEXT_HEADER];
     struct blob sealed;
     struct ciphertext c;
 
     request_head(head, id, 3);
-    assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), bytes_str("aad"), message), ERR_OK);
+    assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head),
+                         bytes_str("aad"), message),
+                     ERR_OK);
     blob_keep(&sealed, a->out[0]);
     assert_int_equal(ciphertext_parse(blob_bytes(&sealed), &c), ERR_OK);
     assert_int_equal(c.version, 3);
     assert_int_equal(c.id[0], id);
-    assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), blob_bytes(&sealed)), ERR_OK);
+    assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), blob_bytes(&sealed)),
+                     ERR_OK);
     assert_int_equal(b->out[0].n, message.n);
     assert_memory_equal(b->out[0].p, text, message.n);
-    assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aae"), blob_bytes(&sealed)), ERR_BADCIPHERTEXT);
+    assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aae"), blob_bytes(&sealed)),
+                     ERR_BADCIPHERTEXT);
     for (size_t k = 0; k < sealed.n; k++) {
         sealed.mem[k] ^= 1;
-        assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), blob_bytes(&sealed)), ERR_BADCIPHERTEXT);
+        assert_int_equal(
+            RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), blob_bytes(&sealed)),
+            ERR_BADCIPHERTEXT);
         sealed.mem[k] ^= 1;
-        assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), bytes_of(sealed.mem, k)), ERR_BADCIPHERTEXT);
+        assert_int_equal(
+            RUN(b, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("aad"), bytes_of(sealed.mem, k)),
+            ERR_BADCIPHERTEXT);
     }
     assert_int_equal(b->ops.fatal, 0);
 }
@@ -298,38 +320,49 @@ static void check_empty_and_large(struct rig *a, const struct blob *config, cons
     request_head(head, id, 3);
     memset(big, 0xa5, sizeof big);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), none, bytes_of(big, sizes[i])), ERR_OK);
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), none,
+                             bytes_of(big, sizes[i])),
+                         ERR_OK);
         assert_int_equal(a->out[0].n, sizes[i] + CIPHERTEXT_GCM_OVERHEAD);
         memcpy(sealed, a->out[0].p, a->out[0].n);
-        assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), none, bytes_of(sealed, a->out[0].n)), ERR_OK);
+        assert_int_equal(
+            RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), none, bytes_of(sealed, a->out[0].n)), ERR_OK);
         assert_int_equal(a->out[0].n, sizes[i]);
         if (sizes[i])
             assert_memory_equal(a->out[0].p, big, sizes[i]);
     }
 }
 
-static void check_datakey_and_rewrap(struct rig *a, struct rig *b, const struct blob *config, const struct blob *masked, uint8_t id)
+static void check_datakey_and_rewrap(struct rig *a, struct rig *b, const struct blob *config, const struct blob *masked,
+                                     uint8_t id)
 {
     uint8_t head[CIPHERTEXT_HEADER], count[4], key[64];
     struct blob sealed, newer;
 
     request_head(head, id, 3);
     put_le32(count, 64);
-    assert_int_equal(RUN(a, HSM_DATAKEY, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), bytes_str("x"), bytes_of(count, 4)), ERR_OK);
+    assert_int_equal(RUN(a, HSM_DATAKEY, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head),
+                         bytes_str("x"), bytes_of(count, 4)),
+                     ERR_OK);
     assert_int_equal(a->out[0].n, 64);
     memcpy(key, a->out[0].p, 64);
     blob_keep(&sealed, a->out[1]);
     new_key(a, config, ALG_CODE_AES_256, id, 4, &newer, NULL);
     request_head(head, id, 4);
-    assert_int_equal(
-        RUN(b, HSM_REWRAP, blob_bytes(config), blob_bytes(masked), blob_bytes(&newer), bytes_of(head, sizeof head), bytes_str("x"), blob_bytes(&sealed)), ERR_OK);
+    assert_int_equal(RUN(b, HSM_REWRAP, blob_bytes(config), blob_bytes(masked), blob_bytes(&newer),
+                         bytes_of(head, sizeof head), bytes_str("x"), blob_bytes(&sealed)),
+                     ERR_OK);
     blob_keep(&sealed, b->out[0]);
-    assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("x"), blob_bytes(&sealed)), ERR_BADCIPHERTEXT); /* the old version */
-    assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(&newer), bytes_str("x"), blob_bytes(&sealed)), ERR_OK);
+    assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(masked), bytes_str("x"), blob_bytes(&sealed)),
+                     ERR_BADCIPHERTEXT); /* the old version */
+    assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(config), blob_bytes(&newer), bytes_str("x"), blob_bytes(&sealed)),
+                     ERR_OK);
     assert_int_equal(a->out[0].n, 64);
     assert_memory_equal(a->out[0].p, key, 64);
     put_le32(count, DATAKEY_MAX + 1);
-    assert_int_equal(RUN(a, HSM_DATAKEY, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), none, bytes_of(count, 4)), ERR_RANGE);
+    assert_int_equal(RUN(a, HSM_DATAKEY, blob_bytes(config), blob_bytes(masked), bytes_of(head, sizeof head), none,
+                         bytes_of(count, 4)),
+                     ERR_RANGE);
 }
 
 static void test_aes(void **state)
@@ -350,13 +383,17 @@ static void test_aes(void **state)
         check_empty_and_large(a, &config, &masked, 9);
         check_datakey_and_rewrap(a, b, &config, &masked, 9);
         request_head(head, 9, 4); /* the header must name the key that is given */
-        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), bytes_of(head, sizeof head), none, message), ERR_BADBLOB);
+        assert_int_equal(
+            RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), bytes_of(head, sizeof head), none, message),
+            ERR_BADBLOB);
         assert_int_equal(RUN(a, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_KEYSTATE);
-        assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_KEYSTATE);
+        assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message),
+                         ERR_KEYSTATE);
     }
 }
 
-static int verifies(struct rig *r, const struct blob *der, uint8_t alg, int prehashed, struct bytes msg, struct bytes signature)
+static int verifies(struct rig *r, const struct blob *der, uint8_t alg, int prehashed, struct bytes msg,
+                    struct bytes signature)
 {
     uint8_t mode[2] = {alg, (uint8_t)prehashed};
 
@@ -365,7 +402,8 @@ static int verifies(struct rig *r, const struct blob *der, uint8_t alg, int preh
     return r->out[0].p[0];
 }
 
-static void check_signatures(struct rig *a, struct rig *b, const struct blob *config, const struct alg *alg, const struct blob *masked, const struct blob *der, uint8_t code)
+static void check_signatures(struct rig *a, struct rig *b, const struct blob *config, const struct alg *alg,
+                             const struct blob *masked, const struct blob *der, uint8_t code)
 {
     const struct sig *s = sig_for(alg, code);
     uint8_t mode[2] = {code, 0}, digest[64];
@@ -382,18 +420,22 @@ static void check_signatures(struct rig *a, struct rig *b, const struct blob *co
     assert_false(verifies(b, der, code, 0, message, bytes_str("nonsense")));
     if (!s->digest_bytes) {
         mode[1] = 1;
-        assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), message), ERR_RANGE);
+        assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), message),
+                         ERR_RANGE);
         return;
     }
     /* A digest computed elsewhere signs and verifies like the message. */
     assert_int_equal(pubkey_digest(s, 0, message, digest, &(size_t){0}), ERR_OK);
     n = s->digest_bytes;
     mode[1] = 1;
-    assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n)), ERR_OK);
+    assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n)),
+                     ERR_OK);
     blob_keep(&sig, b->out[0]);
     assert_true(verifies(a, der, code, 0, message, blob_bytes(&sig)));
     assert_true(verifies(a, der, code, 1, bytes_of(digest, n), blob_bytes(&sig)));
-    assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n - 1)), ERR_RANGE);
+    assert_int_equal(
+        RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n - 1)),
+        ERR_RANGE);
 }
 
 static void test_signatures(void **state)
@@ -421,10 +463,13 @@ static void test_signatures(void **state)
             new_key(a, &config, rows[k].alg, (uint8_t)k, 1, &masked, &der);
             check_signatures(a, b, &config, alg, &masked, &der, SIG_NONE);
             check_signatures(b, a, &config, alg, &masked, &der, rows[k].other);
-            assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of(wrong, 2), message), ERR_KEYSTATE);
+            assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of(wrong, 2), message),
+                             ERR_KEYSTATE);
             assert_int_equal(RUN(b, HSM_VERIFY, blob_bytes(&der), bytes_of(wrong, 2), message, message), ERR_RANGE);
-            assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\2", 2), message), ERR_SYNTAX);
-            assert_int_equal(RUN(b, HSM_VERIFY, bytes_of(der.mem, der.n - 1), bytes_of("\0\0", 2), message, message), ERR_RANGE);
+            assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\2", 2), message),
+                             ERR_SYNTAX);
+            assert_int_equal(RUN(b, HSM_VERIFY, bytes_of(der.mem, der.n - 1), bytes_of("\0\0", 2), message, message),
+                             ERR_RANGE);
         }
     }
 }
@@ -460,19 +505,24 @@ static void test_rsa_encryption(void **state)
         blob_keep(&sealed, a->out[0]);
         assert_int_equal(ciphertext_parse(blob_bytes(&sealed), &c), ERR_OK);
         assert_int_equal(c.cipher, a == &on_soft ? CIPHER_RSA_OAEP_SHA1 : CIPHER_RSA_OAEP_SHA256);
-        assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed)), ERR_OK);
+        assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed)),
+                         ERR_OK);
         assert_memory_equal(a->out[0].p, text, message.n);
         /* SoftHSM knows SHA-1 only and says so; NSS opens both. */
-        assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed)), b == &on_soft ? ERR_UNSUPPORTED : ERR_OK);
-        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, bytes_str("aad"), message), ERR_UNSUPPORTED);
-        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, none, bytes_of(der.mem, 250)), ERR_TOOBIG);
+        assert_int_equal(RUN(b, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed)),
+                         b == &on_soft ? ERR_UNSUPPORTED : ERR_OK);
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, bytes_str("aad"), message),
+                         ERR_UNSUPPORTED);
+        assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, none, bytes_of(der.mem, 250)),
+                         ERR_TOOBIG);
         assert_int_equal(RUN(a, HSM_ENCRYPT, blob_bytes(&config), blob_bytes(&masked), h, none, none), ERR_OK);
         for (size_t k = 0; k < sealed.n; k += k < CIPHERTEXT_HEADER ? 1 : 16) {
             enum err e;
 
             sealed.mem[k] ^= 2;
             e = RUN(a, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed));
-            assert_true(e == ERR_BADCIPHERTEXT || (e == ERR_UNSUPPORTED && k == 5)); /* 5: the cipher byte, here of the other hash */
+            assert_true(e == ERR_BADCIPHERTEXT ||
+                        (e == ERR_UNSUPPORTED && k == 5)); /* 5: the cipher byte, here of the other hash */
             sealed.mem[k] ^= 2;
         }
         assert_int_equal(a->ops.fatal, 0);
@@ -493,17 +543,22 @@ static void test_macs(void **state)
         assert_int_equal(RUN(a, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
         assert_int_equal(a->out[0].n, 32);
         memcpy(mac, a->out[0].p, 32);
-        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 32)), ERR_OK);
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 32)),
+                         ERR_OK);
         assert_int_equal(b->out[0].p[0], 1);
         mac[31] ^= 1;
-        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 32)), ERR_OK);
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 32)),
+                         ERR_OK);
         assert_int_equal(b->out[0].p[0], 0);
         mac[31] ^= 1;
-        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 31)), ERR_OK);
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), message, bytes_of(mac, 31)),
+                         ERR_OK);
         assert_int_equal(b->out[0].p[0], 0);
-        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), none, bytes_of(mac, 32)), ERR_OK);
+        assert_int_equal(RUN(b, HSM_VERIFYMAC, blob_bytes(&config), blob_bytes(&masked), none, bytes_of(mac, 32)),
+                         ERR_OK);
         assert_int_equal(b->out[0].p[0], 0);
-        assert_int_equal(RUN(a, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), none), ERR_OK); /* of nothing: still a MAC */
+        assert_int_equal(RUN(a, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), none),
+                         ERR_OK); /* of nothing: still a MAC */
     }
 }
 
@@ -520,7 +575,8 @@ static void test_hsm_only_refuses_software_keys(void **state)
     assert_int_equal(rig_start_with(&r, &soft, soft.module, soft.token, soft.pin, "yes", "8"), ERR_OK);
     key_head(head, ALG_CODE_ED25519, 7, 2, 1);
     assert_int_equal(RUN(&r, HSM_KEY_NEW, blob_bytes(&config), bytes_of(head, sizeof head)), ERR_UNSUPPORTED);
-    assert_int_equal(RUN(&r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_UNSUPPORTED);
+    assert_int_equal(RUN(&r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message),
+                     ERR_UNSUPPORTED);
     rig_fini(&r);
     rig_start(&on_soft, &soft);
 }
@@ -544,17 +600,23 @@ static void test_tampered_masked_object(void **state)
                     masked.mem[at] ^= 0x10;
                     assert_int_equal(RUN(r, HSM_KEY_CHECK, blob_bytes(&config), blob_bytes(&masked)), ERR_BADBLOB);
                     if (algs[k] == ALG_CODE_HMAC_SHA256)
-                        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_BADBLOB);
+                        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message),
+                                         ERR_BADBLOB);
                     else
-                        assert_int_equal(RUN(r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_BADBLOB);
+                        assert_int_equal(
+                            RUN(r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message),
+                            ERR_BADBLOB);
                     masked.mem[at] ^= 0x10;
                 }
                 if (algs[k] == ALG_CODE_HMAC_SHA256)
                     assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK);
                 else
-                    assert_int_equal(RUN(r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message), ERR_OK);
+                    assert_int_equal(
+                        RUN(r, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\0", 2), message),
+                        ERR_OK);
             }
-            assert_int_equal(RUN(r, HSM_KEY_CHECK, blob_bytes(&config), bytes_of(masked.mem, masked.n - 1)), ERR_BADBLOB);
+            assert_int_equal(RUN(r, HSM_KEY_CHECK, blob_bytes(&config), bytes_of(masked.mem, masked.n - 1)),
+                             ERR_BADBLOB);
         }
         assert_int_equal(r->ops.fatal, 0);
     }
@@ -572,7 +634,8 @@ static void test_moved_masked_object(void **state)
         new_partition(r, (uint8_t)(0x86 + i), &other);
         new_key(r, &config, ALG_CODE_HMAC_SHA256, 1, 1, &masked, NULL);
         assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&config), blob_bytes(&masked), message), ERR_OK); /* cached */
-        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&other), blob_bytes(&masked), message), ERR_BADBLOB); /* another vault's partition */
+        assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&other), blob_bytes(&masked), message),
+                         ERR_BADBLOB);                      /* another vault's partition */
         key_head(moved.mem, ALG_CODE_HMAC_SHA256, 7, 1, 2); /* another version, key, vault: only the header differs */
         memcpy(moved.mem + MASKED_KEY_HEADER, masked.mem + MASKED_KEY_HEADER, masked.n - MASKED_KEY_HEADER);
         moved.n = masked.n;
@@ -693,7 +756,7 @@ static void check_lost(enum hsm_op op, unsigned n, struct bytes part)
     assert_int_equal(rename(tokens, away), 0);
     assert_int_equal(rig_run(&r, op, n, &part), ERR_HSMDOWN);
     assert_int_equal(r.ops.fatal, WORKER_EXIT_DEVICE);
-    assert_int_not_equal(access(tokens, F_OK), 0); /* nothing was made */
+    assert_int_not_equal(access(tokens, F_OK), 0);                 /* nothing was made */
     assert_int_equal(rig_run(&r, HSM_INFO, 0, NULL), ERR_HSMDOWN); /* and nothing goes on */
     rig_fini(&r);
     assert_int_equal(rename(away, tokens), 0);
@@ -722,7 +785,8 @@ static void test_deleted_token_directory(void **state)
 
     /* A new worker does not find the token, and provisioning does not make another. */
     assert_int_equal(rename(tokens, away), 0);
-    assert_int_not_equal(rig_start_with(&r, &stranger, stranger.module, stranger.token, stranger.pin, "no", "8"), ERR_OK);
+    assert_int_not_equal(rig_start_with(&r, &stranger, stranger.module, stranger.token, stranger.pin, "no", "8"),
+                         ERR_OK);
     rig_fini(&r);
     assert_int_equal(provision(&p, why, sizeof why), ERR_NOTFOUND);
     rmdir(tokens); /* provisioning keeps the empty directory in place */

@@ -182,9 +182,14 @@ static void test_codes_do_not_move(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_bytes_on_the_wire),      cmocka_unit_test(test_cut_at_every_byte),
-        cmocka_unit_test(test_malformed),  cmocka_unit_test(test_limits),                 cmocka_unit_test(test_failure_changes_nothing),
-        cmocka_unit_test(test_settings),   cmocka_unit_test(test_codes_do_not_move),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_bytes_on_the_wire),
+        cmocka_unit_test(test_cut_at_every_byte),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_failure_changes_nothing),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_codes_do_not_move),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

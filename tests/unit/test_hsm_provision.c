@@ -1,4 +1,5 @@
-/* test_hsm_provision.c - the embedded default and the ceremonies: made once, left alone, made anew only when half-made; interrupted at every step. */
+/* test_hsm_provision.c - the embedded default and the ceremonies: made once, left alone, made anew only when half-made;
+ * interrupted at every step. */
 #include "tests/unit/hsm_fixture.h"
 
 #include <dlfcn.h>
@@ -175,7 +176,9 @@ static void test_left_alone(void **state)
         enum err e;
         const char *text;
     } rows[] = {
-        {"realm", ERR_CONFLICT, "put"}, {"pin", ERR_NOTFOUND, "pin"}, {"tokens", ERR_NOTFOUND, "0 tokens"},
+        {"realm", ERR_CONFLICT, "put"},
+        {"pin", ERR_NOTFOUND, "pin"},
+        {"tokens", ERR_NOTFOUND, "0 tokens"},
     };
     char dir[PATH_MAX], path[PATH_MAX], aside[PATH_MAX];
 
@@ -342,9 +345,11 @@ static void blank_token(char dir[PATH_MAX], const struct ceremony *c)
 /* Every call of the module that changes something during the ceremony. */
 static void test_ceremony_interrupted(void **state)
 {
-    static const char *const changing[] = {"C_CreateObject", "C_CopyObject", "C_DestroyObject", "C_Login", "C_Logout", "C_FindObjects"};
+    static const char *const changing[] = {"C_CreateObject", "C_CopyObject", "C_DestroyObject",
+                                           "C_Login",        "C_Logout",     "C_FindObjects"};
     struct realm *r = mem_secret_alloc(sizeof *r);
-    struct ceremony c = {.module = shim, .token = bytes_str("t"), .pin = bytes_str("1234"), .so_pin = bytes_str("5678")};
+    struct ceremony c = {
+        .module = shim, .token = bytes_str("t"), .pin = bytes_str("1234"), .so_pin = bytes_str("5678")};
     char dir[PATH_MAX];
 
     (void)state;
@@ -412,7 +417,8 @@ static void test_joining_a_realm(void **state)
     p.passphrase_file = first.passphrase_file;
     assert_int_equal(provision(&p, why, sizeof why), ERR_OK);
 
-    /* A realm file that was tampered with inside its authenticated part is noticed by comparing keys: same id, other shares. */
+    /* A realm file that was tampered with inside its authenticated part is noticed by comparing keys: same id, other
+     * shares. */
     r->key[REALM_VENDOR][0] ^= 1;
     node_select(&first);
     c = (struct ceremony){.module = first.module, .token = bytes_str(first.token), .pin = bytes_str(first.pin)};

@@ -164,7 +164,8 @@ static void test_token_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_wrong_passphrase), cmocka_unit_test(test_every_byte), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_token_names),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_wrong_passphrase), cmocka_unit_test(test_every_byte),
+        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_token_names),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

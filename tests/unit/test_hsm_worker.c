@@ -1,6 +1,8 @@
-/* test_hsm_worker.c - the worker process over its socket: batches, cut frames, how it ends and with which code, and its hygiene.
+/* test_hsm_worker.c - the worker process over its socket: batches, cut frames, how it ends and with which code, and its
+ * hygiene.
  *
- * Workers are this program started anew with "worker FD", as the server starts coffer-hsm: never by fork, a child would inherit a loaded module. */
+ * Workers are this program started anew with "worker FD", as the server starts coffer-hsm: never by fork, a child would
+ * inherit a loaded module. */
 #include "tests/unit/hsm_fixture.h"
 
 #include <sys/socket.h>
@@ -298,8 +300,12 @@ static void test_hygiene(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch_is_answered_in_order), cmocka_unit_test(test_frames_in_pieces),           cmocka_unit_test(test_large_answers),
-        cmocka_unit_test(test_ends),                       cmocka_unit_test(test_lost_token_ends_the_worker), cmocka_unit_test(test_hygiene),
+        cmocka_unit_test(test_batch_is_answered_in_order),
+        cmocka_unit_test(test_frames_in_pieces),
+        cmocka_unit_test(test_large_answers),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_lost_token_ends_the_worker),
+        cmocka_unit_test(test_hygiene),
     };
 
     if (argc == 3 && strcmp(argv[1], "worker") == 0)

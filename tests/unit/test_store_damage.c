@@ -299,25 +299,19 @@ static void zeros_in_the_middle_of_a_log_are_found(void **state)
 static void missing_files_are_found(void **state)
 {
     (void)state;
-    static const char *const endings[] = {".ldb", "CURRENT"};
+    static const char *const endings[] = {".ldb", "CURRENT", "MANIFEST"};
     char path[SF_PATH * 3];
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         sf_copy_dir(dir, copy);
-        snprintf(path, sizeof path, "%s/CURRENT", copy);
-        if (i == 0)
-            assert_true(sf_find(copy, endings[i], path));
-        assert_int_equal(unlink(path), 0);
+        DIR *d = opendir(copy);
+        for (struct dirent *e; (e = readdir(d)) != NULL;) {
+            snprintf(path, sizeof path, "%s/%s", copy, e->d_name);
+            if (strcmp(ending_of(e->d_name), endings[i]) == 0)
+                unlink(path);
+        }
+        closedir(d);
         assert_int_equal(examine(), REFUSED);
     }
-    sf_copy_dir(dir, copy);
-    DIR *d = opendir(copy);
-    for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        snprintf(path, sizeof path, "%s/%s", copy, e->d_name);
-        if (strncmp(e->d_name, "MANIFEST-", 9) == 0)
-            unlink(path);
-    }
-    closedir(d);
-    assert_int_equal(examine(), REFUSED);
     assert_int_equal(store_destroy(copy), ERR_OK); /* and can be made anew */
     struct store *s = sf_open(copy);
     assert_int_equal(store_applied(s), 0);
