@@ -24,7 +24,9 @@ CFLAGS   += -std=c11 $(OPT) $(WARN) $(or $(SANITIZE),$(HARDEN)) -pthread
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN),-pie -Wl,-z,relro,-z,now) $(filter --coverage,$(OPT))
 # LevelDB statically: engine/store.c needs a function that its shared library hides (tables by pread instead of mmap).
 LEVELDB  := -Wl,-Bstatic -lleveldb -Wl,-Bdynamic -l:libsnappy.so.1 -lstdc++
-LIBS     := -levent_core -levent_pthreads -lcrypto $(LEVELDB) -ldl
+# hsm/gcm.c takes ipsec-mb where there is one (x86-64).
+IPSEC_MB := $(if $(wildcard /usr/include/intel-ipsec-mb.h),-lIPSec_MB)
+LIBS     := -levent_core -levent_pthreads -lcrypto $(IPSEC_MB) $(LEVELDB) -ldl
 
 .DEFAULT_GOAL := all
 

@@ -114,9 +114,9 @@ struct wal_report {
 };
 
 /* Opens or creates the log in cfg->dir (strings are copied). Full scan: CRC and chain of every record, footers,
- * headers, LSN order. ERR_IO, ERR_MISCONF (no space), ERR_CORRUPT (another cell's, or an unknown format), ERR_AGAIN
- * (another process has it open), ERR_RANGE, ERR_OOM; *out is NULL then, *report is filled as far as known. Too little
- * space for the next segment is no error here: wal_room says so. Blocks. */
+ * headers, LSN order. ERR_IO, ERR_NOTFOUND (dir's parent), ERR_MISCONF (no space), ERR_CORRUPT (another cell's, or an
+ * unknown format), ERR_AGAIN (another process has it open), ERR_RANGE, ERR_OOM; *out is NULL then, *report is filled as
+ * far as known. Too little space for the next segment is no error here: wal_room says so. Blocks. */
 must_use enum err wal_open(struct wal **out, const struct wal_config *cfg, struct wal_report *report);
 /* Writes the mark; the helper thread ends. Cursors must be closed before. Accepts NULL. */
 void wal_close(struct wal *w);

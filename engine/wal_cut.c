@@ -87,7 +87,9 @@ static enum err make_copy(struct wal *w, struct copy *c, const struct wal_segmen
     if (!e)
         e = wal_begin_segment(w, &c->next, from->first_lsn, from->chain);
     c->off = WAL_HEADER_BYTES;
-    return e ? e : copy_records(w, c, from, lsn);
+    if (!e)
+        e = copy_records(w, c, from, lsn);
+    return e ? e : file_fdatasync(c->next.fd);
 }
 
 /* Under lock, the newest segments gone: the log ends at lsn. */

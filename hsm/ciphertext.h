@@ -11,8 +11,7 @@
  *     AES-256-GCM: 28  12  nonce, from the HSM's random generator
  *                  40  n   body, as long as the plaintext
  *                  +   16  tag; additional data is header | the user's AAD
- *     RSA-OAEP:    28  k   body, as long as the modulus; no AAD: OAEP has room for a label, but common modules refuse
- * one
+ *     RSA-OAEP:    28  k   body, as long as the modulus; no AAD: common modules refuse a label
  *
  * Integers are little-endian. In a request to encrypt the cipher is CIPHER_ANY, 0: the worker fills in what the key and
  * the module can do (SoftHSM knows OAEP with SHA-1 only). Nobody needs Coffer to make the RSA kind: header and OAEP

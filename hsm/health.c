@@ -1,17 +1,17 @@
 /* health.c - see health.h.
  *
- * Happy path: UNSEAL makes all general slots wait for a start that is due at once; health_start() hands out the first, READY closes the
- * breaker and makes the others due; the lazy slot waits for WANT.
+ * Happy path: UNSEAL makes all general slots wait for a start that is due at once; health_start() hands out the first,
+ * READY closes the breaker and makes the others due; the lazy slot waits for WANT.
  *
- * Failure: with the breaker open, all failures of starts count together (outage, hold_us), because then it is the device that does not
- * answer and N slots with a count of their own would knock N times as often. With the breaker closed a failure is the slot's own.
- * A lost worker always counts for its slot.
+ * Failure: with the breaker open, all failures of starts count together (outage, hold_us), because then it is the
+ * device that does not answer and N slots with a count of their own would knock N times as often. With the breaker
+ * closed a failure is the slot's own. A lost worker always counts for its slot.
  *
- * The jitter keeps nodes that lost one network HSM together from returning together. It comes from a 64-bit xorshift in the struct, so
- * that a test's seed decides it.
+ * The jitter keeps nodes that lost one network HSM together from returning together. It comes from a 64-bit xorshift in
+ * the struct, so that a test's seed decides it.
  *
- * Rejected: a breaker per slot (see above); a separate half-open state (it is "no general slot up, one start under way"; a
- * state of its own could contradict that); wall clock (jumps).
+ * Rejected: a breaker per slot (see above); a separate half-open state (it is "no general slot up, one start under
+ * way"; a state of its own could contradict that); wall clock (jumps).
  */
 #include "hsm/health.h"
 
@@ -155,8 +155,8 @@ void health_step(struct health *h, enum health_event ev, unsigned slot, uint64_t
     on[ev](h, ev > HEALTH_STOP ? &h->slot[slot] : NULL, now_us);
 }
 
-/* The slot whose start comes next and the time it is due; HEALTH_NEVER when there is none. A slot without a worker goes before one that
- * wants a successor. */
+/* The slot whose start comes next and the time it is due; HEALTH_NEVER when there is none. Of two that are due at
+ * the same time, a slot without a worker goes before one that wants a successor. */
 static uint64_t next_start(const struct health *h, unsigned *slot)
 {
     int open = !any_up(h);

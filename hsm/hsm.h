@@ -42,9 +42,9 @@ struct hsm_config {
     void (*log)(int level, const char *line); /* enum log_level; called on the hsm thread */
 };
 
-/* Starts the hsm thread and the workers and waits until the first is ready or failed, at most 30 s. On failure *why (static or owned
- * by the result of strerror-like storage inside h; valid until the next call) says which of module, token, PIN, realm is missing and
- * what to do. Strings of cfg are copied. Blocks: call at start only. */
+/* Starts the hsm thread and the workers and waits until the first is ready or failed, at most 30 s; without a pin_file it
+ * opens sealed, at once. On failure *why (valid until this thread's next call) says which of module, token, PIN, realm is
+ * missing and what to do. Strings of cfg are copied. Blocks: call at start only. */
 must_use enum err hsm_open(struct hsm **out, const struct hsm_config *cfg, const char **why);
 void hsm_close(struct hsm *h); /* ends the workers; unanswered requests complete with ERR_HSMDOWN before it returns */
 
@@ -67,8 +67,9 @@ struct hsm_req {
 void hsm_req_init(struct hsm_req *r, enum hsm_op op, void (*done)(struct hsm_req *), void *arg);
 void hsm_req_fini(struct hsm_req *r); /* wipes and frees out */
 
-/* Hands a request over. Its parts are copied, r itself must live until done(). Returns ERR_OK and calls done() exactly once later; or
- * ERR_HSMDOWN, ERR_SEALED, ERR_OOM, ERR_TOOBIG at once and never calls done(). Never blocks. Any thread. */
+/* Hands a request over. Its parts are copied, r itself must live until done(). Returns ERR_OK and calls done() exactly
+ * once later; or ERR_HSMDOWN, ERR_SEALED, ERR_THROTTLED (the worker's queue is full), ERR_OOM, ERR_TOOBIG at once, with
+ * a text in r->text, and never calls done(). Never blocks. Any thread. */
 must_use enum err hsm_submit(struct hsm *h, struct hsm_req *r, const struct bytes *part, unsigned parts);
 
 /* Sends what this thread has submitted since its last flush; call once at the end of a loop turn. A pipeline of n key operations so
@@ -77,7 +78,8 @@ void hsm_flush(struct hsm *h);
 
 /* Closes all sessions by ending the workers; requests fail with ERR_SEALED until hsm_unseal. Any thread. */
 void hsm_seal(struct hsm *h);
-/* Starts the workers anew with this PIN (copied to locked memory). The outcome shows in hsm_state_now(). */
+/* Starts the workers anew with this PIN (copied to locked memory); those that are up finish what they have. The outcome
+ * shows in hsm_state_now(). ERR_RANGE: empty or over 255 bytes. ERR_OOM. Any thread. */
 must_use enum err hsm_unseal(struct hsm *h, struct bytes pin);
 
 enum hsm_state hsm_state_now(struct hsm *h);

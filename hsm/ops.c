@@ -309,7 +309,7 @@ static enum err describe_token(struct ops *o, const char *module, struct buf *b)
     const char *comma = "";
 
     for (unsigned i = 0; e == ERR_OK && i < REALM_ID_BYTES; i++)
-        e = buf_putf(b, "%02x", t->realm[i]);
+        e = buf_putf(b, "%02x", t->realm[i]); /* lint: allow printf because a realm id is public */
     if (e == ERR_OK)
         e = buf_putf(b, "\nkwp:0x%lx\ntrusted:%s\ntemplates:%s\noaep:%s\nmechanisms:", t->quirks.kwp,
                      t->quirks.trusted ? "yes" : "no", t->quirks.templates ? "yes" : "no",

@@ -9,8 +9,9 @@
  *     wrapped data key (DEK_NEW, DEK_OPEN):
  *      0  u8   format, 1
  *      1  12   nonce
- *     13  32   AES-256-GCM of the data key under the partition's KEK; additional data is "coffer-dek" | u8 format |
- * context 45  16   tag 61
+ *     13  32   AES-256-GCM of the data key under the partition's KEK
+ *     45  16   tag; additional data is "coffer-dek" | u8 format | context
+ *     61
  *
  * VERIFY is a public operation: OpenSSL does it in the worker. Messages to be signed are hashed in the worker as well;
  * the HSM signs the digest.

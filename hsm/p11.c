@@ -208,8 +208,7 @@ void p11_unload(struct p11 *m)
     enum err ignored = m->initialized ? p11_Finalize(m, NULL) : ERR_OK;
 
     (void)ignored; /* nothing to do about it: the process ends or loads anew */
-    if (m->library)
-        dlclose(m->library);
+    /* No dlclose: what modules register at exit or with OpenSSL does not survive their being unmapped. */
     memset(m, 0, sizeof *m);
 }
 

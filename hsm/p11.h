@@ -88,7 +88,7 @@ struct p11 {
  * (n bytes). ERR_HSMDOWN: C_Initialize failed. m is usable with p11_unload in any case. */
 must_use enum err p11_load(struct p11 *m, const char *path, const char *init, char *why, size_t n);
 
-/* C_Finalize and dlclose. A worker that ends does not bother: exit is cleaner than C_Finalize on a sick module. */
+/* C_Finalize; the library stays mapped. Not for a module in trouble: it may hang. */
 void p11_unload(struct p11 *m);
 
 /* Forgets the failure. */

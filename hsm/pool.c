@@ -1,18 +1,19 @@
 /* pool.c - struct hsm: its thread, what others may ask of it, its state; pool_impl.h is the map.
  *
- * Happy path: hsm_open (pool_open.c) has made the thread and waits. The thread asks health.c which worker to start, when one is ready
- * makes it the slot's cur, and from then on turns around answers. Requests do not pass through here: pool_route.c.
+ * Happy path: hsm_open (pool_open.c) has made the thread and waits. The thread asks health.c which worker to start,
+ * when one is ready makes it the slot's cur, and from then on turns around answers. Requests do not pass through here:
+ * pool_route.c.
  *
- * Orders: hsm_seal, hsm_unseal and hsm_close leave an order under h->lock and ring the eventfd. The state that others see changes with
- * the order, not when the thread comes to it, so that no request is accepted after hsm_seal has returned. A newer
- * order replaces an older one: an unseal ends what was there before anyway.
+ * Orders: hsm_seal, hsm_unseal and hsm_close leave an order under h->lock and ring the eventfd. The state that others
+ * see changes with the order, not when the thread comes to it, so that no request is accepted after hsm_seal has
+ * returned. A newer order replaces an older one: an unseal ends what was there before anyway.
  *
- * Failures: of a start are judged in one place, pool_start_failed. While hsm_open waits the first one is final and becomes its answer:
- * the operator sits before the terminal. Later, only a refused PIN and what cannot heal by itself stop the pool; a module
- * or token that has gone missing may come back.
+ * Failures: of a start are judged in one place, pool_start_failed. While hsm_open waits the first one is final and
+ * becomes its answer: the operator sits before the terminal. Later, only a refused PIN and what cannot heal by itself
+ * stop the pool; a module or token that has gone missing may come back.
  *
- * A worker that answers START with another realm than the first one did is refused: a token exchanged under a running server would take
- * the realm's records for malformed.
+ * A worker that answers START with another realm than the first one did is refused: a token exchanged under a running
+ * server would take the realm's records for malformed.
  *
  * Rejected: libevent's own locking (the base has one thread; others ring an eventfd); a thread per worker.
  */
@@ -113,11 +114,13 @@ void pool_publish(struct hsm *h)
     pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->lock);
     if (before != state && !h->ending)
-        pool_log(h, state == HSM_STATE_DOWN || state == HSM_STATE_FAILED ? LOG_WARNING : LOG_NOTICE, "HSM is %s", hsm_state_name(state));
+        pool_log(h, state == HSM_STATE_DOWN || state == HSM_STATE_FAILED ? LOG_WARNING : LOG_NOTICE, "HSM is %s",
+                 hsm_state_name(state));
     if (final) {
         close_parking(h, UINT64_MAX);
         for (unsigned i = 0; i < h->slots; i++)
-            pool_fail_parked(h, &h->slot[i], state == HSM_STATE_SEALED && !h->ending ? ERR_SEALED : ERR_HSMDOWN, "the HSM was stopped");
+            pool_fail_parked(h, &h->slot[i], state == HSM_STATE_SEALED && !h->ending ? ERR_SEALED : ERR_HSMDOWN,
+                             "the HSM was stopped");
     }
     arm_due(h);
     end_loop_when_done(h);
@@ -149,7 +152,8 @@ static const char *advice(enum err e)
         const char *text;
     } rows[] = {
         {ERR_WRONGPASS, "check the PIN (hsm-pin-file); it is not tried again, HSMs lock after a few wrong ones"},
-        {ERR_NOTFOUND, "check hsm-module, hsm-token and SOFTHSM2_CONF; coffer-hsm provision or init-realm makes a token ready"},
+        {ERR_NOTFOUND,
+         "check hsm-module, hsm-token and SOFTHSM2_CONF; coffer-hsm provision or init-realm makes a token ready"},
         {ERR_SYNTAX, "check hsm-token and the module's init string"},
         {ERR_UNSUPPORTED, "this module lacks what Coffer needs"},
         {ERR_HSMDOWN, "is the device there?"},
@@ -163,7 +167,8 @@ static const char *advice(enum err e)
 
 static int is_final(const struct hsm *h, enum err e)
 {
-    return h->opening || e == ERR_WRONGPASS || e == ERR_SYNTAX || e == ERR_UNSUPPORTED || (e == ERR_NOTFOUND && !h->was_up);
+    return h->opening || e == ERR_WRONGPASS || e == ERR_SYNTAX || e == ERR_UNSUPPORTED ||
+           (e == ERR_NOTFOUND && !h->was_up);
 }
 
 void pool_start_failed(struct hsm *h, struct pool_slot *slot, enum err e, const char *text)
@@ -245,7 +250,8 @@ void pool_worker_ready(struct pool_worker *w, struct bytes info)
     pool_slot_set(slot, w);
     slot->closed_until_us = 0;
     pthread_mutex_unlock(&slot->lock);
-    pool_log(h, LOG_VERBOSE, "HSM worker %ld is up in slot %u%s", (long)w->pid, slot->index, old ? ", succeeding another" : "");
+    pool_log(h, LOG_VERBOSE, "HSM worker %ld is up in slot %u%s", (long)w->pid, slot->index,
+             old ? ", succeeding another" : "");
     h->was_up = 1;
     h->opening = 0;
     if (old) {

@@ -1,10 +1,11 @@
 /* pool_open.c - hsm_open and hsm_close: configuration, memory, the thread's beginning and end; see pool_impl.h.
  *
- * Happy path: check what can be checked without a worker, so that the operator reads which file is missing instead of what a
- * worker made of it; copy the configuration; read the PIN; start the thread; wait for the first worker.
+ * Happy path: check what can be checked without a worker, so that the operator reads which file is missing instead of
+ * what a worker made of it; copy the configuration; read the PIN; start the thread; wait for the first worker.
  *
- * Failure: until the thread runs everything is undone by free_all; once it runs by hsm_close, which gives the order, joins, and then
- * frees. The text of a failed open lives in a thread-local buffer, because there is no struct hsm left to own it.
+ * Failure: until the thread runs everything is undone by free_all; once it runs by hsm_close, which gives the order,
+ * joins, and then frees. The text of a failed open lives in a thread-local buffer, because there is no struct hsm left
+ * to own it.
  */
 #include <errno.h>
 #include <signal.h>
@@ -43,7 +44,8 @@ static enum err copy_string(const char **s)
 
 static enum err copy_config(struct hsm_config *to, const struct hsm_config *from)
 {
-    const char **strings[] = {&to->worker_path, &to->module, &to->module_init, &to->token, &to->pin_file, &to->softhsm_conf};
+    const char **strings[] = {&to->worker_path, &to->module,   &to->module_init,
+                              &to->token,       &to->pin_file, &to->softhsm_conf};
     enum err e = ERR_OK;
 
     *to = *from;
@@ -167,7 +169,8 @@ static enum err check_config(const struct hsm_config *cfg, char *why)
         return ERR_NOTFOUND;
     }
     if (strchr(cfg->module, '/') && access(cfg->module, R_OK) != 0) { /* else dlopen searches */
-        snprintf(why, POOL_WHY_MAX, "the PKCS#11 module %.200s is missing: %s; set hsm-module", cfg->module, strerror(errno));
+        snprintf(why, POOL_WHY_MAX, "the PKCS#11 module %.200s is missing: %s; set hsm-module", cfg->module,
+                 strerror(errno));
         return ERR_NOTFOUND;
     }
     return ERR_OK;
@@ -176,10 +179,10 @@ static enum err check_config(const struct hsm_config *cfg, char *why)
 static enum err read_pin(const char *path, struct buf *pin, char *why)
 {
     enum err e = pool_read_pin(path, pin);
-    const char *text = e == ERR_NOPERM   ? "may be read by others: chmod 0400"
-                       : e == ERR_RANGE  ? "is empty or too long"
-                       : e == ERR_OOM    ? "was not read: out of memory"
-                                         : "cannot be read";
+    const char *text = e == ERR_NOPERM  ? "may be read by others: chmod 0400"
+                       : e == ERR_RANGE ? "is empty or too long"
+                       : e == ERR_OOM   ? "was not read: out of memory"
+                                        : "cannot be read";
 
     if (e != ERR_OK)
         snprintf(why, POOL_WHY_MAX, "the PIN file %.200s %s", path, text);
@@ -214,8 +217,8 @@ static enum err wait_open(struct hsm *h, char *why)
     memcpy(why, h->why, POOL_WHY_MAX);
     if (e == ERR_OK && hsm_state_now(h) != HSM_STATE_UP) {
         e = ERR_HSMDOWN;
-        snprintf(why, POOL_WHY_MAX, "no HSM worker was ready within %d s (module %.80s, token %.64s)", OPEN_SECONDS, h->cfg.module,
-                 h->cfg.token);
+        snprintf(why, POOL_WHY_MAX, "no HSM worker was ready within %d s (module %.80s, token %.64s)", OPEN_SECONDS,
+                 h->cfg.module, h->cfg.token);
     }
     pthread_mutex_unlock(&h->lock);
     return e;

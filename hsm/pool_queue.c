@@ -1,14 +1,16 @@
 /* pool_queue.c - see pool_queue.h.
  *
- * Happy path: a request is encoded at the end of the last chunk, one entry goes into the ring. The worker answers in the order of
- * requests, so the entry at head is found, its chunk counts down, and when a chunk has no frame left that waits it is freed; the last one
- * is wiped and used again, which is all that ever happens while a queue runs empty between batches.
+ * Happy path: a request is encoded at the end of the last chunk, one entry goes into the ring. The worker answers in
+ * the order of requests, so the entry at head is found, its chunk counts down, and when a chunk has no frame left that
+ * waits it is freed; the last one is wiped and used again, which is all that ever happens while a queue runs empty
+ * between batches.
  *
- * Failure: room in the ring and in a chunk is made before anything is counted, so an entry is there as a whole or not at all. A chunk
- * that was made for a frame which then did not fit stays as the empty last chunk.
+ * Failure: room in the ring and in a chunk is made before anything is counted, so an entry is there as a whole or not
+ * at all. A chunk that was made for a frame which then did not fit stays as the empty last chunk.
  *
- * Rejected: one growing buffer (a queue that never runs empty would be moved to the front again and again, megabytes a time); a copy of
- * the frame for each request that may be repeated (all of them, on most days for nothing); a hash table for ids.
+ * Rejected: one growing buffer (a queue that never runs empty would be moved to the front again and again, megabytes a
+ * time); a copy of the frame for each request that may be repeated (all of them, on most days for nothing); a hash
+ * table for ids.
  */
 #include "hsm/pool_queue.h"
 
@@ -20,8 +22,8 @@
 
 struct pool_chunk {
     struct pool_chunk *next;
-    struct buf b;   /* all frames since the chunk was last empty; nothing is consumed from the front */
-    size_t sent;    /* bytes of b that were written */
+    struct buf b;    /* all frames since the chunk was last empty; nothing is consumed from the front */
+    size_t sent;     /* bytes of b that were written */
     unsigned frames; /* not answered */
 };
 

@@ -1,17 +1,19 @@
 /* pool_route.c - which worker gets a request, and what becomes of requests whose worker is gone; see pool_impl.h.
  *
- * Happy path: hsm_submit picks a slot (KEYED by a hash of the key header, so that the workers' handle caches do not overlap; ANY by the
- * fewest waiting; SLOW the last one), encodes into its worker's queue under the slot's lock; hsm_flush writes. No other thread is
- * involved: the socket wakes the worker, the answer wakes the hsm thread.
+ * Happy path: hsm_submit picks a slot (KEYED by a hash of the key header, so that the workers' handle caches do not
+ * overlap; ANY by the fewest waiting; SLOW the last one), encodes into its worker's queue under the slot's lock;
+ * hsm_flush writes. No other thread is involved: the socket wakes the worker, the answer wakes the hsm thread.
  *
  * When the slot of a key has no worker the next one that has takes over: its cache is cold, its service is there.
  *
- * A worker that dies leaves its queue. Requests that were not sent whole, and idempotent ones, are copied to another worker, or parked for
- * the next; but once only, so that a request that kills workers kills two of them. The oldest one, which the worker was busy
- * with, is the suspect: it goes last, so that the others are answered before it can do harm again.
+ * A worker that dies leaves its queue. Requests that were not sent whole, and idempotent ones, are copied to another
+ * worker, or parked for the next; but once only, so that a request that kills workers kills two of them. The oldest
+ * one, which the worker was busy with, is the suspect: it goes last, so that the others are answered before it can do
+ * harm again.
  *
- * Parked requests wait for a start: those of a dead worker, and those of the slow lane before its worker is there. They fail when the start
- * fails and when their time is over. New requests never park in the general slots: with the breaker open they fail at once.
+ * Parked requests wait for a start: those of a dead worker, and those of the slow lane before its worker is there. They
+ * fail when the start fails and when their time is over. New requests never park in the general slots: with the breaker
+ * open they fail at once.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -79,7 +81,8 @@ static enum err copy_parts(struct hsm_req *r, const struct hsm_frame *f)
     return ERR_OK;
 }
 
-void pool_complete(struct hsm *h, const struct pool_entry *e, enum err result, const char *text, const struct hsm_frame *f)
+void pool_complete(struct hsm *h, const struct pool_entry *e, enum err result, const char *text,
+                   const struct hsm_frame *f)
 {
     struct hsm_req *r = e->r;
     uint64_t us = clock_mono_us() - e->submitted_us;
@@ -263,7 +266,8 @@ static int park(struct hsm *h, const struct pool_entry *e)
     enum hsm_state state = health_state(&h->health);
     enum err err;
 
-    if (hsm_ops[e->op].lane == LANE_SLOW || h->health.stopped || (state != HSM_STATE_DOWN && state != HSM_STATE_STARTING))
+    if (hsm_ops[e->op].lane == LANE_SLOW || h->health.stopped ||
+        (state != HSM_STATE_DOWN && state != HSM_STATE_STARTING))
         return 0;
     pthread_mutex_lock(&s->lock);
     err = pool_queue_copy(&s->parked, e);
@@ -349,7 +353,8 @@ void pool_expire_parked(struct hsm *h, struct pool_slot *slot, uint64_t now_us)
 
         pthread_mutex_lock(&slot->lock);
         front = pool_queue_front(&slot->parked);
-        late = front && front->since_us + pool_deadline_us(h, (enum hsm_op)front->op) < now_us && pool_queue_pop(&slot->parked, &e);
+        late = front && front->since_us + pool_deadline_us(h, (enum hsm_op)front->op) < now_us &&
+               pool_queue_pop(&slot->parked, &e);
         pthread_mutex_unlock(&slot->lock);
         if (!late)
             return;

@@ -1,12 +1,13 @@
 /* pool_spawn.c - worker processes as the system sees them; declared in pool_impl.h.
  *
- * posix_spawn, never fork: the server has threads and secrets, and a child of a plain fork would carry all of it until its exec.
- * The child gets an end of a socketpair as descriptor 3, /dev/null as input, the server's output and error output for last words, and
- * nothing else. It leads a process group of its own, so that a ^C in the server's terminal does not take the HSM away
- * from a server that still finishes its work. Signal mask and dispositions are the default ones.
+ * posix_spawn, never fork: the server has threads and secrets, and a child of a plain fork would carry all of it until
+ * its exec. The child gets an end of a socketpair as descriptor 3, /dev/null as input, the server's output and error
+ * output for last words, and nothing else. It leads a process group of its own, so that a ^C in the server's terminal
+ * does not take the HSM away from a server that still finishes its work. Signal mask and dispositions are the default
+ * ones.
  *
- * The environment is a short list: a PKCS#11 module is foreign code, what it need not know it does not get. COFFER_HSM_PIN is left out
- * by name: the PIN goes through the socket.
+ * The environment is a short list: a PKCS#11 module is foreign code, what it need not know it does not get.
+ * COFFER_HSM_PIN is left out by name: the PIN goes through the socket.
  *
  * Rejected: a SIGCHLD handler (the signal is the server's); waiting for any child (would steal the server's others).
  */
@@ -49,7 +50,8 @@ static const char *const passed[] = {
     "CKNFAST_*",
     "YUBIHSM_PKCS11_CONF",
 };
-static const char *const kept[] = {"COFFER_HSM_PIN", "COFFER_FAULT"}; /* the server's own, whatever the list above says */
+/* The server's own, whatever the list above says. */
+static const char *const kept[] = {"COFFER_HSM_PIN", "COFFER_FAULT"};
 
 static int name_is(const char *var, const char *pattern)
 {
@@ -204,7 +206,8 @@ uint64_t pool_rss_bytes(pid_t pid)
 
 /* ---- PIN ---- */
 
-/* systemd puts credentials into a directory that only the service may enter, but as files whose mode shows the mask of an ACL. */
+/* systemd puts credentials into a directory that only the service may enter, but as files whose mode shows the mask of
+ * an ACL. */
 static int is_credential(const char *path)
 {
     const char *dir = getenv("CREDENTIALS_DIRECTORY");

@@ -1,15 +1,16 @@
 /* pool_watch.c - is a worker in time, is it still itself, is it time for a successor; see pool_impl.h.
  *
- * Deadline: it belongs to the worker, not to the request. It counts from the oldest unanswered request or from the last answer,
- * whichever is later, so a long queue before a worker that works is not taken for a hang. Before a late worker is killed its socket is
- * read once more: the late one may have been this thread.
+ * Deadline: it belongs to the worker, not to the request. It counts from the oldest unanswered request or from the last
+ * answer, whichever is later, so a long queue before a worker that works is not taken for a hang. Before a late worker
+ * is killed its socket is read once more: the late one may have been this thread.
  *
- * Probe: each second an idle worker is asked whether device and token are there; a busy one shows that it lives by its answers. Both are
- * asked for their count of objects.
+ * Probe: each second an idle worker is asked whether device and token are there; a busy one shows that it lives by its
+ * answers. Both are asked for their count of objects.
  *
- * Recycling: modules leak (SoftHSM 246 bytes per session object ever made), so after recycle_objects objects, or when the
- * process has grown by more than those can account for, a successor is started; it takes over when it is ready, warm, and the old one
- * finishes what it has. The worker's own count of objects is the better one, the pool's is the floor where INFO says nothing.
+ * Recycling: modules leak (SoftHSM 246 bytes per session object ever made), so after recycle_objects objects, or when
+ * the process has grown by more than those can account for, a successor is started; it takes over when it is ready,
+ * warm, and the old one finishes what it has. The worker's own count of objects is the better one, the pool's is the
+ * floor where INFO says nothing.
  */
 #include <signal.h>
 
@@ -45,7 +46,8 @@ static int is_late(struct pool_worker *w, uint64_t now_us)
     return late;
 }
 
-/* A process that not even SIGKILL ends hangs in the kernel. It stays on the list; the state goes on without its exit code. */
+/* A process that not even SIGKILL ends hangs in the kernel. It stays on the list; the state goes on without its exit
+ * code. */
 static void tick_ending(struct pool_worker *w, uint64_t now_us)
 {
     if (pool_worker_reap(w) || now_us < w->kill_at_us)

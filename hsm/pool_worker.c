@@ -1,18 +1,18 @@
 /* pool_worker.c - one worker process, from its start to its reaping; see pool_impl.h.
  *
- *     STARTING --START answered OK--> UP --successor ready, unseal--> DRAINING --nothing left--> ENDING --reaped--> freed
- *         |                           |                                  |                         ^
- *         +---------------------------+----- error, late, gone, sealed --+-------------------------+
+ *     STARTING --START answered OK--> UP --successor ready--> DRAINING --nothing left--> ENDING --reaped--> freed
+ *         |                           |    or unseal             |                         ^
+ *         +---------------------------+------ error, late, gone, sealed -------------------+
  *
- * Happy path: START goes out as the first frame, its answer makes the worker the slot's cur. From then on the socket's read event brings
- * answers; a batch of them is taken out of the queue under one lock and completed without it.
+ * Happy path: START goes out as the first frame, its answer makes the worker the slot's cur. From then on the socket's
+ * read event brings answers; a batch of them is taken out of the queue under one lock and completed without it.
  *
- * Failure: anything that is not a well-formed answer to a frame that was sent ends the worker by SIGKILL, as does a missed
- * deadline (pool_watch.c).
+ * Failure: anything that is not a well-formed answer to a frame that was sent ends the worker by SIGKILL, as does a
+ * missed deadline (pool_watch.c).
  *
- * A worker that closed the socket, or failed its probe, is waited for (pidfd, else the tick), because its exit code tells a refused PIN from a crash;
- * nothing is started meanwhile. One that does not go in time is killed. Nothing here blocks: a process stuck in the kernel
- * stays on the list until it goes.
+ * A worker that closed the socket, or failed its probe, is waited for (pidfd, else the tick), because its exit code
+ * tells a refused PIN from a crash; nothing is started meanwhile. One that does not go in time is killed. Nothing here
+ * blocks: a process stuck in the kernel stays on the list until it goes.
  */
 #include <errno.h>
 #include <signal.h>

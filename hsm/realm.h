@@ -21,8 +21,9 @@
  *              HMAC-SHA256(key, "coffer-realm" | u8 role | realm id)
  *     96  32   scrypt salt
  *    128  12   GCM nonce
- *    140  128  wrap, vendor, adapter, mac: AES-256-GCM under scrypt(passphrase, salt), additional data is bytes 0 to
- * 127 268  16   GCM tag 284
+ *    140  128  wrap, vendor, adapter, mac: AES-256-GCM under scrypt(passphrase, salt); additional data: bytes 0 to 127
+ *    268  16   GCM tag
+ *    284
  *
  * Fingerprints tell without the passphrase which layer of two realms differs; they are of 256-bit random keys and give
  * nothing away.

@@ -1,7 +1,7 @@
 /* seal.c - see seal.h for the format and the promises.
  *
  * Opening, the hot path of SECRET.GET: one load of the ring's epoch, one look into the thread's table of warm contexts,
- * four calls of OpenSSL. No lock, no allocation, no reference count. Only a miss takes the ring's lock, finds the data
+ * the cipher (gcm.h). No lock, no allocation, no reference count. Only a miss takes the ring's lock, finds the data
  * key, and keys the context of the slot it falls on (direct-mapped: two data keys on one slot push each other out).
  *
  * Dropping: whoever removes data keys raises the epoch under the lock. An opener notes the epoch, then looks up; the
@@ -16,118 +16,29 @@
  * A repeated nonce would break GCM for good, so: a data key becomes a write key once, with its counter at 0; the ring
  * remembers the highest version that ever was a vault's write key, also when the key was dropped, and takes only higher
  * ones (what HSM.UNSEAL brings back may open, not seal); a plain is sealed at most once.
- *
- * Which calls, 100 B and 60 B of additional data, key kept (ns; idle machine / busy neighbour; AES-NI, OpenSSL 3.0):
- *
- *     open   DecryptInit(iv), Update, Update, ctrl tag, Final    198 / 320   looks the IV's length up each time
- *            DecryptInit_ex2(iv, tag as parameter), ...          188 / 300
- *            set_params(tag, invocation field of the IV), ...    140 / 216   gcm_open()
- *            the same, additional data in two updates            165 / 240   hence gathered on the stack
- *            re-key; fresh context                               345 / 510; 430 / 675
- *            the provider's functions without EVP                125 / 189   this library's floor
- *     seal   EncryptInit(iv), Update, Update, Final, ctrl tag    230 / 350   gcm_seal()
- *            with the cipher's own nonce counter                 188 / 281
- *
- * The nonce's first four bytes are constant, so gcm_open() sets only the other eight ("invocation field", made for
- * TLS); if that went wrong the tag would tell. Sealing has no such net: it spends 40 ns to hand over the whole nonce
- * from our one counter rather than have a second one inside the cipher. To the figures above, a warm opener_open() adds
- * about 15 ns.
- *
- * Rejected: libsodium (235 / 250, 213 / 228; 2x at 16 KiB); nettle (143 / 174, 99 / 126, but 1.2 to 2.3x slower from
- * 1 KiB on, and AES by tables without AES-NI); libgcrypt (204 / 226). Clearly ahead is only ipsec-mb (47 / 66, 33 /
- * 47): 12 MB, x86-64 alone; for it, only gcm_*() would change.
  */
 #include "hsm/seal.h"
 
 #include <assert.h>
 #include <limits.h>
-#include <openssl/core_names.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "hsm/gcm.h"
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_malloc(n) mem_alloc(n)
 #define uthash_free(p, n) mem_free(p)
 #include <uthash.h>
 
-enum { FORMAT = 1, AT_VERSION = 1, AT_COUNTER = 5, AT_TEXT = 13, TAG_BYTES = 16, NONCE_BYTES = 12, NONCE_FIXED = 4 };
+enum { FORMAT = 1, AT_VERSION = 1, AT_COUNTER = 5, AT_TEXT = 13 };
 enum { AAD_FRONT = 33, AAD_MAX = AAD_FRONT + SEAL_PATH_MAX };
 
-_Static_assert(SEAL_OVERHEAD == AT_TEXT + TAG_BYTES, "sealed header and tag");
-_Static_assert(SEAL_VALUE_MAX <= INT_MAX - SEAL_OVERHEAD, "OpenSSL counts in int");
+_Static_assert(SEAL_OVERHEAD == AT_TEXT + GCM_TAG_BYTES, "sealed header and tag");
+_Static_assert(SEAL_VALUE_MAX <= GCM_VALUE_MAX && GCM_VALUE_MAX <= INT_MAX - SEAL_OVERHEAD, "OpenSSL counts in int");
 _Static_assert((SEAL_OPENER_SLOTS & (SEAL_OPENER_SLOTS - 1)) == 0, "a power of two");
-
-/* ---- the cipher: all that knows OpenSSL ---- */
-
-/* What a failed call leaves in the thread's error queue, the next SSL_get_error() would take for its own. */
-static enum err gcm_error(enum err e)
-{
-    ERR_clear_error();
-    return e;
-}
-
-/* (Re-)keys c for gcm_open. On failure c is blank. */
-static enum err gcm_key_open(EVP_CIPHER_CTX *c, EVP_CIPHER *cipher, const uint8_t key[SEAL_KEY_BYTES])
-{
-    uint8_t fixed[NONCE_FIXED] = {0};
-
-    /* Naming the cipher again would make OpenSSL begin anew: 290 ns instead of 180. */
-    if (EVP_CIPHER_CTX_get0_cipher(c))
-        cipher = NULL;
-    if (EVP_DecryptInit_ex2(c, cipher, key, NULL, NULL) == 1 &&
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_IV_FIXED, sizeof fixed, fixed) == 1)
-        return ERR_OK;
-    EVP_CIPHER_CTX_reset(c);
-    return gcm_error(ERR_OOM);
-}
-
-/* Opens in[0..n), tag behind it, into out. ERR_CORRUPT: does not authenticate; out then holds rubbish to be wiped. */
-static enum err gcm_open(EVP_CIPHER_CTX *c, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n,
-                         uint8_t *out)
-{
-    int len;
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, (void *)(uintptr_t)(in + n), TAG_BYTES),
-        OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TLS1_SET_IV_INV, (void *)(uintptr_t)counter, 8),
-        OSSL_PARAM_END,
-    };
-
-    if (EVP_CIPHER_CTX_set_params(c, params) == 1 && EVP_DecryptUpdate(c, NULL, &len, aad.p, (int)aad.n) == 1 &&
-        (n == 0 || EVP_DecryptUpdate(c, out, &len, in, (int)n) == 1) && EVP_DecryptFinal_ex(c, out + n, &len) == 1)
-        return ERR_OK;
-    return gcm_error(ERR_CORRUPT);
-}
-
-static EVP_CIPHER_CTX *gcm_new_sealing(EVP_CIPHER *cipher, const uint8_t key[SEAL_KEY_BYTES])
-{
-    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    if (c && EVP_EncryptInit_ex2(c, cipher, key, NULL, NULL) == 1)
-        return c;
-    EVP_CIPHER_CTX_free(c);
-    (void)gcm_error(ERR_OOM);
-    return NULL;
-}
-
-/* Writes n bytes of ciphertext and the tag to out. */
-static enum err gcm_seal(EVP_CIPHER_CTX *c, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n,
-                         uint8_t *out)
-{
-    int len;
-    uint8_t nonce[NONCE_BYTES] = {0};
-
-    memcpy(nonce + NONCE_FIXED, counter, 8);
-    if (EVP_EncryptInit_ex2(c, NULL, NULL, nonce, NULL) == 1 &&
-        EVP_EncryptUpdate(c, NULL, &len, aad.p, (int)aad.n) == 1 &&
-        (n == 0 || EVP_EncryptUpdate(c, out, &len, in, (int)n) == 1) && EVP_EncryptFinal_ex(c, out + n, &len) == 1 &&
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, out + n) == 1)
-        return ERR_OK;
-    return gcm_error(ERR_INTERNAL);
-}
 
 /* Additional data into room; the path must not be longer than SEAL_PATH_MAX. */
 static struct bytes make_aad(uint8_t room[AAD_MAX], const uint8_t realm[SEAL_REALM_BYTES], const struct seal_bind *bind,
@@ -156,7 +67,7 @@ struct dek {
     _Atomic unsigned refs;
     _Atomic uint64_t promised; /* messages reserved by plains; goes past the limit when refused */
     _Atomic uint64_t nonce;    /* the next one */
-    EVP_CIPHER_CTX *seal_ctx;  /* of write keys, the sealing thread's; made before anyone has a reference */
+    struct gcm *seal_ctx;  /* of write keys, the sealing thread's; made before anyone has a reference */
     uint64_t added_ms;         /* this and the next: under the ring's lock */
     int writes;
     uint8_t realm[SEAL_REALM_BYTES];
@@ -177,7 +88,6 @@ struct keyring {
     _Atomic uint64_t epoch; /* raised, under the lock, whenever a data key leaves the ring */
     struct dek *deks;
     struct vault *vaults;
-    EVP_CIPHER *cipher;
     uint64_t ttl_ms;
     uint8_t realm[SEAL_REALM_BYTES];
 };
@@ -195,12 +105,9 @@ enum err keyring_new(struct keyring **out, const uint8_t realm[SEAL_REALM_BYTES]
     struct keyring *k = mem_zalloc(sizeof *k);
     if (!k)
         return ERR_OOM;
-    /* Fetched once: looking the algorithm up by name for each new context would double its price. */
-    k->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-    if (!k->cipher || pthread_mutex_init(&k->lock, NULL) != 0) {
-        EVP_CIPHER_free(k->cipher);
+    if (pthread_mutex_init(&k->lock, NULL) != 0) {
         mem_free(k);
-        return gcm_error(ERR_INTERNAL);
+        return ERR_INTERNAL;
     }
     memcpy(k->realm, realm, SEAL_REALM_BYTES);
     k->ttl_ms = ttl_ms;
@@ -236,7 +143,7 @@ void dek_unref(struct dek *d)
 {
     if (!d || atomic_fetch_sub_explicit(&d->refs, 1, memory_order_acq_rel) != 1)
         return;
-    EVP_CIPHER_CTX_free(d->seal_ctx);
+    gcm_free(d->seal_ctx);
     mem_secret_free(d->key, SEAL_KEY_BYTES);
     mem_free(d);
 }
@@ -312,9 +219,9 @@ static enum err set_writer_locked(struct keyring *k, uint64_t vault, uint32_t ve
         return ERR_OK;
     if (version <= v->last_writer)
         return ERR_CONFLICT;
-    d->seal_ctx = gcm_new_sealing(k->cipher, d->key);
-    if (!d->seal_ctx)
-        return ERR_OOM;
+    enum err e = gcm_new(&d->seal_ctx, GCM_SEAL, d->key);
+    if (e)
+        return e;
     if (v->writer)
         v->writer->writes = 0;
     d->writes = 1;
@@ -406,7 +313,6 @@ void keyring_free(struct keyring *k)
         HASH_DEL(k->vaults, v);
         mem_free(v);
     }
-    EVP_CIPHER_free(k->cipher);
     pthread_mutex_destroy(&k->lock);
     mem_free(k);
 }
@@ -496,7 +402,7 @@ const struct sealer seal_sealer = {.seal = seal_seal, .size = seal_size};
 struct slot {
     uint64_t vault;
     uint32_t version; /* 0: not keyed */
-    EVP_CIPHER_CTX *ctx;
+    struct gcm *ctx;
 };
 
 struct opener {
@@ -521,7 +427,7 @@ void opener_free(struct opener *o)
     if (!o)
         return;
     for (unsigned i = 0; i < SEAL_OPENER_SLOTS; i++)
-        EVP_CIPHER_CTX_free(o->slot[i].ctx);
+        gcm_free(o->slot[i].ctx);
     mem_free(o);
 }
 
@@ -531,8 +437,8 @@ void opener_drop_stale(struct opener *o)
     if (epoch == o->epoch)
         return;
     for (struct slot *s = o->slot; s < o->slot + SEAL_OPENER_SLOTS; s++) {
-        if (s->version)
-            EVP_CIPHER_CTX_reset(s->ctx); /* OpenSSL wipes what it lets go */
+        gcm_free(s->ctx);
+        s->ctx = NULL;
         s->version = 0;
     }
     o->epoch = epoch;
@@ -555,9 +461,8 @@ static enum err slot_warm(struct opener *o, struct slot *s, uint64_t vault, uint
     pthread_mutex_unlock(&o->ring->lock);
     if (!d)
         return ERR_AGAIN;
-    if (!s->ctx)
-        s->ctx = EVP_CIPHER_CTX_new();
-    e = s->ctx ? gcm_key_open(s->ctx, o->ring->cipher, d->key) : gcm_error(ERR_OOM);
+    gcm_free(s->ctx);
+    e = gcm_new(&s->ctx, GCM_OPEN, d->key);
     s->vault = vault;
     s->version = e ? 0 : version;
     dek_unref(d);

@@ -314,6 +314,7 @@ static enum err find_all(struct token *t, CK_ATTRIBUTE *match, CK_ULONG n, CK_OB
     if (e != ERR_OK)
         return e;
     do {
+        /* lint: allow strdup because handles are no secrets */
         CK_OBJECT_HANDLE *more = mem_realloc(list, (have + FIND_BATCH) * sizeof *list);
 
         if (!more) {

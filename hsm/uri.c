@@ -77,7 +77,7 @@ enum err token_name_parse(struct bytes text, struct token_name *out)
     enum err e = ERR_OK;
 
     memset(out, 0, sizeof *out);
-    if (text.n < strlen(scheme) || memcmp(text.p, scheme, strlen(scheme)) != 0) {
+    if (text.n < strlen(scheme) || !bytes_equal(bytes_of(text.p, strlen(scheme)), bytes_str(scheme))) {
         if (text.n == 0 || text.n >= sizeof out->label || memchr(text.p, '\0', text.n))
             return ERR_SYNTAX;
         memcpy(out->label, text.p, text.n);

@@ -39,7 +39,7 @@ struct worker {
     struct ops ops;
 };
 
-static int init(struct worker *w, int fd)
+static void init(struct worker *w, int fd)
 {
     memset(w, 0, sizeof *w);
     w->fd = fd;
@@ -47,12 +47,13 @@ static int init(struct worker *w, int fd)
     buf_init_secret(&w->out, OUT_MAX);
     answer_init(&w->answer);
     ops_init(&w->ops);
-    return 0;
 }
 
-static void fini(struct worker *w)
+/* A module in trouble may hang in C_Finalize: after device trouble it is left to the end of the process. */
+static void fini(struct worker *w, int unload)
 {
-    ops_fini(&w->ops);
+    if (unload)
+        ops_fini(&w->ops);
     answer_fini(&w->answer);
     buf_fini(&w->in);
     buf_fini(&w->out);
@@ -152,19 +153,21 @@ static int serve_batch(struct worker *w)
 
 int worker_serve(int fd)
 {
-    struct worker *w = mem_zalloc(sizeof *w);
-    int end = w ? -1 : WORKER_EXIT_MEMORY;
+    static struct worker *w; /* one a process; what is left at its end is reachable here */
+    int end = -1;
 
+    w = mem_zalloc(sizeof *w);
     if (!w)
-        return end;
+        return WORKER_EXIT_MEMORY;
     init(w, fd);
     while (end < 0) {
         end = fill(w);
         if (end < 0)
             end = serve_batch(w);
     }
-    fini(w);
-    mem_free(w);
+    fini(w, end == WORKER_EXIT_EOF);
+    if (end == WORKER_EXIT_EOF)
+        mem_free(w);
     return end;
 }
 

@@ -1,15 +1,16 @@
 /* acl.c - users and passwords; see acl.h.
  *
- * Users hang in a list under a lock, each immutable and reference-counted: a change replaces the struct, raises the epoch,
- * and connections look theirs up by name when they next run a command. So the check of a command reads the user without a lock.
+ * Users hang in a list under a lock, each immutable and reference-counted: a change replaces the struct, raises the
+ * epoch, and connections look theirs up by name when they next run a command. So the check of a command reads the user
+ * without a lock.
  *
- * Passwords: SHA-256, kept in the user (in locked memory: a fast hash of a weak password is nearly the password). A login
- * compares with every hash of the user, and with a dummy when there is no such user or it is off, so that the time says nothing
- * about which it was.
+ * Passwords: SHA-256, kept in the user (in locked memory: a fast hash of a weak password is nearly the password). A
+ * login compares with every hash of the user, and with a dummy when there is no such user or it is off, so that the
+ * time says nothing about which it was.
  *
- * Rules: on off nopass resetpass >password <password #hash !hash reset, and of permissions all or nothing: +@all (allcommands), ~*
- * (allkeys), &* (allchannels), -@all (nocommands), resetkeys, resetchannels. What narrows permissions further is refused rather than
- * ignored. A user without +@all and ~* may run what needs no login and no more.
+ * Rules: on off nopass resetpass >password <password #hash !hash reset, and of permissions all or nothing: +@all
+ * (allcommands), ~* (allkeys), &* (allchannels), -@all (nocommands), resetkeys, resetchannels. What narrows permissions
+ * further is refused rather than ignored. A user without +@all and ~* may run what needs no login and no more.
  */
 #include "server/acl.h"
 
@@ -157,7 +158,9 @@ static int read_hash(struct bytes hex, uint8_t out[HASH_BYTES])
     if (hex.n != 2 * HASH_BYTES)
         return 0;
     for (size_t i = 0; i < hex.n; i++) {
-        uint8_t c = hex.p[i], v = c >= '0' && c <= '9' ? (uint8_t)(c - '0') : c >= 'a' && c <= 'f' ? (uint8_t)(c - 'a' + 10) : 255;
+        uint8_t c = hex.p[i], v = c >= '0' && c <= '9'   ? (uint8_t)(c - '0')
+                                  : c >= 'a' && c <= 'f' ? (uint8_t)(c - 'a' + 10)
+                                                         : 255;
         if (v == 255)
             return 0;
         out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | v : v << 4);
@@ -187,10 +190,10 @@ static void set_nopass(struct acl_user *u)
     u->nopass = 1;
 }
 
-#define SETTER(fn, field, value)                                                                                                            \
-    static void fn(struct acl_user *u)                                                                                                      \
-    {                                                                                                                                       \
-        u->field = value;                                                                                                                   \
+#define SETTER(fn, field, value)       \
+    static void fn(struct acl_user *u) \
+    {                                  \
+        u->field = value;              \
     }
 SETTER(set_on, enabled, 1)
 SETTER(set_off, enabled, 0)
@@ -231,7 +234,8 @@ static enum err apply_password_rule(struct acl_user *u, struct bytes word, const
 
     if (word.p[0] == '#' || word.p[0] == '!') {
         if (!read_hash(rest, hash)) {
-            *why = "The provided password hash must be exactly 64 characters and contain only lowercase hexadecimal characters";
+            *why = "The provided password hash must be exactly 64 characters and contain only lowercase hexadecimal "
+                   "characters";
             return ERR_SYNTAX;
         }
     } else {
@@ -297,7 +301,8 @@ void acl_free(struct acl *a)
 enum err acl_set_user(struct acl *a, const struct bytes *words, unsigned n, const char **why)
 {
     *why = "";
-    if (n == 0 || words[0].n == 0 || words[0].n > NAME_MAX_BYTES || memchr(words[0].p, 0, words[0].n) || memchr(words[0].p, ' ', words[0].n)) {
+    if (n == 0 || words[0].n == 0 || words[0].n > NAME_MAX_BYTES || memchr(words[0].p, 0, words[0].n) ||
+        memchr(words[0].p, ' ', words[0].n)) {
         *why = "Usernames can't contain spaces or null characters";
         return ERR_SYNTAX;
     }

@@ -1,7 +1,8 @@
 /* acl.h - users, passwords, and the one place that says who may do what.
  *
- * Passwords are kept as SHA-256 and compared in constant time. Users are immutable once published: a change makes a new struct
- * acl_user, connections notice by acl_epoch() and look theirs up again, so that the check on each command takes no lock.
+ * Passwords are kept as SHA-256 and compared in constant time. Users are immutable once published: a change makes a new
+ * struct acl_user, connections notice by acl_epoch() and look theirs up again, so that the check on each command takes
+ * no lock.
  *
  * Threads: acl_check and acl_login from any I/O thread; changes from any, under a lock inside.
  */
@@ -40,8 +41,9 @@ const char *acl_user_name(const struct acl_user *u);
 int acl_user_enabled(const struct acl_user *u);
 int acl_user_nopass(const struct acl_user *u);
 
-/* May this connection's user carry out this call? Asked once for every command, before its handler: command, sub-command, categories, and the
- * canonical keys that command_keys_each() gives. ERR_OK, ERR_NOAUTH, ERR_NOPERM; the text of a refusal is the caller's. */
+/* May this connection's user carry out this call? Asked once for every command, before its handler: command,
+ * sub-command, categories, and the canonical keys that command_keys_each() gives. ERR_OK, ERR_NOAUTH, ERR_NOPERM; the
+ * text of a refusal is the caller's. */
 enum acl_reason { ACL_COMMAND, ACL_KEY, ACL_CHANNEL }; /* what a refusal is about */
 must_use enum err acl_check(const struct acl_user *u, int authenticated, const struct call *c, enum acl_reason *why);
 

@@ -1,17 +1,18 @@
 /* call.c - errors, pending answers, parked commands; see call.h.
  *
- * Pendings. A connection's pendings form a queue in the order in which their commands came. pending_complete() (io.c) only pushes the
- * node to its I/O thread; there call_completed() marks it and puts the connection on the list of things to do, and
- * call_finish_pendings() answers from the front of the queue as far as it is complete. So answers keep the pipeline's order
- * whatever the order of completion, and a hundred completions for one connection cost one write.
+ * Pendings. A connection's pendings form a queue in the order in which their commands came. pending_complete() (io.c)
+ * only pushes the node to its I/O thread; there call_completed() marks it and puts the connection on the list of things
+ * to do, and call_finish_pendings() answers from the front of the queue as far as it is complete. So answers keep the
+ * pipeline's order whatever the order of completion, and a hundred completions for one connection cost one write.
  *
- * When the client goes first, its pendings lose their pointer to it (call_drop_pendings). They come back all the same and are
- * released then: memory is given back only after the engine or the HSM has let go of it.
+ * When the client goes first, its pendings lose their pointer to it (call_drop_pendings). They come back all the same
+ * and are released then: memory is given back only after the engine or the HSM has let go of it.
  *
- * Parking. A lost wake-up would park a command for ever: the handler looks (the key is not there), the key comes and wakes
- * the list, the handler parks. Therefore each wake gets a number from one counter, kept with the list, and a dispatch notes
- * the counter before its handler looks: call_park() on a list with a newer number does not park but lets the command run again.
- * The counter is read with acquire and written with release, so a dispatch that saw the wake's number also sees what the wake was for.
+ * Parking. A lost wake-up would park a command for ever: the handler looks (the key is not there), the key comes and
+ * wakes the list, the handler parks. Therefore each wake gets a number from one counter, kept with the list, and a
+ * dispatch notes the counter before its handler looks: call_park() on a list with a newer number does not park but lets
+ * the command run again. The counter is read with acquire and written with release, so a dispatch that saw the wake's
+ * number also sees what the wake was for.
  */
 #include "server/call.h"
 
@@ -60,7 +61,8 @@ static void note_args(struct call *c, struct pending *p)
         p->note_second = p->note_n;
 }
 
-void call_pending(struct call *c, struct pending *p, void (*finish)(struct pending *, struct reply *), void (*release)(struct pending *))
+void call_pending(struct call *c, struct pending *p, void (*finish)(struct pending *, struct reply *),
+                  void (*release)(struct pending *))
 {
     struct conn *conn = c->conn;
     p->io = c->io;

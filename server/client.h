@@ -6,7 +6,8 @@
 
 struct conn_text;
 
-/* Sets a name of the connection: 1, or 0 when an error was answered (blanks, line ends, too long). what: "Client names". */
+/* Sets a name of the connection: 1, or 0 when an error was answered (blanks, line ends, too long). what: "Client
+ * names". */
 int client_set_text(struct call *c, struct conn_text *t, struct bytes value, const char *what);
 
 #endif

@@ -175,7 +175,8 @@ enum call_result acl_list_cmd(struct call *c)
 }
 
 /* Redis's categories for types that are not here exist all the same. */
-static const char *const empty_categories[] = {"set", "sortedset", "list", "hash", "bitmap", "hyperloglog", "geo", "stream", "scripting"};
+static const char *const empty_categories[] = {"set",         "sortedset", "list",   "hash",     "bitmap",
+                                               "hyperloglog", "geo",       "stream", "scripting"};
 #define EMPTY_CATEGORIES (sizeof empty_categories / sizeof empty_categories[0])
 
 static enum call_result list_categories(struct call *c)
@@ -211,7 +212,8 @@ enum call_result acl_cat(struct call *c)
     if (c->argc > 3)
         return call_errorf(c, ERR_ARITY, "wrong number of arguments for 'acl|cat' command");
     if (!category_of(c->argv[2], &mask))
-        return call_errorf(c, ERR_SYNTAX, "Unknown category '%.*s'", (int)(c->argv[2].n < 64 ? c->argv[2].n : 64), (const char *)c->argv[2].p);
+        return call_errorf(c, ERR_SYNTAX, "Unknown category '%.*s'", (int)(c->argv[2].n < 64 ? c->argv[2].n : 64),
+                           (const char *)c->argv[2].p);
     size_t mark = reply_mark(c->reply), n = 0;
     for (size_t i = 0; i < commands_count; i++) {
         char name[COMMAND_NAME_MAX];
@@ -262,7 +264,8 @@ static enum call_result debug_sleep(struct call *c)
     double seconds = strtod(text, &end);
     if (*end || !(seconds >= 0 && seconds < 1e6))
         return call_errorf(c, ERR_SYNTAX, "value is not a valid float");
-    struct timeval tv = {.tv_sec = (time_t)seconds, .tv_usec = (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    struct timeval tv = {.tv_sec = (time_t)seconds,
+                         .tv_usec = (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
     struct nap *n = mem_zalloc(sizeof *n);
     if (n)
         n->timer = event_new(c->io->base, -1, 0, nap_over, n);
@@ -333,8 +336,10 @@ static enum call_result debug_protocol(struct call *c)
     else if (is_word(kind, "verbatim"))
         reply_verbatim(r, "txt", bytes_str("This is a verbatim\nstring"));
     else
-        return call_errorf(c, ERR_SYNTAX, "Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|"
-                                          "attrib|push|verbatim|true|false");
+        return call_errorf(
+            c, ERR_SYNTAX,
+            "Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|"
+            "attrib|push|verbatim|true|false");
     return CALL_DONE;
 }
 
@@ -353,9 +358,11 @@ enum call_result cmd_debug(struct call *c)
     enum { NO, YES, LOCAL };
     int64_t mode = config_int(c->srv->config, CFG_ENABLE_DEBUG_COMMAND);
     if (mode == NO || (mode == LOCAL && !conn_is_local(c->conn)))
-        return call_errorf(c, ERR_SYNTAX, "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from "
-                                          "a local connection, otherwise you need to set this option in the configuration file, and then restart "
-                                          "the server.");
+        return call_errorf(
+            c, ERR_SYNTAX,
+            "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from "
+            "a local connection, otherwise you need to set this option in the configuration file, and then restart "
+            "the server.");
     for (size_t i = 0; i < sizeof debugs / sizeof debugs[0]; i++)
         if (is_word(c->argv[1], debugs[i].name) && c->argc == debugs[i].argc)
             return debugs[i].fn(c);

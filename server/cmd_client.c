@@ -1,8 +1,8 @@
 /* cmd_client.c - CLIENT.
  *
- * CLIENT LIST and CLIENT KILL concern connections of all I/O threads, so they are tours (io.h): a pending answer with the filters
- * goes from thread to thread, gathers lines or closes what matches, and comes home. Whoever asked is known by id, not by
- * pointer: it may be gone when the tour comes back.
+ * CLIENT LIST and CLIENT KILL concern connections of all I/O threads, so they are tours (io.h): a pending answer with
+ * the filters goes from thread to thread, gathers lines or closes what matches, and comes home. Whoever asked is known
+ * by id, not by pointer: it may be gone when the tour comes back.
  */
 #include <event2/event.h>
 #include <stdio.h>
@@ -318,7 +318,7 @@ static int parse_type(struct call *c, struct bytes word, enum client_type *out)
     static const struct {
         const char *name;
         enum client_type type;
-    } types[] = {{"normal", TYPE_NORMAL}, {"master", TYPE_MASTER}, {"primary", TYPE_MASTER},
+    } types[] = {{"normal", TYPE_NORMAL},   {"master", TYPE_MASTER}, {"primary", TYPE_MASTER},
                  {"replica", TYPE_REPLICA}, {"slave", TYPE_REPLICA}, {"pubsub", TYPE_PUBSUB}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (is_word(word, types[i].name)) {
@@ -401,7 +401,8 @@ static int parse_filter(struct call *c, struct survey *s, struct bytes what, str
         s->skipme = is_word(value, "yes");
         return 1;
     }
-    if ((is_word(what, "ADDR") && take_text(s->addr, sizeof s->addr, value)) || (is_word(what, "LADDR") && take_text(s->laddr, sizeof s->laddr, value)))
+    if ((is_word(what, "ADDR") && take_text(s->addr, sizeof s->addr, value)) ||
+        (is_word(what, "LADDR") && take_text(s->laddr, sizeof s->laddr, value)))
         return 1;
     call_error(c, ERR_SYNTAX);
     return 0;

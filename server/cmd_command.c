@@ -1,7 +1,8 @@
-/* cmd_command.c - COMMAND and its sub-commands, HELP of every container, and docs/commands.md: all read off the command table.
+/* cmd_command.c - COMMAND and its sub-commands, HELP of every container, and docs/commands.md: all read off the command
+ * table.
  *
- * redis-cli asserts the types of what COMMAND DOCS answers and aborts the user's prompt when one is wrong: names, types, tokens, texts are
- * bulk strings, flags are status strings, arguments are arrays of maps.
+ * redis-cli asserts the types of what COMMAND DOCS answers and aborts the user's prompt when one is wrong: names,
+ * types, tokens, texts are bulk strings, flags are status strings, arguments are arrays of maps.
  */
 #include "server/cmd_command.h"
 
@@ -52,9 +53,15 @@ static const struct {
     unsigned flag;
     const char *name[2];
 } flag_names[] = {
-    {CMD_WRITE, {"write", "denyoom"}},     {CMD_READ, {"readonly"}},   {CMD_ADMIN, {"admin"}},  {CMD_PUBSUB, {"pubsub"}},
-    {CMD_NOSCRIPT, {"noscript"}},          {CMD_BLOCKING, {"blocking"}}, {CMD_LOADING, {"loading", "stale"}},
-    {CMD_FAST, {"fast"}},                  {CMD_NOAUTH, {"no_auth"}},
+    {CMD_WRITE, {"write", "denyoom"}},
+    {CMD_READ, {"readonly"}},
+    {CMD_ADMIN, {"admin"}},
+    {CMD_PUBSUB, {"pubsub"}},
+    {CMD_NOSCRIPT, {"noscript"}},
+    {CMD_BLOCKING, {"blocking"}},
+    {CMD_LOADING, {"loading", "stale"}},
+    {CMD_FAST, {"fast"}},
+    {CMD_NOAUTH, {"no_auth"}},
 };
 
 static void reply_flags(struct reply *r, const struct command *cmd)
@@ -325,7 +332,8 @@ enum call_result cmd_command_list(struct call *c)
     for (size_t i = 0; i < commands_count; i++) {
         char name[COMMAND_NAME_MAX];
         size_t len = command_lower(&commands[i], name);
-        if (!(command_categories(&commands[i]) & category) || (pattern.p && !glob_match(pattern, bytes_of(name, len), 1)))
+        if (!(command_categories(&commands[i]) & category) ||
+            (pattern.p && !glob_match(pattern, bytes_of(name, len), 1)))
             continue;
         reply_bulk(c->reply, bytes_of(name, len));
         n++;
@@ -415,10 +423,18 @@ enum call_result cmd_help(struct call *c)
 static const struct {
     const char *group, *title;
 } groups[] = {
-    {"secret", "Secrets"},         {"key", "Keys"},           {"vault", "Vaults"},
-    {"string", "String facade"},   {"generic", "Facade, any type"}, {"transactions", "Transactions"},
-    {"pubsub", "Publish and subscribe"}, {"log", "Log and snapshots"}, {"hsm", "HSM"},
-    {"migration", "Migration"},    {"cluster", "Cells"},      {"connection", "Connections"},
+    {"secret", "Secrets"},
+    {"key", "Keys"},
+    {"vault", "Vaults"},
+    {"string", "String facade"},
+    {"generic", "Facade, any type"},
+    {"transactions", "Transactions"},
+    {"pubsub", "Publish and subscribe"},
+    {"log", "Log and snapshots"},
+    {"hsm", "HSM"},
+    {"migration", "Migration"},
+    {"cluster", "Cells"},
+    {"connection", "Connections"},
     {"server", "Server"},
 };
 
@@ -459,19 +475,23 @@ static enum err print_row(struct buf *out, const struct command *cmd)
 enum err command_print_reference(struct buf *out)
 {
     enum err e = ERR_OK;
-    PUT("# Commands\n\nPrinted by `coffer-server --print-command-reference` from server/commands*.tbl.h; do not edit.\n");
+    PUT("# Commands\n\nPrinted by `coffer-server --print-command-reference` from server/commands*.tbl.h; do not "
+        "edit.\n");
     for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++) {
         int any = 0;
         for (size_t i = 0; i < commands_count; i++) {
             if (strcmp(commands[i].group, groups[g].group) != 0 || !commands[i].fn)
                 continue;
             if (!any++)
-                PUT("\n## %s\n\n| command | what it does | reply | complexity | categories |\n| --- | --- | --- | --- | --- |\n", groups[g].title);
+                PUT("\n## %s\n\n| command | what it does | reply | complexity | categories |\n| --- | --- | --- | --- "
+                    "| --- |\n",
+                    groups[g].title);
             e = e ? e : print_row(out, &commands[i]);
         }
     }
     PUT("\n## Errors\n\n| code | meaning | repeat as it is? |\n| --- | --- | --- |\n");
     for (int code = 1; code < ERR_COUNT_; code++)
-        PUT("| `%s` | %s | %s |\n", err_prefix((enum err)code), err_text((enum err)code), err_retryable((enum err)code) ? "yes" : "no");
+        PUT("| `%s` | %s | %s |\n", err_prefix((enum err)code), err_text((enum err)code),
+            err_retryable((enum err)code) ? "yes" : "no");
     return e;
 }

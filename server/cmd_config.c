@@ -1,4 +1,5 @@
-/* cmd_config.c - CONFIG. What blocks (REWRITE) runs as a chore; what concerns every thread's counters (RESETSTAT) is a tour. */
+/* cmd_config.c - CONFIG. What blocks (REWRITE) runs as a chore; what concerns every thread's counters (RESETSTAT) is a
+ * tour. */
 #include <stdio.h>
 
 #include "base/file.h"

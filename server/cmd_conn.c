@@ -57,8 +57,9 @@ enum call_result cmd_auth(struct call *c)
         int nopass = acl_user_nopass(u);
         acl_user_unref(u);
         if (nopass)
-            return call_errorf(c, ERR_SYNTAX, "AUTH <password> called without any password configured for the default user. "
-                                              "Are you sure your configuration is correct?");
+            return call_errorf(c, ERR_SYNTAX,
+                               "AUTH <password> called without any password configured for the default user. "
+                               "Are you sure your configuration is correct?");
     }
     if (log_in(c, c->argc == 2 ? bytes_str("default") : c->argv[1], c->argv[c->argc - 1]))
         reply_ok(c->reply);
@@ -133,9 +134,11 @@ enum call_result cmd_hello(struct call *c)
     if (h.auth && !log_in(c, h.user, h.password))
         return CALL_DONE;
     if (!conn_authenticated(c->conn))
-        return call_errorf(c, ERR_NOAUTH,
-                           "HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> "
-                           "<pass> option can be used to authenticate the client and select the RESP protocol version at the same time");
+        return call_errorf(
+            c, ERR_NOAUTH,
+            "HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> "
+            "<pass> option can be used to authenticate the client and select the RESP protocol version at the same "
+            "time");
     if (h.setname && !client_set_text(c, &c->conn->name, h.name, "Client names"))
         return CALL_DONE;
     if (h.proto)

@@ -1,14 +1,14 @@
 /* command.c - finding commands, and what follows from a row.
  *
  * Happy path: command_find hashes argv[0] in upper case, probes an open table of row numbers, compares once. Containers
- * ("CLIENT") are marked in the table, only for these a second look-up of "CLIENT|ID" follows, with the name put together on
- * the stack. Nothing is allocated; names longer than any row are unknown at once.
+ * ("CLIENT") are marked in the table, only for these a second look-up of "CLIENT|ID" follows, with the name put
+ * together on the stack. Nothing is allocated; names longer than any row are unknown at once.
  *
- * The table is built on first use (pthread_once), four times as large as the rows, so that a probe is nearly always the last.
- * Two rows of one name are a bug of the table: asserted there, which every test that links the table runs into.
+ * The table is built on first use (pthread_once), four times as large as the rows, so that a probe is nearly always the
+ * last. Two rows of one name are a bug of the table: asserted there, which every test that links the table runs into.
  *
- * Rejected: gperf (a generator for what 20 lines do), a trie, and a switch over the first letters (neither is faster for 150
- * names that are told apart by a hash).
+ * Rejected: gperf (a generator for what 20 lines do), a trie, and a switch over the first letters (neither is faster
+ * for 150 names that are told apart by a hash).
  */
 #include "server/command.h"
 
@@ -171,7 +171,7 @@ struct bytes command_arg_shown(const struct command *cmd, const struct bytes *ar
 
 struct key_rule {
     int first, last, step;
-    int vault; /* argv[1] is the vault; keys are made of it and the argument */
+    int vault;                 /* argv[1] is the vault; keys are made of it and the argument */
     int path_first, path_step; /* which arguments are paths; 0: none */
     int path_one;              /* the first only */
 };
@@ -215,8 +215,8 @@ static enum err put_key(struct buf *b, const struct key_rule *r, const struct by
     return e ? e : buf_put(b, argv[i].p, argv[i].n);
 }
 
-int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db, struct buf *scratch,
-                      int (*visit)(void *arg, struct bytes key), void *arg)
+int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db,
+                      struct buf *scratch, int (*visit)(void *arg, struct bytes key), void *arg)
 {
     const struct key_rule *r = &rules[cmd->keys];
     if (!r->first || argc < 2)

@@ -1,7 +1,8 @@
 /* command.h - the command table.
  *
- * One row of commands.tbl.h drives dispatch, arity, flags, ACL categories, key specs, COMMAND INFO / DOCS / LIST / COUNT / GETKEYS, the printed
- * reference (docs/commands.md) and the test that every row is exercised. Rows are static and immutable. Any thread.
+ * One row of commands.tbl.h drives dispatch, arity, flags, ACL categories, key specs, COMMAND INFO / DOCS / LIST /
+ * COUNT / GETKEYS, the printed reference (docs/commands.md) and the test that every row is exercised. Rows are static
+ * and immutable. Any thread.
  */
 #ifndef COFFER_SERVER_COMMAND_H
 #define COFFER_SERVER_COMMAND_H
@@ -17,17 +18,17 @@ enum command_flag {
     CMD_WRITE = 1 << 1,
     CMD_ADMIN = 1 << 2,
     CMD_FAST = 1 << 3,
-    CMD_NOAUTH = 1 << 4,    /* allowed before AUTH */
-    CMD_LOADING = 1 << 5,   /* allowed while loading, and while sealed */
-    CMD_REDACT = 1 << 6,    /* arguments from row.redact_from on never appear in SLOWLOG, MONITOR, logs */
+    CMD_NOAUTH = 1 << 4,  /* allowed before AUTH */
+    CMD_LOADING = 1 << 5, /* allowed while loading, and while sealed */
+    CMD_REDACT = 1 << 6,  /* arguments from row.redact_from on never appear in SLOWLOG, MONITOR, logs */
     CMD_NOSCRIPT = 1 << 7,
     CMD_PUBSUB = 1 << 8,
     CMD_BLOCKING = 1 << 9,
-    CMD_HSM = 1 << 10,      /* needs the HSM */
+    CMD_HSM = 1 << 10, /* needs the HSM */
 };
 
-/* What may be under way on a connection when a command starts (call.h). Commands of the same lane overlap; all else waits until
- * nothing is pending. */
+/* What may be under way on a connection when a command starts (call.h). Commands of the same lane overlap; all else
+ * waits until nothing is pending. */
 enum command_lane {
     LANE_NONE,  /* answers at once; waits for everything before it */
     LANE_WRITE, /* goes through the sequencer, which keeps the order */
@@ -36,45 +37,57 @@ enum command_lane {
 };
 
 enum command_category { /* bits; Redis's and ours */
-    CAT_KEYSPACE = 1 << 0, CAT_READ = 1 << 1, CAT_WRITE = 1 << 2, CAT_STRING = 1 << 3, CAT_CONNECTION = 1 << 4, CAT_ADMIN = 1 << 5,
-    CAT_DANGEROUS = 1 << 6, CAT_FAST = 1 << 7, CAT_SLOW = 1 << 8, CAT_SECRET = 1 << 9, CAT_KEY = 1 << 10, CAT_VAULT = 1 << 11, CAT_TRANSACTION = 1 << 12,
-    CAT_PUBSUB = 1 << 13, CAT_BLOCKING = 1 << 14,
+                        CAT_KEYSPACE = 1 << 0,
+                        CAT_READ = 1 << 1,
+                        CAT_WRITE = 1 << 2,
+                        CAT_STRING = 1 << 3,
+                        CAT_CONNECTION = 1 << 4,
+                        CAT_ADMIN = 1 << 5,
+                        CAT_DANGEROUS = 1 << 6,
+                        CAT_FAST = 1 << 7,
+                        CAT_SLOW = 1 << 8,
+                        CAT_SECRET = 1 << 9,
+                        CAT_KEY = 1 << 10,
+                        CAT_VAULT = 1 << 11,
+                        CAT_TRANSACTION = 1 << 12,
+                        CAT_PUBSUB = 1 << 13,
+                        CAT_BLOCKING = 1 << 14,
 };
 
 /* How the canonical keys {vault}/path are found in the arguments. */
 enum command_keys {
     KEYS_NONE,
-    KEYS_VAULT,      /* argv[1] is a vault: the key is "{vault}" */
-    KEYS_VAULT_ONE,  /* argv[1] vault, argv[2] path or name */
-    KEYS_VAULT_MANY, /* argv[1] vault, argv[2..] paths */
-    KEYS_VAULT_PAIRS,/* argv[1] vault, argv[2], argv[4] ... paths */
-    KEYS_ONE,        /* argv[1] is a façade key */
-    KEYS_MANY,       /* argv[1..] */
-    KEYS_PAIRS,      /* argv[1], argv[3] ... */
+    KEYS_VAULT,       /* argv[1] is a vault: the key is "{vault}" */
+    KEYS_VAULT_ONE,   /* argv[1] vault, argv[2] path or name */
+    KEYS_VAULT_MANY,  /* argv[1] vault, argv[2..] paths */
+    KEYS_VAULT_PAIRS, /* argv[1] vault, argv[2], argv[4] ... paths */
+    KEYS_ONE,         /* argv[1] is a façade key */
+    KEYS_MANY,        /* argv[1..] */
+    KEYS_PAIRS,       /* argv[1], argv[3] ... */
 };
 
 struct command {
-    const char *name;      /* upper case; sub-commands as "CLIENT|ID" */
-    int arity;             /* Redis's: exact, or minimum when negative; the name counts */
-    unsigned flags;        /* enum command_flag */
-    unsigned categories;   /* enum command_category */
+    const char *name;    /* upper case; sub-commands as "CLIENT|ID" */
+    int arity;           /* Redis's: exact, or minimum when negative; the name counts */
+    unsigned flags;      /* enum command_flag */
+    unsigned categories; /* enum command_category */
     enum command_lane lane;
     enum command_keys keys;
-    int redact_from;       /* first argument hidden when CMD_REDACT */
-    const char *group;     /* COMMAND DOCS: "secret", "key", "vault", "string", "connection", "server", "log", "hsm" */
+    int redact_from;   /* first argument hidden when CMD_REDACT */
+    const char *group; /* COMMAND DOCS: "secret", "key", "vault", "string", "connection", "server", "log", "hsm" */
     const char *since;
     const char *complexity;
-    const char *args;      /* syntax as in docs: "vault path value [NX|XX|CAS version] [EX seconds]" */
+    const char *args; /* syntax as in docs: "vault path value [NX|XX|CAS version] [EX seconds]" */
     const char *summary;
-    const char *reply;     /* for the reference */
+    const char *reply; /* for the reference */
     call_fn fn;
 };
 
 extern const struct command commands[]; /* commands.c; a test may bring a table of its own */
 extern const size_t commands_count;
 
-/* By name, any case; for a command with sub-commands give the sub-command too. NULL: unknown. *sub_unknown is set when the container exists but the
- * sub-command does not (the container alone is found as such, fn NULL). */
+/* By name, any case; for a command with sub-commands give the sub-command too. NULL: unknown. *sub_unknown is set when
+ * the container exists but the sub-command does not (the container alone is found as such, fn NULL). */
 const struct command *command_find(const struct bytes *argv, unsigned argc, int *sub_unknown);
 /* By the name of a row, any case: "get", "client|id". NULL: none. */
 const struct command *command_by_name(struct bytes name);
@@ -100,9 +113,10 @@ struct bytes command_arg_shown(const struct command *cmd, const struct bytes *ar
 
 /* Where the keys are, as Redis's clients want it: first, last (negative: from the end), step; 0, 0, 0: none. */
 void command_key_range(const struct command *cmd, int *first, int *last, int *step);
-/* Calls visit with each canonical key {vault}/path of the call, built in scratch (a plain buf, cleared here); db is that of façade keys without a {vault}.
- * visit returns 0 to go on; what else it returns ends the walk and is returned. -1: out of memory. */
-int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db, struct buf *scratch,
-                      int (*visit)(void *arg, struct bytes key), void *arg);
+/* Calls visit with each canonical key {vault}/path of the call, built in scratch (a plain buf, cleared here); db is
+ * that of façade keys without a {vault}. visit returns 0 to go on; what else it returns ends the walk and is returned.
+ * -1: out of memory. */
+int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db,
+                      struct buf *scratch, int (*visit)(void *arg, struct bytes key), void *arg);
 
 #endif

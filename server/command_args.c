@@ -4,8 +4,9 @@
  *     group     =  "[" alternatives "]"  |  "<" alternatives ">"
  *     alternatives = sequence { "|" sequence }
  *
- * A word in upper case is the token of what follows it in the sequence, or a pure token when nothing does. A sequence of several
- * in an alternative becomes a block. "x [x ...]" makes the x before the bracket multiple, instead of a node of its own.
+ * A word in upper case is the token of what follows it in the sequence, or a pure token when nothing does. A sequence
+ * of several in an alternative becomes a block. "x [x ...]" makes the x before the bracket multiple, instead of a node
+ * of its own.
  */
 #include "server/command_args.h"
 
@@ -60,7 +61,8 @@ static const char *type_of(const struct parser *p, struct bytes w)
         return "pattern";
     if (is_one_of(w, "float"))
         return "double";
-    if (is_one_of(w, "count version seconds milliseconds n ops bytes timeout index index1 index2 offset increment decrement start end lsn term "
+    if (is_one_of(w, "count version seconds milliseconds n ops bytes timeout index index1 index2 offset increment "
+                     "decrement start end lsn term "
                      "port protover client-id cursor-id db limit length uses"))
         return "integer";
     return "string";
@@ -143,7 +145,8 @@ static int same_names(const struct command_arg *a, const struct command_arg *b)
 /* "x y [x y ...]": if the tail of what we have so far is what the bracket repeats, that tail becomes multiple. */
 static int repeats(struct parser *p, struct command_arg **first, const struct command_arg *group)
 {
-    const struct command_arg *inner = group->type && strcmp(group->type, "block") == 0 && !group->token.n ? group->child : group;
+    const struct command_arg *inner =
+        group->type && strcmp(group->type, "block") == 0 && !group->token.n ? group->child : group;
     unsigned have = length(*first), n = inner == group ? 1 : length(inner);
     struct command_arg **tail = first;
     if (have < n)
@@ -182,8 +185,6 @@ static struct command_arg *sequence(struct parser *p, int *dots)
         if (p->e || *p->at == 0 || strchr("]>|", *p->at))
             break;
         if (*p->at == '[' || *p->at == '<') {
-            if (token.n && *p->at == '[') /* "GET [x]": the token stands alone */
-                p->e = ERR_SYNTAX;
             n = group(p, &first);
         } else {
             struct bytes w = take_word(p);

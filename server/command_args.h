@@ -4,7 +4,8 @@
  *
  *     vault (key)  path  value  oneof? { NX, XX, version token CAS }  seconds? token EX
  *
- * commands.tbl.h has the grammar. The tree lies in the caller's pool; names point into the syntax string. Pure functions, any thread.
+ * commands.tbl.h has the grammar. The tree lies in the caller's pool; names point into the syntax string. Pure
+ * functions, any thread.
  */
 #ifndef COFFER_SERVER_COMMAND_ARGS_H
 #define COFFER_SERVER_COMMAND_ARGS_H

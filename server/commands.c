@@ -1,4 +1,5 @@
-/* commands.c - the command table itself. A translation unit of its own, so that a test that wants other commands links its own. */
+/* commands.c - the command table itself. A translation unit of its own, so that a test that wants other commands links
+ * its own. */
 #include "server/command.h"
 #include "server/handlers.h"
 

@@ -24,7 +24,8 @@ COMMAND("CLIENT|LIST", -2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTIO
         "a line of fields each", client_list)
 COMMAND("CLIENT|KILL", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0, "connection", "1.0.0",
         "O(N) of the connections",
-        "[ip:port] [ID client-id] [TYPE <NORMAL|MASTER|REPLICA|PUBSUB>] [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME yes-no]",
+        "<ip:port|ID client-id|TYPE <NORMAL|MASTER|REPLICA|PUBSUB>|USER username|ADDR ip:port|LADDR ip:port|SKIPME yes-no> "
+        "[filter value ...]",
         "Closes connections", "OK; with filters the number of connections closed", client_kill)
 COMMAND("CLIENT|SETNAME", 3, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)",
         "connection-name", "Names the connection", "OK", client_setname)

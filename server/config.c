@@ -1,18 +1,21 @@
-/* config.c - values: defaults, checks, reading, CONFIG SET. See config.h; files are config_file.c's, printing config_doc.c's.
+/* config.c - values: defaults, checks, reading, CONFIG SET. See config.h; files are config_file.c's, printing
+ * config_doc.c's.
  *
- * A value is checked into a struct config_parsed, which stands apart, and exchanged with the row's value by config_swap().
- * CONFIG SET checks all pairs first, then exchanges all, then calls the hooks; when a hook refuses, the same exchange puts
- * everything back, and the hooks that ran are called once more. What was refused so never is half in place.
+ * A value is checked into a struct config_parsed, which stands apart, and exchanged with the row's value by
+ * config_swap(). CONFIG SET checks all pairs first, then exchanges all, then calls the hooks; when a hook refuses, the
+ * same exchange puts everything back, and the hooks that ran are called once more. What was refused so never is half in
+ * place.
  *
- * Numbers are atomics that anybody reads without a lock. Texts are exchanged under a lock and copied out under it; those that
- * cannot change while the server runs may be borrowed. Secret texts lie in locked memory.
+ * Numbers are atomics that anybody reads without a lock. Texts are exchanged under a lock and copied out under it;
+ * those that cannot change while the server runs may be borrowed. Secret texts lie in locked memory.
  *
- * Rejected: one struct with a member for each directive (offsets and types in two places), and hooks in the table (the table
- * would need to know listeners, users and logs, and no test could do without them).
+ * Rejected: one struct with a member for each directive (offsets and types in two places), and hooks in the table (the
+ * table would need to know listeners, users and logs, and no test could do without them).
  */
 #include "server/config.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -131,8 +134,9 @@ static int read_number(struct bytes v, int base, int64_t *out)
     digits[v.n] = 0;
     if (digits[0] != '-' && (digits[0] < '0' || digits[0] > '9'))
         return 0;
+    errno = 0;
     *out = strtoll(digits, &end, base);
-    return *end == 0;
+    return *end == 0 && errno == 0;
 }
 
 static enum err in_range(const struct check *k, int64_t v)
@@ -141,9 +145,11 @@ static enum err in_range(const struct check *k, int64_t v)
     if (v >= r->min && v <= r->max)
         return ERR_OK;
     if (r->extra)
-        snprintf(k->why, k->room, "argument must be between %llo and %llo inclusive", (unsigned long long)r->min, (unsigned long long)r->max);
+        snprintf(k->why, k->room, "argument must be between %llo and %llo inclusive", (unsigned long long)r->min,
+                 (unsigned long long)r->max);
     else
-        snprintf(k->why, k->room, "argument must be between %lld and %lld inclusive", (long long)r->min, (long long)r->max);
+        snprintf(k->why, k->room, "argument must be between %lld and %lld inclusive", (long long)r->min,
+                 (long long)r->max);
     return ERR_SYNTAX;
 }
 
@@ -251,7 +257,8 @@ static enum err check_obuf(const struct check *k, struct bytes v, struct config_
         int class = obuf_class(w[i]);
         if (class < 0)
             return wrong(k, "Invalid client class specified in buffer limit configuration.");
-        if (!read_size(w[i + 1], &hard) || !read_size(w[i + 2], &soft) || !read_number(w[i + 3], 10, &seconds) || seconds < 0)
+        if (!read_size(w[i + 1], &hard) || !read_size(w[i + 2], &soft) || !read_number(w[i + 3], 10, &seconds) ||
+            seconds < 0)
             return wrong(k, "Error in hard, soft or soft_seconds setting in buffer limit configuration.");
         out->obuf[class] = (struct obuf_limit){(uint64_t)hard, (uint64_t)soft, (uint64_t)seconds};
     }
@@ -264,7 +271,8 @@ static enum err (*const checks[])(const struct check *k, struct bytes v, struct 
     [CONFIG_LIST] = check_text,       [CONFIG_LINES] = check_text,    [CONFIG_OBUF] = check_obuf,
 };
 
-enum err config_parse(struct config *c, enum config_id id, struct bytes value, struct config_parsed *out, char *why, size_t room)
+enum err config_parse(struct config *c, enum config_id id, struct bytes value, struct config_parsed *out, char *why,
+                      size_t room)
 {
     struct check k = {.c = c, .id = id, .row = &config_rows[id], .why = why, .room = room};
     *out = (struct config_parsed){0};
@@ -392,8 +400,9 @@ static enum err show_obuf(struct config *c, struct buf *out)
     for (unsigned i = 0; i < OBUF_CLASSES; i++) {
         struct obuf_limit l;
         config_obuf(c, (enum obuf_class)i, &l);
-        n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %llu %llu %llu", i ? " " : "", obuf_names[i], (unsigned long long)l.hard_bytes,
-                              (unsigned long long)l.soft_bytes, (unsigned long long)l.soft_seconds);
+        n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %llu %llu %llu", i ? " " : "", obuf_names[i],
+                              (unsigned long long)l.hard_bytes, (unsigned long long)l.soft_bytes,
+                              (unsigned long long)l.soft_seconds);
     }
     return buf_put(out, line, n);
 }
@@ -418,7 +427,8 @@ enum err config_show(struct config *c, enum config_id id, struct buf *out)
         return buf_put(out, name.p, name.n);
     default:
         return buf_put(out, digits,
-                       (size_t)snprintf(digits, sizeof digits, r->type == CONFIG_NUMBER && r->extra ? "%llo" : "%lld", (long long)config_int(c, id)));
+                       (size_t)snprintf(digits, sizeof digits, r->type == CONFIG_NUMBER && r->extra ? "%llo" : "%lld",
+                                        (long long)config_int(c, id)));
     }
 }
 
@@ -465,8 +475,8 @@ static void fail_with(char *text, size_t room, const char *name, const char *why
     snprintf(text, room, "CONFIG SET failed (possibly related to argument '%s') - %s", name, why);
 }
 
-static enum err permitted(struct config *c, enum config_id id, const struct setting *before, unsigned n, struct bytes value, int protected_ok,
-                          char *why, size_t room)
+static enum err permitted(struct config *c, enum config_id id, const struct setting *before, unsigned n,
+                          struct bytes value, int protected_ok, char *why, size_t room)
 {
     const struct config_row *r = &config_rows[id];
     const char *no = NULL;
@@ -489,14 +499,15 @@ static enum err permitted(struct config *c, enum config_id id, const struct sett
 }
 
 /* Checks pair i into s. */
-static enum err take_pair(struct config *c, const struct bytes *pairs, unsigned i, int protected_ok, struct setting *s, char *text, size_t room)
+static enum err take_pair(struct config *c, const struct bytes *pairs, unsigned i, int protected_ok, struct setting *s,
+                          char *text, size_t room)
 {
     char why[256];
     struct bytes name = pairs[2 * i];
     enum config_id id = config_find(name);
     if (id == CFG_COUNT || config_rows[id].type == CONFIG_LINES) {
-        snprintf(text, room, "Unknown option or number of arguments for CONFIG SET - '%.*s'", (int)(name.n < 128 ? name.n : 128),
-                 (const char *)name.p);
+        snprintf(text, room, "Unknown option or number of arguments for CONFIG SET - '%.*s'",
+                 (int)(name.n < 128 ? name.n : 128), (const char *)name.p);
         return ERR_SYNTAX;
     }
     enum err e = permitted(c, id, s, i, pairs[2 * i + 1], protected_ok, why, sizeof why);
@@ -541,7 +552,8 @@ static enum err apply(struct config *c, struct setting *s, unsigned n, char *tex
     return e;
 }
 
-enum err config_set(struct config *c, const struct bytes *pairs, unsigned n, int protected_ok, char *text, size_t text_size)
+enum err config_set(struct config *c, const struct bytes *pairs, unsigned n, int protected_ok, char *text,
+                    size_t text_size)
 {
     enum err e = ERR_OK;
     struct setting *s = mem_zalloc(n * sizeof *s);

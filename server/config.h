@@ -10,8 +10,8 @@
  * A change (CONFIG SET, atomic over all of its pairs) raises config_epoch(); I/O threads compare it once a turn and
  * refresh what they cache. Who must act on a change registers a hook.
  *
- * Threads: reading, any. Changing, any; one change at a time (a lock inside, held while hooks run). Loading is done by main() before
- * there are threads.
+ * Threads: reading, any. Changing, any; one change at a time (a lock inside, held while hooks run). Loading is done by
+ * main() before there are threads.
  */
 #ifndef COFFER_SERVER_CONFIG_H
 #define COFFER_SERVER_CONFIG_H
@@ -108,40 +108,44 @@ enum config_id config_find(struct bytes name);
 
 /* ---- loading, before there are threads ---- */
 
-/* What came of a file or command line. warn() gets one line for each unknown or useless directive; it never sees a value. */
+/* What came of a file or command line. warn() gets one line for each unknown or useless directive; it never sees a
+ * value. */
 struct config_loader {
     void (*warn)(void *arg, const char *line);
     void *arg;
     char error[512]; /* after an error: file, line number, what is wrong */
 };
-/* Reads a file in redis.conf syntax with its includes; "-" is standard input. Later lines win. ERR_SYNTAX, ERR_IO, ERR_NOTFOUND, ERR_OOM. */
+/* Reads a file in redis.conf syntax with its includes; "-" is standard input. Later lines win. ERR_SYNTAX, ERR_IO,
+ * ERR_NOTFOUND, ERR_OOM. */
 must_use enum err config_load_file(struct config *c, const char *path, struct config_loader *l);
 /* The same for a text, whose lines are numbered from 1. */
 must_use enum err config_load_text(struct config *c, struct bytes text, const char *name, struct config_loader *l);
 /* [file] [--directive value ...] of argv[1..]. */
 must_use enum err config_load_args(struct config *c, int argc, char **argv, struct config_loader *l);
 
-/* One value, as the file would have it, whatever the row's flags: for main() and tests. No hooks. ERR_NOTFOUND, ERR_SYNTAX, ERR_OOM. */
+/* One value, as the file would have it, whatever the row's flags: for main() and tests. No hooks. ERR_NOTFOUND,
+ * ERR_SYNTAX, ERR_OOM. */
 must_use enum err config_put(struct config *c, const char *name, const char *value);
 
 /* ---- running ---- */
 
-/* Called in CONFIG SET after all values are in place, for each registered row that was named. Not ERR_OK: everything is put back, hooks that
- * ran are called again, *why (static text) goes to the client. May not call config_set. */
+/* Called in CONFIG SET after all values are in place, for each registered row that was named. Not ERR_OK: everything is
+ * put back, hooks that ran are called again, *why (static text) goes to the client. May not call config_set. */
 typedef enum err (*config_hook_fn)(void *arg, enum config_id id, const char **why);
 must_use enum err config_on_change(struct config *c, enum config_id id, config_hook_fn fn, void *arg);
 
-/* n names and values, one after the other: all or none. protected_ok: the caller may set CONFIG_PROTECTED rows. On an error text (no prefix)
- * holds what Redis would say. May block for a moment. */
-must_use enum err config_set(struct config *c, const struct bytes *pairs, unsigned n, int protected_ok, char *text, size_t text_size);
+/* n names and values, one after the other: all or none. protected_ok: the caller may set CONFIG_PROTECTED rows. On an
+ * error text (no prefix) holds what Redis would say. May block for a moment. */
+must_use enum err config_set(struct config *c, const struct bytes *pairs, unsigned n, int protected_ok, char *text,
+                             size_t text_size);
 
 /* Value of a row as CONFIG GET shows it, appended to out (a secret buf for CONFIG_SECRET rows). ERR_OOM. */
 must_use enum err config_show(struct config *c, enum config_id id, struct buf *out);
 /* Its names: the i-th, 0 being the row's own, then aliases; NULL after the last. */
 const char *config_name(enum config_id id, unsigned i);
 
-/* Writes the file anew: comments and order stay, lines of changed rows are replaced, rows that are not default and not there
- * are added at the end. Atomic. ERR_NOTFOUND: there is no file; ERR_IO, ERR_MISCONF, ERR_OOM. Blocks. */
+/* Writes the file anew: comments and order stay, lines of changed rows are replaced, rows that are not default and not
+ * there are added at the end. Atomic. ERR_NOTFOUND: there is no file; ERR_IO, ERR_MISCONF, ERR_OOM. Blocks. */
 must_use enum err config_rewrite(struct config *c);
 
 /* ---- for config*.c ---- */
@@ -152,11 +156,13 @@ struct config_parsed {
     struct obuf_limit obuf[OBUF_CLASSES];
 };
 /* Checks one value; *why (static or in room) says what is wrong. ERR_SYNTAX, ERR_OOM. */
-must_use enum err config_parse(struct config *c, enum config_id id, struct bytes value, struct config_parsed *out, char *why, size_t room);
+must_use enum err config_parse(struct config *c, enum config_id id, struct bytes value, struct config_parsed *out,
+                               char *why, size_t room);
 void config_parsed_drop(enum config_id id, struct config_parsed *p);
 /* Exchanges the row's value with p's. */
 void config_swap(struct config *c, enum config_id id, struct config_parsed *p);
-/* Splits a line into words in place, quotes and escapes as in redis.conf; at most max. -1: unbalanced quotes or too many. */
+/* Splits a line into words in place, quotes and escapes as in redis.conf; at most max. -1: unbalanced quotes or too
+ * many. */
 int config_split(char *line, size_t n, struct bytes *words, unsigned max);
 #define CONFIG_WORDS_MAX 256
 

@@ -4,9 +4,9 @@
 #include "server/config.h"
 
 static const char *const type_names[] = {
-    [CONFIG_BOOL] = "yes/no",     [CONFIG_NUMBER] = "number",  [CONFIG_SIZE] = "size",   [CONFIG_SECONDS] = "time",
-    [CONFIG_NAME] = "one of",     [CONFIG_TEXT] = "text",      [CONFIG_LIST] = "list",   [CONFIG_LINES] = "lines",
-    [CONFIG_OBUF] = "class hard soft seconds",
+    [CONFIG_BOOL] = "yes/no",  [CONFIG_NUMBER] = "number", [CONFIG_SIZE] = "size",
+    [CONFIG_SECONDS] = "time", [CONFIG_NAME] = "one of",   [CONFIG_TEXT] = "text",
+    [CONFIG_LIST] = "list",    [CONFIG_LINES] = "lines",   [CONFIG_OBUF] = "class hard soft seconds",
 };
 
 /* Prints until something fails; what follows a failure is left out. */
@@ -25,7 +25,8 @@ static void put_escaped(struct printer *p, const char *s)
 
 static void reference_section(struct printer *p, const char *title)
 {
-    PUT(p, "\n## %s\n\n| directive | default | kind | CONFIG SET | meaning |\n| --- | --- | --- | --- | --- |\n", title);
+    PUT(p, "\n## %s\n\n| directive | default | kind | CONFIG SET | meaning |\n| --- | --- | --- | --- | --- |\n",
+        title);
 }
 
 static void reference_row(struct printer *p, enum config_id id)
@@ -49,12 +50,17 @@ static void reference_row(struct printer *p, enum config_id id)
 enum err config_print_reference(struct buf *out)
 {
     struct printer p = {.out = out};
-    PUT(&p, "# Configuration\n\nPrinted by `coffer-server --print-config-reference` from server/config.tbl.h; do not edit.\n\n"
-            "`coffer-server [file] [--directive value ...]`. The file has the syntax of redis.conf: a directive and its values on a line,\n"
-            "quotes and escapes where a value has blanks, `#` for comments, `include`. Later lines win, the command line comes last.\n"
+    PUT(&p, "# Configuration\n\nPrinted by `coffer-server --print-config-reference` from server/config.tbl.h; do not "
+            "edit.\n\n"
+            "`coffer-server [file] [--directive value ...]`. The file has the syntax of redis.conf: a directive and "
+            "its values on a line,\n"
+            "quotes and escapes where a value has blanks, `#` for comments, `include`. Later lines win, the command "
+            "line comes last.\n"
             "Unknown directives are warned about and skipped.\n\n"
-            "Sizes take k, kb, m, mb, g, gb (kb is 1,024, k is 1,000); times take s, m, h, d, w. Environment: `COFFER_HSM_PIN` (the user PIN,\n"
-            "for tests), `CREDENTIALS_DIRECTORY` (systemd credentials: `hsm-pin`), `NOTIFY_SOCKET` (systemd readiness), `COFFER_FAULT`\n"
+            "Sizes take k, kb, m, mb, g, gb (kb is 1,024, k is 1,000); times take s, m, h, d, w. Environment: "
+            "`COFFER_HSM_PIN` (the user PIN,\n"
+            "for tests), `CREDENTIALS_DIRECTORY` (systemd credentials: `hsm-pin`), `NOTIFY_SOCKET` (systemd "
+            "readiness), `COFFER_FAULT`\n"
             "(makes the n-th allocation or file operation fail: a debugging aid).\n");
 #define SECTION(title) reference_section(&p, title);
 #define CONFIG(id, ...) reference_row(&p, CFG_##id);
@@ -113,7 +119,8 @@ static void file_row(struct printer *p, enum config_id id)
 enum err config_print_default_file(struct buf *out)
 {
     struct printer p = {.out = out};
-    PUT(&p, "# Coffer's configuration. Every directive is here; commented ones show their default, or ... where there is none.\n"
+    PUT(&p, "# Coffer's configuration. Every directive is here; commented ones show their default, or ... where there "
+            "is none.\n"
             "# Printed by `coffer-server --print-default-config` from server/config.tbl.h, `make check` compares.\n");
 #define SECTION(title) file_section(&p, title);
 #define CONFIG(id, ...) file_row(&p, CFG_##id);

@@ -1,15 +1,17 @@
 /* config_file.c - redis.conf syntax: reading it, the command line, and CONFIG REWRITE. See config.h.
  *
- * Reading: a line is split into words (quotes and escapes as in Redis), the first is the directive. Lists take all their words,
- * `user` and other lines add up, everything else wants one value; later lines win. Directives that nobody knows are warned
- * about by name and skipped, so that a redis.conf starts a server; a known one with a wrong value is an error with file and line.
+ * Reading: a line is split into words (quotes and escapes as in Redis), the first is the directive. Lists take all
+ * their words, `user` and other lines add up, everything else wants one value; later lines win. Directives that nobody
+ * knows are warned about by name and skipped, so that a redis.conf starts a server; a known one with a wrong value is
+ * an error with file and line.
  *
- * The command line is the same syntax in another dress: "--name value value --name ..." becomes words of a line. Redis's odd
- * form "--name" "value with blanks" is one value.
+ * The command line is the same syntax in another dress: "--name value value --name ..." becomes words of a line.
+ * Redis's odd form "--name" "value with blanks" is one value.
  *
- * Rewriting keeps what it can: comments, blank lines, order, includes, lines that say what is so already. A line whose value
- * changed is replaced, a second one of the same directive dropped, a directive that is not in the file and not at its initial
- * value appended. The new content replaces the file atomically. Content is built in a secret buffer: it may hold requirepass.
+ * Rewriting keeps what it can: comments, blank lines, order, includes, lines that say what is so already. A line whose
+ * value changed is replaced, a second one of the same directive dropped, a directive that is not in the file and not at
+ * its initial value appended. The new content replaces the file atomically. Content is built in a secret buffer: it may
+ * hold requirepass.
  */
 #include "server/config.h"
 
@@ -106,11 +108,11 @@ static enum err load_file(struct config *c, const char *path, unsigned depth, st
 static enum err complain(struct config_loader *l, const struct where *at, struct bytes directive, const char *why)
 {
     if (at->file)
-        snprintf(l->error, sizeof l->error, "%s, line %u: '%.*s': %s", at->file, at->line, (int)(directive.n < 64 ? directive.n : 64),
-                 (const char *)directive.p, why);
+        snprintf(l->error, sizeof l->error, "%s, line %u: '%.*s': %s", at->file, at->line,
+                 (int)(directive.n < 64 ? directive.n : 64), (const char *)directive.p, why);
     else
-        snprintf(l->error, sizeof l->error, "command line: '%.*s': %s", (int)(directive.n < 64 ? directive.n : 64), (const char *)directive.p,
-                 why);
+        snprintf(l->error, sizeof l->error, "command line: '%.*s': %s", (int)(directive.n < 64 ? directive.n : 64),
+                 (const char *)directive.p, why);
     return ERR_SYNTAX;
 }
 
@@ -123,8 +125,8 @@ static void warn_unknown(struct config_loader *l, const struct where *at, struct
         snprintf(line, sizeof line, "%s, line %u: unknown directive '%.*s' is ignored", at->file, at->line,
                  (int)(directive.n < 64 ? directive.n : 64), (const char *)directive.p);
     else
-        snprintf(line, sizeof line, "command line: unknown directive '%.*s' is ignored", (int)(directive.n < 64 ? directive.n : 64),
-                 (const char *)directive.p);
+        snprintf(line, sizeof line, "command line: unknown directive '%.*s' is ignored",
+                 (int)(directive.n < 64 ? directive.n : 64), (const char *)directive.p);
     l->warn(l->arg, line);
 }
 
@@ -173,8 +175,8 @@ static enum err with_earlier(struct config *c, enum config_id id, struct buf *b)
     return e;
 }
 
-static enum err set_words(struct config *c, enum config_id id, const struct bytes *words, unsigned n, struct config_loader *l,
-                          const struct where *at, struct bytes directive)
+static enum err set_words(struct config *c, enum config_id id, const struct bytes *words, unsigned n,
+                          struct config_loader *l, const struct where *at, struct bytes directive)
 {
     enum config_type t = config_rows[id].type;
     struct config_parsed p = {0};
@@ -200,7 +202,8 @@ static enum err set_words(struct config *c, enum config_id id, const struct byte
     return e;
 }
 
-static enum err load_words(struct config *c, const struct bytes *words, unsigned n, const struct where *at, struct config_loader *l)
+static enum err load_words(struct config *c, const struct bytes *words, unsigned n, const struct where *at,
+                           struct config_loader *l)
 {
     char path[PATH_MAX];
     enum config_id id = config_find(words[0]);
@@ -223,7 +226,8 @@ static enum err load_words(struct config *c, const struct bytes *words, unsigned
 
 /* ---- files ---- */
 
-static enum err load_lines(struct config *c, char *text, size_t n, const char *name, unsigned depth, struct config_loader *l)
+static enum err load_lines(struct config *c, char *text, size_t n, const char *name, unsigned depth,
+                           struct config_loader *l)
 {
     struct where at = {.file = name, .depth = depth};
     struct bytes words[CONFIG_WORDS_MAX];
@@ -370,7 +374,8 @@ static enum err put_size(struct buf *b, int64_t v)
     unsigned i = 0;
     while (v == 0 ? units[i].factor != 1 : v % units[i].factor != 0)
         i++;
-    return buf_put(b, text, (size_t)snprintf(text, sizeof text, "%lld%s", (long long)(v / units[i].factor), units[i].unit));
+    return buf_put(b, text,
+                   (size_t)snprintf(text, sizeof text, "%lld%s", (long long)(v / units[i].factor), units[i].unit));
 }
 
 static enum err put_blank_and(struct buf *b, const char *name)
@@ -388,10 +393,12 @@ static enum err put_obuf_lines(struct config *c, enum config_id id, struct buf *
         struct obuf_limit l;
         char seconds[32];
         config_obuf(c, (enum obuf_class)k, &l);
-        if ((e = put_blank_and(b, config_rows[id].name)) || (e = put_blank_and(b, names[k])) || (e = put_size(b, (int64_t)l.hard_bytes)) ||
-            (e = buf_put_u8(b, ' ')) || (e = put_size(b, (int64_t)l.soft_bytes)))
+        if ((e = put_blank_and(b, config_rows[id].name)) || (e = put_blank_and(b, names[k])) ||
+            (e = put_size(b, (int64_t)l.hard_bytes)) || (e = buf_put_u8(b, ' ')) ||
+            (e = put_size(b, (int64_t)l.soft_bytes)))
             break;
-        e = buf_put(b, seconds, (size_t)snprintf(seconds, sizeof seconds, " %llu\n", (unsigned long long)l.soft_seconds));
+        e = buf_put(b, seconds,
+                    (size_t)snprintf(seconds, sizeof seconds, " %llu\n", (unsigned long long)l.soft_seconds));
     }
     return e;
 }

@@ -1,5 +1,6 @@
-/* conn_private.h - what an I/O thread and a connection are made of. For io.c, conn.c, dispatch.c, call.c, client.c and monitor.c only;
- * everybody else asks through io.h and conn.h. All of it belongs to the connection's I/O thread, but for what says otherwise. */
+/* conn_private.h - what an I/O thread and a connection are made of. For io.c, conn.c, dispatch.c, call.c, client.c and
+ * monitor.c only; everybody else asks through io.h and conn.h. All of it belongs to the connection's I/O thread, but
+ * for what says otherwise. */
 #ifndef COFFER_SERVER_CONN_PRIVATE_H
 #define COFFER_SERVER_CONN_PRIVATE_H
 
@@ -52,22 +53,22 @@ struct conn {
     uint8_t proto;
     uint8_t authenticated;
     uint8_t reply_mode;
-    uint8_t held;       /* parser.argv is the next command, dispatch it before parsing more */
-    uint8_t eof;        /* the client will send nothing more */
-    uint8_t reading;    /* read_ev is added */
-    uint8_t writing;    /* write_ev is added */
+    uint8_t held;    /* parser.argv is the next command, dispatch it before parsing more */
+    uint8_t eof;     /* the client will send nothing more */
+    uint8_t reading; /* read_ev is added */
+    uint8_t writing; /* write_ev is added */
     uint8_t on_todo;
     uint8_t monitor;
     uint8_t no_evict, no_touch;
-    uint8_t obuf;       /* enum obuf_class */
+    uint8_t obuf; /* enum obuf_class */
     unsigned db;
     struct acl_user *user; /* a reference */
     uint64_t acl_epoch;
 
     struct event read_ev, write_ev;
     struct request_parser parser;
-    struct buf in, out;   /* what did not fit into this turn; secret */
-    uint8_t *cur;         /* unparsed input: in the thread's read buffer while running, else NULL and it is in `in` */
+    struct buf in, out; /* what did not fit into this turn; secret */
+    uint8_t *cur;       /* unparsed input: in the thread's read buffer while running, else NULL and it is in `in` */
     size_t cur_n;
     const uint8_t *held_base; /* where the input of the held command began when it was parsed */
     size_t held_used;
@@ -75,7 +76,7 @@ struct conn {
 
     struct pending *first, *last;
     unsigned pendings;
-    uint8_t lane;         /* enum command_lane of the pendings */
+    uint8_t lane; /* enum command_lane of the pendings */
     struct park *park;
 
     struct conn *prev, *next; /* all of the thread */
@@ -117,9 +118,9 @@ struct io {
     int64_t slower_than_us;
     struct obuf_limit obuf[OBUF_CLASSES];
 
-    uint8_t *in;    /* CONN_READ_BYTES, secret */
-    struct buf out; /* of the connection that is running, secret */
-    struct buf side; /* an answer that must wait behind pendings, secret */
+    uint8_t *in;        /* CONN_READ_BYTES, secret */
+    struct buf out;     /* of the connection that is running, secret */
+    struct buf side;    /* an answer that must wait behind pendings, secret */
     struct buf scratch; /* plain, for keys and log lines */
 
     struct conn *conns; /* newest first */
@@ -142,25 +143,28 @@ void io_clock(struct io *io); /* reads the clocks if this turn has not yet */
 void io_todo(struct conn *c); /* conn_run in the next pass */
 void io_refresh_settings(struct io *io);
 
-/* conn.c */
+/* conn.c, conn_life.c */
 must_use enum err conn_new(struct io *io, int fd, enum io_transport transport, struct conn **out);
-void conn_kill(struct conn *c);   /* any state to CONN_DEAD */
-void conn_free(struct conn *c);   /* of a dead one, at the end of the turn */
-void conn_run(struct conn *c);    /* finishes, resumes, parses, dispatches, writes: all that can be done now */
-void conn_input(struct conn *c, uint8_t **p, size_t *n); /* unparsed input */
+void conn_on_read(evutil_socket_t fd, short what, void *arg);
+void conn_on_write(evutil_socket_t fd, short what, void *arg);
+void conn_kill(struct conn *c); /* any state to CONN_DEAD */
+void conn_free(struct conn *c); /* of a dead one, at the end of the turn */
+void conn_run(struct conn *c);  /* finishes, resumes, parses, dispatches, writes: all that can be done now */
+void conn_input(struct conn *c, uint8_t **p, size_t *n);                   /* unparsed input */
 void conn_set_user(struct conn *c, struct acl_user *u, int authenticated); /* takes the reference over */
-void conn_check_limits(struct conn *c); /* idle, output: once a second */
-void conn_reset(struct conn *c);        /* RESET: as just accepted, the user included */
+void conn_check_limits(struct conn *c);                                    /* idle, output: once a second */
+void conn_reset(struct conn *c); /* RESET: as just accepted, the user included */
 void conn_set_state(struct conn *c, enum conn_state to);
 void conn_set_monitor(struct conn *c, int on);
-size_t conn_describe(struct conn *c, char *out, size_t room); /* a line of CLIENT LIST, no line end; returns its length */
+size_t conn_describe(struct conn *c, char *out,
+                     size_t room); /* a line of CLIENT LIST, no line end; returns its length */
 
 /* dispatch.c: the parsed command in parser.argv. */
 enum dispatched { DISPATCH_DONE, DISPATCH_HOLD, DISPATCH_PARK, DISPATCH_AGAIN /* at once, in the next turn */ };
 enum dispatched dispatch(struct conn *c);
 
 /* call.c */
-uint64_t call_wakes(void); /* how many waitlist_wake there have been */
+uint64_t call_wakes(void);                 /* how many waitlist_wake there have been */
 void call_finish_pendings(struct conn *c); /* those at the front that are complete */
 void call_drop_pendings(struct conn *c);   /* the client is gone */
 void call_completed(struct io *io);        /* drains io->done */

@@ -1,12 +1,14 @@
 /* dispatch.c - from a parsed request to its handler: look-up, order, permission, the call, and the books.
  *
- *     look up -> may it overlap what is pending? -> arity -> logged in, allowed -> loaded, unsealed, not paused -> monitors -> handler
+ *     look up -> may it overlap what is pending? -> arity -> logged in, allowed -> loaded, unsealed, not paused ->
+ * monitors -> handler
  *
- * Refusals up to the handler are answered here with Redis's texts. A command that may not overlap yet is not touched: it is
- * dispatched anew when the last pending has been answered, and so is one that parks. Whatever has an effect therefore comes after both.
+ * Refusals up to the handler are answered here with Redis's texts. A command that may not overlap yet is not touched:
+ * it is dispatched anew when the last pending has been answered, and so is one that parks. Whatever has an effect
+ * therefore comes after both.
  *
- * An answer that is ready while others are pending (a refusal, a syntax error between two writes) is written to a side buffer and queued behind
- * them as a pending that is complete already.
+ * An answer that is ready while others are pending (a refusal, a syntax error between two writes) is written to a side
+ * buffer and queued behind them as a pending that is complete already.
  *
  * The clock is read once a command: the end of one is the start of the next.
  */
@@ -30,7 +32,8 @@ static void refuse_unknown(struct call *c)
     const struct bytes *name = &c->argv[0];
     size_t room = 128, at;
 
-    at = (size_t)snprintf(text, sizeof text, "unknown command '%.*s', with args beginning with: ", (int)(name->n < 128 ? name->n : 128),
+    at = (size_t)snprintf(text, sizeof text,
+                          "unknown command '%.*s', with args beginning with: ", (int)(name->n < 128 ? name->n : 128),
                           (const char *)name->p);
     if (memchr(name->p, '.', name->n))
         c->argc = 1;
@@ -50,9 +53,10 @@ static void refuse_sub(struct call *c)
     char container[32];
     size_t n = c->argv[0].n < sizeof container ? c->argv[0].n : sizeof container - 1;
     for (size_t i = 0; i < n; i++)
-        container[i] = (char)(c->argv[0].p[i] >= 'a' && c->argv[0].p[i] <= 'z' ? c->argv[0].p[i] - 32 : c->argv[0].p[i]);
-    call_errorf(c, ERR_UNKNOWNCMD, "unknown subcommand '%.*s'. Try %.*s HELP.", (int)(c->argv[1].n < 128 ? c->argv[1].n : 128),
-                (const char *)c->argv[1].p, (int)n, container);
+        container[i] =
+            (char)(c->argv[0].p[i] >= 'a' && c->argv[0].p[i] <= 'z' ? c->argv[0].p[i] - 32 : c->argv[0].p[i]);
+    call_errorf(c, ERR_UNKNOWNCMD, "unknown subcommand '%.*s'. Try %.*s HELP.",
+                (int)(c->argv[1].n < 128 ? c->argv[1].n : 128), (const char *)c->argv[1].p, (int)n, container);
 }
 
 static void refuse_permission(struct call *c, enum acl_reason why)

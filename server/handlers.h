@@ -4,7 +4,8 @@
 
 #include "server/call.h"
 
-#define COMMAND(name, arity, flags, categories, lane, keys, redact, group, since, complexity, args, summary, reply, fn)   \
+#define COMMAND(name, arity, flags, categories, lane, keys, redact, group, since, complexity, args, summary, reply, \
+                fn)                                                                                                 \
     enum call_result fn(struct call *c);
 #define CONTAINER(name, arity, flags, categories, group, since, summary)
 #include "server/commands.tbl.h"

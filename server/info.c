@@ -1,4 +1,5 @@
-/* info.c - one function a section, in a table; see info.h. A section prints until something fails (out of memory), which the end reports. */
+/* info.c - one function a section, in a table; see info.h. A section prints until something fails (out of memory),
+ * which the end reports. */
 #include "server/info.h"
 
 #include <malloc.h>
@@ -50,16 +51,20 @@ static void server_section(struct printer *p)
     (void)uname(&u);
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[n > 0 ? n : 0] = 0;
-    PUT(p, "redis_version:%s\r\ncoffer_version:%s\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\n", COFFER_REDIS_VERSION,
-        COFFER_VERSION);
-    PUT(p, "redis_mode:%s\r\nos:%s %s %s\r\narch_bits:64\r\nmonotonic_clock:POSIX clock_gettime\r\nmultiplexing_api:epoll\r\n",
+    PUT(p,
+        "redis_version:%s\r\ncoffer_version:%s\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\n",
+        COFFER_REDIS_VERSION, COFFER_VERSION);
+    PUT(p,
+        "redis_mode:%s\r\nos:%s %s %s\r\narch_bits:64\r\nmonotonic_clock:POSIX "
+        "clock_gettime\r\nmultiplexing_api:epoll\r\n",
         config_int(srv->config, CFG_CLUSTER_ENABLED) ? "cluster" : "standalone", u.sysname, u.release, u.machine);
-    PUT(p, "process_id:%d\r\nprocess_supervised:%s\r\nrun_id:%s\r\ntcp_port:%d\r\n", (int)getpid(), getenv("NOTIFY_SOCKET") ? "systemd" : "no",
-        srv->run_id, srv->listeners ? listen_port(srv->listeners) : 0);
+    PUT(p, "process_id:%d\r\nprocess_supervised:%s\r\nrun_id:%s\r\ntcp_port:%d\r\n", (int)getpid(),
+        getenv("NOTIFY_SOCKET") ? "systemd" : "no", srv->run_id, srv->listeners ? listen_port(srv->listeners) : 0);
     PUT(p, "server_time_usec:%llu\r\nuptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\nhz:10\r\nconfigured_hz:10\r\n",
         (unsigned long long)now * 1000, (unsigned long long)up, (unsigned long long)up / 86400);
     PUT(p, "lru_clock:%llu\r\nexecutable:%s\r\nconfig_file:%s\r\nio_threads_active:%d\r\nio_threads:%u\r\n",
-        (unsigned long long)(now / 1000 & 0xffffff), exe, srv->config->path ? srv->config->path : "", srv->io_count > 1, srv->io_count);
+        (unsigned long long)(now / 1000 & 0xffffff), exe, srv->config->path ? srv->config->path : "", srv->io_count > 1,
+        srv->io_count);
 }
 
 static void clients_section(struct printer *p)
@@ -94,7 +99,8 @@ static void memory_section(struct printer *p)
     static _Atomic uint64_t peak;
     struct mem_secret_stats s;
     struct mallinfo2 m = mallinfo2();
-    uint64_t rss = resident_bytes(), total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), old = peak;
+    uint64_t rss = resident_bytes(), total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
+             old = peak;
     mem_secret_stats(&s);
     uint64_t used = m.uordblks + m.hblkhd + s.used_bytes;
     while (used > old && !atomic_compare_exchange_weak(&peak, &old, used)) {
@@ -108,7 +114,8 @@ static void memory_section(struct printer *p)
     PUT_U64(p, "total_system_memory", total);
     put_human(p, "total_system_memory_human", total);
     PUT_U64(p, "maxmemory", config_int(p->srv->config, CFG_MAXMEMORY));
-    PUT(p, "maxmemory_policy:noeviction\r\nmem_fragmentation_ratio:%.2f\r\nmem_allocator:libc\r\n", used ? (double)rss / (double)used : 1.0);
+    PUT(p, "maxmemory_policy:noeviction\r\nmem_fragmentation_ratio:%.2f\r\nmem_allocator:libc\r\n",
+        used ? (double)rss / (double)used : 1.0);
     PUT_U64(p, "mem_secret_reserved", s.reserved_bytes);
     PUT_U64(p, "mem_secret_locked", s.locked_bytes);
     PUT_U64(p, "mem_secret_used", s.used_bytes);
@@ -127,12 +134,17 @@ static void persistence_section(struct printer *p)
     struct engine_info i;
     PUT(p, "loading:%d\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n", !p->ready);
     PUT_U64(p, "rdb_last_save_time", p->srv->started_ms / 1000);
-    PUT(p, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:0\r\n");
-    PUT(p, "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_bgrewrite_status:ok\r\naof_last_write_status:ok\r\n");
+    PUT(p, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:"
+           "0\r\n");
+    PUT(p, "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_bgrewrite_status:ok\r\naof_last_write_"
+           "status:ok\r\n");
     if (!p->ready)
         return;
     engine_info(p->srv->engine, &i);
-    PUT(p, "wbl_status:%s\r\nwbl_fsync:always\r\n", i.failed || i.wal.failed ? "failed" : i.wal.damaged_lsn ? "damaged" : "ok");
+    PUT(p, "wbl_status:%s\r\nwbl_fsync:always\r\n",
+        i.failed || i.wal.failed ? "failed"
+        : i.wal.damaged_lsn      ? "damaged"
+                                 : "ok");
     PUT_U64(p, "wbl_term", i.term);
     PUT_U64(p, "wbl_first_lsn", i.wal.first_lsn);
     PUT_U64(p, "wbl_last_lsn", i.wal.last_lsn);
@@ -185,7 +197,8 @@ static void stats_section(struct printer *p)
 static void replication_section(struct printer *p)
 {
     uint64_t offset = p->ready ? engine_commit_lsn(p->srv->engine) : 0;
-    PUT(p, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n", p->srv->run_id);
+    PUT(p, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n",
+        p->srv->run_id);
     PUT(p, "master_replid2:0000000000000000000000000000000000000000\r\n");
     PUT_U64(p, "master_repl_offset", offset);
     PUT(p, "second_repl_offset:-1\r\nrepl_backlog_active:0\r\n");
@@ -198,8 +211,8 @@ static void cpu_section(struct printer *p)
     struct rusage self = {0}, children = {0};
     (void)getrusage(RUSAGE_SELF, &self);
     (void)getrusage(RUSAGE_CHILDREN, &children);
-    PUT(p, "used_cpu_sys:%ld.%06ld\r\nused_cpu_user:%ld.%06ld\r\n", (long)self.ru_stime.tv_sec, (long)self.ru_stime.tv_usec,
-        (long)self.ru_utime.tv_sec, (long)self.ru_utime.tv_usec);
+    PUT(p, "used_cpu_sys:%ld.%06ld\r\nused_cpu_user:%ld.%06ld\r\n", (long)self.ru_stime.tv_sec,
+        (long)self.ru_stime.tv_usec, (long)self.ru_utime.tv_sec, (long)self.ru_utime.tv_usec);
     PUT(p, "used_cpu_sys_children:%ld.%06ld\r\nused_cpu_user_children:%ld.%06ld\r\n", (long)children.ru_stime.tv_sec,
         (long)children.ru_stime.tv_usec, (long)children.ru_utime.tv_sec, (long)children.ru_utime.tv_usec);
 }
@@ -212,7 +225,8 @@ static void hsm_section(struct printer *p)
         return;
     }
     hsm_stats(p->srv->hsm, &s);
-    PUT(p, "hsm_state:%s\r\nhsm_sealed:%d\r\n", hsm_state_name(hsm_state_now(p->srv->hsm)), atomic_load(&p->srv->sealed));
+    PUT(p, "hsm_state:%s\r\nhsm_sealed:%d\r\n", hsm_state_name(hsm_state_now(p->srv->hsm)),
+        atomic_load(&p->srv->sealed));
     PUT(p, "hsm_workers_up:%u\r\nhsm_in_flight:%u\r\n", s.workers_up, s.in_flight);
     PUT_U64(p, "hsm_requests", s.requests);
     PUT_U64(p, "hsm_errors", s.errors);
@@ -248,9 +262,9 @@ static void commandstats_section(struct printer *p)
         if (!t.calls && !t.rejected && !t.failed)
             continue;
         command_lower(&commands[i], name);
-        PUT(p, "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,failed_calls=%llu\r\n", name, (unsigned long long)t.calls,
-            (unsigned long long)t.usec, t.calls ? (double)t.usec / (double)t.calls : 0.0, (unsigned long long)t.rejected,
-            (unsigned long long)t.failed);
+        PUT(p, "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,failed_calls=%llu\r\n", name,
+            (unsigned long long)t.calls, (unsigned long long)t.usec, t.calls ? (double)t.usec / (double)t.calls : 0.0,
+            (unsigned long long)t.rejected, (unsigned long long)t.failed);
     }
 }
 
@@ -309,7 +323,8 @@ static int wanted(size_t section, const struct bytes *names, unsigned n)
 
 enum err info_text(struct server *srv, const struct bytes *names, unsigned n, struct buf *out)
 {
-    struct printer p = {.srv = srv, .out = out, .ready = !atomic_load_explicit(&srv->loading, memory_order_acquire) && srv->engine};
+    struct printer p = {
+        .srv = srv, .out = out, .ready = !atomic_load_explicit(&srv->loading, memory_order_acquire) && srv->engine};
     int any = 0;
     for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
         if (!wanted(i, names, n))

@@ -1,24 +1,25 @@
 /* io.c - see io.h.
  *
- * Happy path: the thread sleeps in epoll_wait inside event_base_loop(EVLOOP_ONCE). Sockets become readable, their callbacks run
- * the connections; then turn_end() takes what other threads have posted and goes through the list of connections that have
- * something to do (todo). While that list or a queue is not empty the next loop does not sleep.
+ * Happy path: the thread sleeps in epoll_wait inside event_base_loop(EVLOOP_ONCE). Sockets become readable, their
+ * callbacks run the connections; then turn_end() takes what other threads have posted and goes through the list of
+ * connections that have something to do (todo). While that list or a queue is not empty the next loop does not sleep.
  *
- * Waking. A poster pushes, and if the queue was empty looks at `asleep`; the thread sets `asleep`, then looks at the queues, and only
- * then sleeps. Both have a sequentially consistent fence between their store and their load, so at least one sees the other's. The
- * eventfd is written at most once a sleep, and not at all while the thread is awake: a group commit that answers a hundred
- * clients wakes it once.
+ * Waking. A poster pushes, and if the queue was empty looks at `asleep`; the thread sets `asleep`, then looks at the
+ * queues, and only then sleeps. Both have a sequentially consistent fence between their store and their load, so at
+ * least one sees the other's. The eventfd is written at most once a sleep, and not at all while the thread is awake: a
+ * group commit that answers a hundred clients wakes it once.
  *
- * A tour visits one thread after another by posting itself. Its state is never on two threads at a time, so what it gathers
- * needs no lock. A thread that has ended does not answer any more: at shutdown tours in flight are abandoned with their
- * connections.
+ * A tour visits one thread after another by posting itself. Its state is never on two threads at a time, so what it
+ * gathers needs no lock. A thread that has ended does not answer any more: at shutdown tours in flight are abandoned
+ * with their connections.
  *
- * Failure: posting cannot fail, nodes belong to the poster. A socket that cannot be taken over for lack of memory is closed.
+ * Failure: posting cannot fail, nodes belong to the poster. A socket that cannot be taken over for lack of memory is
+ * closed.
  *
- * Rejected: SO_REUSEPORT listeners in every thread. Two servers started by mistake would share a port in silence, connections are
- * spread by a hash and so unevenly when they are few, a closing listener loses what is in its queue, and UNIX sockets cannot
- * do it. An acceptor that hands sockets out by turns costs one wake-up a connection. libevent's locking
- * (evthread_use_pthreads): every base has one thread, so bases are made without locks.
+ * Rejected: SO_REUSEPORT listeners in every thread. Two servers started by mistake would share a port in silence,
+ * connections are spread by a hash and so unevenly when they are few, a closing listener loses what is in its queue,
+ * and UNIX sockets cannot do it. An acceptor that hands sockets out by turns costs one wake-up a connection. libevent's
+ * locking (evthread_use_pthreads): every base has one thread, so bases are made without locks.
  */
 #include "server/io.h"
 

@@ -9,8 +9,8 @@
  *                                      hsm_flush, once
  *                                      dead connections are freed
  *
- * Waking costs one eventfd write per sleep, however many things are posted: whoever posts looks at a flag that says whether the
- * thread may be asleep.
+ * Waking costs one eventfd write per sleep, however many things are posted: whoever posts looks at a flag that says
+ * whether the thread may be asleep.
  *
  * An I/O thread never blocks but in epoll.
  */
@@ -30,12 +30,12 @@ struct event_base;
 
 /* ---- what handlers may ask, on the I/O thread itself ---- */
 
-struct opener *io_opener(struct io *io);    /* opens sealed values; NULL until the keyring is there (loading) */
-uint64_t io_now_ms(const struct io *io);    /* wall clock of this turn */
-uint64_t io_now_us(const struct io *io);    /* monotonic clock of this turn */
+struct opener *io_opener(struct io *io); /* opens sealed values; NULL until the keyring is there (loading) */
+uint64_t io_now_ms(const struct io *io); /* wall clock of this turn */
+uint64_t io_now_us(const struct io *io); /* monotonic clock of this turn */
 unsigned io_index(const struct io *io);
 struct server *io_server(const struct io *io);
-struct event_base *io_base(struct io *io);  /* for timers of this thread */
+struct event_base *io_base(struct io *io); /* for timers of this thread */
 struct io_stats *io_stats(struct io *io);
 
 /* ---- work for an I/O thread, from any thread ---- */
@@ -46,8 +46,8 @@ struct io_task {
 };
 void io_post(struct io *io, struct io_task *t);
 
-/* A walk through all I/O threads, one after the other, so that its state needs no lock: visit() on each, then done() on the thread
- * where it began. For CLIENT LIST, CLIENT KILL and whatever else concerns every connection. */
+/* A walk through all I/O threads, one after the other, so that its state needs no lock: visit() on each, then done() on
+ * the thread where it began. For CLIENT LIST, CLIENT KILL and whatever else concerns every connection. */
 struct io_tour {
     struct io_task task; /* private */
     struct server *srv;  /* private */
@@ -64,16 +64,16 @@ void io_tour(struct io *home, struct io_tour *t);
 must_use enum err io_new(struct io **out, struct server *srv, unsigned index);
 must_use enum err io_start(struct io *io); /* the thread. ERR_OOM */
 void io_run(struct io *io);                /* the loop on the calling thread: srv->main */
-/* From now on no new command starts; when on no I/O thread anything is pending or unwritten, or at deadline_us of the monotonic clock, the
- * threads end. Called once for each. Any thread. */
+/* From now on no new command starts; when on no I/O thread anything is pending or unwritten, or at deadline_us of the
+ * monotonic clock, the threads end. Called once for each. Any thread. */
 void io_stop(struct io *io, uint64_t deadline_us);
 void io_join(struct io *io);
 /* All of srv->io, which have been joined or were never started; entries may be NULL. */
 void io_free_all(struct server *srv);
 void io_free(struct io *io); /* one without connections: srv->main */
 
-/* Gives a connected, non-blocking socket to the thread, which owns it from now on and takes it off srv->clients when it closes.
- * Any thread. ERR_OOM: the caller closes it. */
+/* Gives a connected, non-blocking socket to the thread, which owns it from now on and takes it off srv->clients when it
+ * closes. Any thread. ERR_OOM: the caller closes it. */
 enum io_transport { IO_TCP, IO_UNIX };
 must_use enum err io_adopt(struct io *io, int fd, enum io_transport transport);
 

@@ -1,5 +1,5 @@
-/* io_opener.c - the I/O thread's opener, made when it is first asked for. Apart from io.c, so that what has nothing to open (a test of
- * connections) does not need hsm/. */
+/* io_opener.c - the I/O thread's opener, made when it is first asked for. Apart from io.c, so that what has nothing to
+ * open (a test of connections) does not need hsm/. */
 #include "hsm/seal.h"
 #include "server/conn_private.h"
 

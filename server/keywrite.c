@@ -125,6 +125,9 @@ static void finish(struct pending *p, struct reply *r)
         reply_ok(r);
     else if (k->text[0])
         reply_errorf(r, err_prefix(k->err), "%s", k->text);
+    else if (k->req.result == ERR_UNSUPPORTED)
+        reply_errorf(r, err_prefix(k->err), "%s keys are not supported by this HSM, or hsm-only forbids them",
+                     k->alg->name);
     else if (k->req.result)
         keyop_reply_error(r, &k->req, k->vault, k->name);
     else if (k->err == k->w.err)

@@ -1,14 +1,15 @@
 /* listen.c - see listen.h.
  *
- * A listener is a socket, its address as text, and an event on the main loop. open_all() makes the list of addresses that the configuration
- * wants, takes over those that are open already, opens the others, and drops what is left of the old list.
+ * A listener is a socket, its address as text, and an event on the main loop. open_all() makes the list of addresses
+ * that the configuration wants, takes over those that are open already, opens the others, and drops what is left of the
+ * old list.
  *
- * A change comes on an I/O thread (CONFIG SET), events belong to the main loop: so new listeners are handed to it as a task, and old ones are shut
- * down at once, which frees the address, and closed by a task. Their event may fire once more in between: accept then fails
- * with EINVAL, which is ignored.
+ * A change comes on an I/O thread (CONFIG SET), events belong to the main loop: so new listeners are handed to it as a
+ * task, and old ones are shut down at once, which frees the address, and closed by a task. Their event may fire once
+ * more in between: accept then fails with EINVAL, which is ignored.
  *
- * Out of descriptors: accept fails with EMFILE while the connection stays in the backlog and its event stays ready. Accepting
- * pauses for a tenth of a second then, instead of spinning.
+ * Out of descriptors: accept fails with EMFILE while the connection stays in the backlog and its event stays ready.
+ * Accepting pauses for a tenth of a second then, instead of spinning.
  */
 #include "server/listen.h"
 
@@ -55,9 +56,12 @@ struct listeners {
 };
 
 static const char denied[] =
-    "-DENIED Coffer is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode "
-    "connections are only accepted from the loopback interface and the UNIX socket. To connect from elsewhere, either set a password with "
-    "requirepass or an ACL user, or switch protected mode off with 'CONFIG SET protected-mode no' from the loopback interface, if the network "
+    "-DENIED Coffer is running in protected mode because protected mode is enabled and no password is set for the "
+    "default user. In this mode "
+    "connections are only accepted from the loopback interface and the UNIX socket. To connect from elsewhere, either "
+    "set a password with "
+    "requirepass or an ACL user, or switch protected mode off with 'CONFIG SET protected-mode no' from the loopback "
+    "interface, if the network "
     "is trusted. Then make sure that the directive bind names the address of that network.\r\n";
 static const char too_many[] = "-ERR max number of clients reached\r\n";
 
@@ -168,7 +172,8 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 static void added_on_main(struct io_task *t, struct io *io)
 {
     struct listener *at = mpsc_entry(t, struct listener, task);
-    if (event_assign(&at->ev, io_base(io), at->fd, EV_READ | EV_PERSIST, on_accept, at) == 0 && event_add(&at->ev, NULL) == 0)
+    if (event_assign(&at->ev, io_base(io), at->fd, EV_READ | EV_PERSIST, on_accept, at) == 0 &&
+        event_add(&at->ev, NULL) == 0)
         at->added = 1;
     else
         log_at(LOG_WARNING, "Out of memory: not accepting on %s", at->address);
@@ -191,7 +196,8 @@ static void drop(struct listener *at)
     io_post(at->all->srv->main, &at->task);
 }
 
-static enum err wrap(struct listeners *l, int fd, enum io_transport transport, const char *address, struct listener **out)
+static enum err wrap(struct listeners *l, int fd, enum io_transport transport, const char *address,
+                     struct listener **out)
 {
     struct listener *at = *out = mem_zalloc(sizeof *at);
     if (!at)
@@ -238,7 +244,8 @@ static enum err open_tcp(struct listeners *l, const char *host, int optional, in
     int fd = listening_socket(ai, (int)config_int(l->srv->config, CFG_TCP_BACKLOG)), error = errno;
     freeaddrinfo(ai);
     if (fd < 0) {
-        if (optional && (error == EADDRNOTAVAIL || error == EAFNOSUPPORT || error == EPROTONOSUPPORT || error == ENOPROTOOPT))
+        if (optional &&
+            (error == EADDRNOTAVAIL || error == EAFNOSUPPORT || error == EPROTONOSUPPORT || error == ENOPROTOOPT))
             return ERR_OK;
         log_at(LOG_WARNING, "Could not create server TCP listening socket %s: bind: %s", address, strerror(error));
         return error == EADDRINUSE ? ERR_CONFLICT : ERR_IO;
@@ -396,7 +403,8 @@ static enum err on_change(void *arg, enum config_id id, const char **why)
     enum err e = open_all_tcp(l);
     pthread_mutex_unlock(&l->lock);
     if (e)
-        *why = id == CFG_PORT ? "Unable to listen on this port. Check server logs." : "Failed to bind to specified addresses.";
+        *why = id == CFG_PORT ? "Unable to listen on this port. Check server logs."
+                              : "Failed to bind to specified addresses.";
     return e;
 }
 
@@ -409,7 +417,8 @@ enum err listen_open(struct listeners **out, struct server *srv)
     pthread_mutex_init(&l->lock, NULL);
     enum err e = event_assign(&l->pause_ev, io_base(srv->main), -1, 0, on_pause_over, l) == 0 ? ERR_OK : ERR_OOM;
     if (!e && (e = open_all_tcp(l)))
-        log_at(LOG_WARNING, "Failed listening on port %lld (TCP), aborting.", (long long)config_int(srv->config, CFG_PORT));
+        log_at(LOG_WARNING, "Failed listening on port %lld (TCP), aborting.",
+               (long long)config_int(srv->config, CFG_PORT));
     if (!e)
         e = open_unix(l);
     if (!e && !l->list) {

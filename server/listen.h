@@ -1,9 +1,10 @@
 /* listen.h - listening sockets and the acceptor: the main thread accepts, I/O threads get the sockets by turns.
  *
- * TCP on every address of `bind` at `port`, and a UNIX socket. CONFIG SET port and bind take effect at once: new sockets are opened
- * first, so that a refusal changes nothing, then the old ones close; what is the same stays open.
+ * TCP on every address of `bind` at `port`, and a UNIX socket. CONFIG SET port and bind take effect at once: new
+ * sockets are opened first, so that a refusal changes nothing, then the old ones close; what is the same stays open.
  *
- * Refused with Redis's texts: more than maxclients, and outsiders while the default user needs no password (protected-mode).
+ * Refused with Redis's texts: more than maxclients, and outsiders while the default user needs no password
+ * (protected-mode).
  *
  * Threads: listen_change from any (CONFIG SET holds its lock); the rest on the main thread.
  */
@@ -15,8 +16,8 @@
 
 struct listeners;
 
-/* Opens what the configuration says on srv->main's loop; hooks itself to CONFIG SET. ERR_CONFLICT: an address is taken; ERR_IO; ERR_OOM; the log
- * says which. Nothing is accepted before the main loop runs. */
+/* Opens what the configuration says on srv->main's loop; hooks itself to CONFIG SET. ERR_CONFLICT: an address is taken;
+ * ERR_IO; ERR_OOM; the log says which. Nothing is accepted before the main loop runs. */
 must_use enum err listen_open(struct listeners **out, struct server *srv);
 /* No more connections: closes the sockets and removes the UNIX socket's name. Those in the backlog are reset. */
 void listen_close(struct listeners *l);

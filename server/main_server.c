@@ -1,14 +1,14 @@
 /* main_server.c - the program coffer-server.
  *
- *     configuration -> log -> dir, its lock -> listeners -> I/O threads -> [start thread: HSM, engine, recovery] -> ready
- *                                                      |                                                    |
- *                                                 answers -LOADING                              answers everything
+ *     configuration -> log -> dir and its lock -> listeners -> I/O threads -> start thread: HSM, engine, recovery -> ready
  *
- * The main thread accepts, handles signals and timers. What blocks at a start runs on a thread of its own, so that ports answer
- * -LOADING meanwhile (Sentinel and clients wait then, instead of giving up).
+ * Between listeners and ready every command that needs data is answered -LOADING.
  *
- * Ending: SIGTERM, SIGINT or SHUTDOWN close the listeners; I/O threads finish what is pending and written, at most shutdown-timeout
- * seconds; then log, stores and workers are closed. A second signal takes the rest of that time away. Exit code 0; 1 when the start failed.
+ * The main thread accepts, handles signals and timers. What blocks at a start runs on a thread of its own, so that
+ * ports answer -LOADING meanwhile (Sentinel and clients wait then, instead of giving up).
+ *
+ * Ending: SIGTERM, SIGINT or SHUTDOWN close the listeners; I/O threads finish what is pending and written, at most
+ * shutdown-timeout seconds; then log, stores and workers are closed. Exit code 0; 1 when the start failed.
  *
  * Rejected: opening the ports only when ready (a client cannot tell a server that recovers from one that is gone).
  */
@@ -198,8 +198,8 @@ static void limit_files(void)
     clients = r.rlim_cur > 2 * SPARE_FILES ? r.rlim_cur - SPARE_FILES : SPARE_FILES;
     snprintf(text, sizeof text, "%llu", (unsigned long long)clients);
     if (config_put(srv.config, "maxclients", text) == ERR_OK)
-        log_at(LOG_WARNING, "The limit of open files is %llu: maxclients is %s. Raise it with 'ulimit -n %llu'.", (unsigned long long)r.rlim_cur,
-               text, (unsigned long long)want);
+        log_at(LOG_WARNING, "The limit of open files is %llu: maxclients is %s. Raise it with 'ulimit -n %llu'.",
+               (unsigned long long)r.rlim_cur, text, (unsigned long long)want);
 }
 
 /* Enters dir, so that everything relative is below it, and makes CONFIG GET dir absolute. */
@@ -326,7 +326,8 @@ static void log_memory(void)
     struct mem_secret_stats s;
     mem_secret_stats(&s);
     if (s.lock_refused)
-        log_at(LOG_WARNING, "Memory for secrets cannot be locked: raise the limit, at least 'ulimit -l 65536' (LimitMEMLOCK=infinity in systemd)");
+        log_at(LOG_WARNING, "Memory for secrets cannot be locked: raise the limit, at least 'ulimit -l 65536' "
+                            "(LimitMEMLOCK=infinity in systemd)");
 }
 
 /* Everything after the configuration. */
@@ -445,24 +446,23 @@ static const struct {
 
 /* Warnings about the configuration come before the log is open. */
 #define WARNINGS_MAX 32
-static char *warnings[WARNINGS_MAX];
+static char warnings[WARNINGS_MAX][256];
 static unsigned warning_count;
 
 static void keep_warning(void *arg, const char *line)
 {
     (void)arg;
     if (warning_count < WARNINGS_MAX)
-        warnings[warning_count++] = strdup(line);
+        snprintf(warnings[warning_count++], sizeof warnings[0], "%s", line);
 }
 
 static void say_warnings(void)
 {
-    for (unsigned i = 0; i < warning_count; i++) {
-        log_at(LOG_WARNING, "%s", warnings[i] ? warnings[i] : "an unknown directive is ignored");
-        free(warnings[i]);
-    }
+    for (unsigned i = 0; i < warning_count; i++)
+        log_at(LOG_WARNING, "%s", warnings[i]);
     if (config_int(srv.config, CFG_WBL_FSYNC))
-        log_at(LOG_WARNING, "wbl-fsync everysec is not offered by this version: the log is made durable before every answer");
+        log_at(LOG_WARNING,
+               "wbl-fsync everysec is not offered by this version: the log is made durable before every answer");
 }
 
 static int load_config(int argc, char **argv)
@@ -476,7 +476,8 @@ static int load_config(int argc, char **argv)
     if (!e)
         e = users_load(srv.acl, srv.config, l.error, sizeof l.error);
     if (e)
-        fprintf(stderr, "\n*** FATAL CONFIG FILE ERROR (Coffer %s) ***\n%s\n", COFFER_VERSION, l.error[0] ? l.error : err_text(e));
+        fprintf(stderr, "\n*** FATAL CONFIG FILE ERROR (Coffer %s) ***\n%s\n", COFFER_VERSION,
+                l.error[0] ? l.error : err_text(e));
     return e != ERR_OK;
 }
 

@@ -1,5 +1,5 @@
-/* monitor.c - see monitor.h. The line is built in the thread's plain scratch buffer: what command_arg_shown() lets through is
- * no secret. No memory for a line means that it is not shown. */
+/* monitor.c - see monitor.h. The line is built in the thread's plain scratch buffer: what command_arg_shown() lets
+ * through is no secret. No memory for a line means that it is not shown. */
 #include "server/monitor.h"
 
 #include <stdio.h>
@@ -59,8 +59,8 @@ static enum err put_quoted(struct buf *b, struct bytes s)
 
 static enum err put_line(const struct call *c, struct buf *b)
 {
-    enum err e = buf_putf(b, "+%llu.%06llu [%u %s]", (unsigned long long)c->now_ms / 1000, (unsigned long long)(c->now_ms % 1000) * 1000,
-                          conn_db(c->conn), conn_peer(c->conn));
+    enum err e = buf_putf(b, "+%llu.%06llu [%u %s]", (unsigned long long)c->now_ms / 1000,
+                          (unsigned long long)(c->now_ms % 1000) * 1000, conn_db(c->conn), conn_peer(c->conn));
     for (unsigned i = 0; i < c->argc && !e; i++) {
         e = buf_put_u8(b, ' ');
         if (!e)

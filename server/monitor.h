@@ -1,7 +1,7 @@
 /* monitor.h - MONITOR: every command as it is carried out, secrets redacted, to the clients that ask for it.
  *
- * Administrative commands are not shown, as in Redis. A line goes to monitors of the same I/O thread at once, to those of others by a
- * task; it costs nothing while nobody monitors (srv->monitors).
+ * Administrative commands are not shown, as in Redis. A line goes to monitors of the same I/O thread at once, to those
+ * of others by a task; it costs nothing while nobody monitors (srv->monitors).
  */
 #ifndef COFFER_SERVER_MONITOR_H
 #define COFFER_SERVER_MONITOR_H

@@ -1,4 +1,5 @@
-/* notify.h - telling systemd: one datagram to NOTIFY_SOCKET. Does nothing when there is none. Any thread; does not block for long. */
+/* notify.h - telling systemd: one datagram to NOTIFY_SOCKET. Does nothing when there is none. Any thread; does not
+ * block for long. */
 #ifndef COFFER_SERVER_NOTIFY_H
 #define COFFER_SERVER_NOTIFY_H
 

@@ -1,5 +1,5 @@
-/* server.h - what the whole process shares. Filled by main_server.c before the I/O threads start; fields are immutable after that unless they say
- * otherwise. */
+/* server.h - what the whole process shares. Filled by main_server.c before the I/O threads start; fields are immutable
+ * after that unless they say otherwise. */
 #ifndef COFFER_SERVER_SERVER_H
 #define COFFER_SERVER_SERVER_H
 
@@ -19,7 +19,7 @@ struct io;        /* io.h */
 struct keyops;    /* keyop.h */
 struct listeners; /* listen.h */
 struct slowlog;   /* slowlog.h */
-struct waitlist; /* call.h */
+struct waitlist;  /* call.h */
 
 enum pause_mode { PAUSE_NONE, PAUSE_WRITE, PAUSE_ALL };
 
@@ -31,8 +31,8 @@ struct server {
     struct hsm *hsm; /* NULL in a test server without one */
     struct keyring *keyring;
     struct deks *deks;
-    struct keyops *keyops; /* KEY.*: counts of encryptions */
-    struct chores *chores; /* threads for what blocks on disk */
+    struct keyops *keyops;   /* KEY.*: counts of encryptions */
+    struct chores *chores;   /* threads for what blocks on disk */
     struct cursors *cursors; /* of SCAN */
     struct engine_report report;
     struct vault_settings vault_defaults; /* of new vaults, from the configuration */
@@ -51,7 +51,7 @@ struct server {
 
     struct io **io;
     unsigned io_count;
-    struct io *main;                /* the main thread's loop: listeners, signals, timers; NULL in a test server */
+    struct io *main;                 /* the main thread's loop: listeners, signals, timers; NULL in a test server */
     void (*turn_end)(struct io *io); /* on each I/O thread at the end of each turn; may be NULL */
     void (*stop)(struct server *srv, int flags); /* SHUTDOWN: asks the main thread to end the server; any thread */
 

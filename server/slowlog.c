@@ -1,5 +1,5 @@
-/* slowlog.c - a list under a lock; see slowlog.h. An entry is one allocation: the struct, then the texts of its arguments.
- * Long arguments and long lists of them are cut as Redis does. */
+/* slowlog.c - a list under a lock; see slowlog.h. An entry is one allocation: the struct, then the texts of its
+ * arguments. Long arguments and long lists of them are cut as Redis does. */
 #include "server/slowlog.h"
 
 #include <pthread.h>

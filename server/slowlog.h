@@ -1,7 +1,8 @@
 /* slowlog.h - commands that took long, newest first, values redacted.
  *
- * The time is from the start of a command to its answer: for a write that includes the wait for the log, for a key operation the HSM.
- * Of pending commands, whose arguments are gone when the answer comes, the name and the first two arguments are kept.
+ * The time is from the start of a command to its answer: for a write that includes the wait for the log, for a key
+ * operation the HSM. Of pending commands, whose arguments are gone when the answer comes, the name and the first two
+ * arguments are kept.
  *
  * Any thread; a lock inside, taken only for commands that are slow.
  */
@@ -13,7 +14,8 @@
 
 struct slowlog;
 
-must_use enum err slowlog_new(struct slowlog **out, struct config *cfg); /* slowlog-max-len is asked at each entry. ERR_OOM */
+must_use enum err slowlog_new(struct slowlog **out,
+                              struct config *cfg); /* slowlog-max-len is asked at each entry. ERR_OOM */
 void slowlog_free(struct slowlog *s);
 
 /* An entry that finds no memory is left out. */

@@ -5,10 +5,11 @@
  *     keyring, data keys, engine       the directory's lock is taken here; recovery
  *     loading = 0                      commands go through
  *
- * An HSM that cannot be opened ends the start: without it there are no data keys, so there is nothing that could be served.
+ * An HSM that cannot be opened ends the start: without it there are no data keys, so there is nothing that could be
+ * served.
  *
- * Closing goes the other way, and while closing completions still come to I/O threads that have ended: their memory stays until
- * start_close() is through.
+ * Closing goes the other way, and while closing completions still come to I/O threads that have ended: their memory
+ * stays until start_close() is through.
  */
 #include "server/start.h"
 
@@ -66,14 +67,17 @@ enum err start_lock(struct server *srv)
     }
     if (flock(lock_fd, LOCK_EX | LOCK_NB) == 0)
         return ERR_OK;
-    log_at(LOG_WARNING, "The directory %s belongs to another server that runs. Stop it, or give this one a dir of its own.", dir);
+    log_at(LOG_WARNING,
+           "The directory %s belongs to another server that runs. Stop it, or give this one a dir of its own.", dir);
     return ERR_CONFLICT;
 }
 
 static void drop_lock(void)
 {
-    if (lock_fd >= 0)
-        close(lock_fd); /* nothing was written to it */
+    if (lock_fd < 0)
+        return;
+    (void)flock(lock_fd, LOCK_UN); /* a worker that is just being started may still have a copy of the descriptor */
+    close(lock_fd);
     lock_fd = -1;
 }
 
@@ -125,7 +129,8 @@ static enum err find_files(struct server *srv, struct hsm_files *f)
     int given = f->pin[0] || find_credential(f->pin, sizeof f->pin) || f->env_pin;
     if (!given)
         f->pin[0] = 0;
-    f->embedded = mode == YES || (mode == AUTO && !given && is_softhsm(module) && strcmp(config_str(c, CFG_HSM_TOKEN), PROVISION_TOKEN) == 0);
+    f->embedded = mode == YES || (mode == AUTO && !given && is_softhsm(module) &&
+                                  strcmp(config_str(c, CFG_HSM_TOKEN), PROVISION_TOKEN) == 0);
     f->module = module[0] ? module : provision_find_module();
     if (!f->module) {
         log_at(LOG_WARNING, "No PKCS#11 module: install SoftHSM2 (package softhsm2), or name one with hsm-module");
@@ -142,8 +147,8 @@ static enum err find_files(struct server *srv, struct hsm_files *f)
 static enum err provision_token(struct server *srv, const struct hsm_files *f)
 {
     const char *realm = config_str(srv->config, CFG_REALM_FILE);
-    char *argv[] = {(char *)(uintptr_t)f->worker, (char *)(uintptr_t)"provision", (char *)(uintptr_t)f->dir,
-                    (char *)(uintptr_t)"--module", (char *)(uintptr_t)f->module,  NULL};
+    char *argv[] = {(char *)(uintptr_t)f->worker,   (char *)(uintptr_t) "provision", (char *)(uintptr_t)f->dir,
+                    (char *)(uintptr_t) "--module", (char *)(uintptr_t)f->module,    NULL};
     pid_t pid;
     int status = 0;
 
@@ -157,7 +162,9 @@ static enum err provision_token(struct server *srv, const struct hsm_files *f)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        log_at(LOG_WARNING, "The embedded software token in %s is used. It is no security boundary: PIN and keys lie on this disk.", f->dir);
+        log_at(LOG_WARNING,
+               "The embedded software token in %s is used. It is no security boundary: PIN and keys lie on this disk.",
+               f->dir);
         return ERR_OK;
     }
     log_at(LOG_WARNING, "The embedded token in %s could not be provisioned; coffer-hsm's reason is above", f->dir);
@@ -169,7 +176,8 @@ static enum err unseal_from_environment(struct hsm *h, const char *pin)
 {
     uint64_t until = clock_mono_us() + UNSEAL_SECONDS * 1000000ull;
     enum err e = hsm_unseal(h, bytes_str(pin));
-    while (!e && (hsm_state_now(h) == HSM_STATE_STARTING || hsm_state_now(h) == HSM_STATE_SEALED) && clock_mono_us() < until)
+    while (!e && (hsm_state_now(h) == HSM_STATE_STARTING || hsm_state_now(h) == HSM_STATE_SEALED) &&
+           clock_mono_us() < until)
         usleep(2000); /* at a start only, before anybody waits */
     return e ? e : hsm_state_now(h) == HSM_STATE_UP ? ERR_OK : ERR_HSMDOWN;
 }
@@ -201,14 +209,17 @@ static enum err open_hsm(struct server *srv)
     e = hsm_open(&srv->hsm, &cfg, &why);
     if (!e && !cfg.pin_file) {
         if (!f.env_pin) {
-            log_at(LOG_WARNING, "No PIN for the HSM: give hsm-pin-file, the systemd credential hsm-pin, or COFFER_HSM_PIN");
+            log_at(LOG_WARNING,
+                   "No PIN for the HSM: give hsm-pin-file, the systemd credential hsm-pin, or COFFER_HSM_PIN");
             return ERR_WRONGPASS;
         }
         e = unseal_from_environment(srv->hsm, f.env_pin);
         why = "the workers did not come up with the PIN of COFFER_HSM_PIN; their reason is above";
     }
     if (e)
-        log_at(LOG_WARNING, "The HSM cannot be opened (module %s, token %s): %s. Without it no data key can be had, so nothing could be served.",
+        log_at(LOG_WARNING,
+               "The HSM cannot be opened (module %s, token %s): %s. Without it no data key can be had, so nothing "
+               "could be served.",
                f.module, cfg.token, why[0] ? why : err_text(e));
     return e;
 }
@@ -237,11 +248,15 @@ static void log_report(const struct engine_report *r)
         log_at(LOG_NOTICE, "A new data directory: %u shards", r->shards);
         return;
     }
-    log_at(LOG_NOTICE, "Log: LSN %llu to %llu in %u segments; %s", (unsigned long long)r->wal.first_lsn, (unsigned long long)r->wal.last_lsn,
-           r->wal.segments, r->wal.text);
-    log_at(LOG_NOTICE, "Recovered from %s in %llu ms: %u shards, applied LSN %llu, %llu records replayed, %u shards rebuilt",
-           r->clean ? "a clean stop" : r->same_boot ? "local stores and log after a crash" : "local stores and log after a power loss or reboot",
-           (unsigned long long)r->took_ms, r->shards, (unsigned long long)r->applied_lsn, (unsigned long long)r->replayed, r->shards_rebuilt);
+    log_at(LOG_NOTICE, "Log: LSN %llu to %llu in %u segments; %s", (unsigned long long)r->wal.first_lsn,
+           (unsigned long long)r->wal.last_lsn, r->wal.segments, r->wal.text);
+    log_at(LOG_NOTICE,
+           "Recovered from %s in %llu ms: %u shards, applied LSN %llu, %llu records replayed, %u shards rebuilt",
+           r->clean       ? "a clean stop"
+           : r->same_boot ? "local stores and log after a crash"
+                          : "local stores and log after a power loss or reboot",
+           (unsigned long long)r->took_ms, r->shards, (unsigned long long)r->applied_lsn,
+           (unsigned long long)r->replayed, r->shards_rebuilt);
 }
 
 static enum err open_engine(struct server *srv)
@@ -266,7 +281,8 @@ static enum err open_engine(struct server *srv)
     drop_lock(); /* the engine takes it, and refuses when somebody was faster */
     enum err e = engine_open(&srv->engine, &cfg, &srv->report, &why);
     if (e)
-        log_at(LOG_WARNING, "The store in %s cannot be opened: %s", config_str(c, CFG_DIR), why && why[0] ? why : err_text(e));
+        log_at(LOG_WARNING, "The store in %s cannot be opened: %s", config_str(c, CFG_DIR),
+               why && why[0] ? why : err_text(e));
     else
         log_report(&srv->report);
     return e;

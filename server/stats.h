@@ -1,7 +1,7 @@
 /* stats.h - counters of one I/O thread.
  *
- * Written by their own thread only, with plain stores; read by anybody who adds them up for INFO (STATS_SUM). Nothing on a request's
- * way is shared between threads. CONFIG RESETSTAT is a tour on which each thread clears its own.
+ * Written by their own thread only, with plain stores; read by anybody who adds them up for INFO (STATS_SUM). Nothing
+ * on a request's way is shared between threads. CONFIG RESETSTAT is a tour on which each thread clears its own.
  */
 #ifndef COFFER_SERVER_STATS_H
 #define COFFER_SERVER_STATS_H
@@ -16,9 +16,11 @@
 struct server;
 
 #define STAT(name) _Atomic uint64_t name;
-#define STATS_COUNTERS                                                                                                                      \
-    STAT(commands) STAT(connections) STAT(net_in_bytes) STAT(net_out_bytes) STAT(errors) STAT(auth_failures) STAT(acl_denied)               \
-    STAT(obuf_closed) STAT(qbuf_closed) STAT(idle_closed) STAT(protocol_errors) STAT(reads) STAT(writes) STAT(hits) STAT(misses)
+#define STATS_COUNTERS                                                                                         \
+    STAT(commands)                                                                                             \
+    STAT(connections) STAT(net_in_bytes) STAT(net_out_bytes) STAT(errors) STAT(auth_failures) STAT(acl_denied) \
+        STAT(obuf_closed) STAT(qbuf_closed) STAT(idle_closed) STAT(protocol_errors) STAT(reads) STAT(writes)   \
+            STAT(hits) STAT(misses)
 
 struct command_stat {
     _Atomic uint64_t calls, usec, rejected, failed;
@@ -38,7 +40,8 @@ struct io_stats {
 };
 #undef STAT
 
-/* Own thread only: when the answer in b behind mark is an error, counts it for the command (may be NULL) and by its prefix. */
+/* Own thread only: when the answer in b behind mark is an error, counts it for the command (may be NULL) and by its
+ * prefix. */
 void stats_note_error(struct io_stats *s, struct command_stat *cmd, const struct buf *b, size_t mark);
 static inline void stats_note_answer(struct io_stats *s, struct command_stat *cmd, const struct buf *b, size_t mark)
 {

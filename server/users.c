@@ -34,8 +34,8 @@ static enum err apply_line(struct acl *a, char *line, size_t n, char *error, siz
     int count = config_split(line, n, words, CONFIG_WORDS_MAX);
     enum err e = count <= 0 ? ERR_SYNTAX : acl_set_user(a, words, (unsigned)count, &why);
     if (e == ERR_SYNTAX)
-        snprintf(error, room, "user %.*s: %s", count > 0 ? (int)(words[0].n < 64 ? words[0].n : 64) : 0, count > 0 ? (const char *)words[0].p : "",
-                 why);
+        snprintf(error, room, "user %.*s: %s", count > 0 ? (int)(words[0].n < 64 ? words[0].n : 64) : 0,
+                 count > 0 ? (const char *)words[0].p : "", why);
     return e;
 }
 

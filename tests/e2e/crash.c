@@ -25,7 +25,8 @@
 
 #define WRITERS 4
 #define KEYS 8 /* of each writer; written one by one, or destroyed */
-#define WINDOW 64
+#define WINDOW 256
+#define ANSWERS 4096 /* read before a kill, at most */
 #define HISTORY 4096 /* writes of one key in one cycle */
 
 /* ---- chance ---- */
@@ -51,7 +52,7 @@ struct history {
 
 static struct history keys[WRITERS][KEYS], pairs[WRITERS];
 static int64_t clock_;
-static int made_keys;
+static int made_keys, lost;
 
 static void sent(struct history *h, int64_t value)
 {
@@ -108,33 +109,53 @@ static int read_one(redisContext *c, struct window *w)
 
 /* ---- a cycle ---- */
 
-static void load_and_kill(struct e2e *s)
+static void send_window(redisContext *c, struct window *w, int writer, int n)
 {
-    redisContext *c[WRITERS];
-    struct window w[WRITERS];
-    int left = 1 + (int)chance(WRITERS * KEYS * HISTORY / 16);
+    int done = 0;
 
-    memset(w, 0, sizeof w);
-    for (int i = 0; i < WRITERS; i++)
-        c[i] = e2e_connect(s);
-    while (left > 0) {
-        int i = (int)chance(WRITERS);
-        if (w[i].answered == w[i].n) {
-            w[i].n = w[i].answered = 0;
-            for (int k = 1 + (int)chance(WINDOW); k > 0; k--)
-                send_one(c[i], &w[i], i);
-        }
-        assert_true(read_one(c[i], &w[i]));
-        left--;
+    w->n = w->answered = 0;
+    while (n-- > 0)
+        send_one(c, w, writer);
+    while (!done)
+        assert_int_equal(redisBufferWrite(c, &done), REDIS_OK);
+}
+
+/* Windows of all writers are on their way, none of their answers was read: now, or a moment later, it dies. */
+static void kill_in_flight(struct e2e *s, redisContext **c, struct window *w)
+{
+    const struct timespec moment = {.tv_nsec = (long)chance(25 * 1000 * 1000)};
+
+    for (int i = 0; i < WRITERS; i++) {
+        while (w[i].answered < w[i].n)
+            assert_true(read_one(c[i], &w[i]));
     }
-    for (int i = 0, done; i < WRITERS; i++) /* what is still in hiredis's buffer leaves now */
-        (void)redisBufferWrite(c[i], &done);
+    for (int i = 0; i < WRITERS; i++)
+        send_window(c[i], &w[i], i, WINDOW);
+    nanosleep(&moment, NULL);
     e2e_kill(s);
     for (int i = 0; i < WRITERS; i++) {
         while (w[i].answered < w[i].n && read_one(c[i], &w[i])) {
         }
+        lost += w[i].n - w[i].answered;
         redisFree(c[i]);
     }
+}
+
+static void load_and_kill(struct e2e *s)
+{
+    redisContext *c[WRITERS];
+    struct window w[WRITERS];
+
+    memset(w, 0, sizeof w);
+    for (int i = 0; i < WRITERS; i++)
+        c[i] = e2e_connect(s);
+    for (int left = (int)chance(ANSWERS); left > 0; left--) {
+        int i = (int)chance(WRITERS);
+        if (w[i].answered == w[i].n)
+            send_window(c[i], &w[i], i, 1 + (int)chance(WINDOW));
+        assert_true(read_one(c[i], &w[i]));
+    }
+    kill_in_flight(s, c, w);
 }
 
 static int64_t read_value(struct e2e *s, const char *path)
@@ -231,6 +252,7 @@ static void test_acknowledged_writes_survive_kill_9(void **state)
         check_keys(&s, ciphertext);
         check_log(&s);
     }
+    fprintf(stderr, "# %d writes got no answer\n", lost);
     freeReplyObject(ciphertext);
     e2e_finish(&s);
 }

@@ -123,19 +123,24 @@ static const struct answer *call(struct e2e_raw *r, const struct words *w)
     return e2e_raw_next(r);
 }
 
-/* What RESP3 says in a type of its own RESP2 says in an older one. */
+/* What RESP3 says in a type of its own RESP2 says in an older one. Types are told by a character where a value begins.
+ */
 static void as_resp2(char *want)
 {
     static const struct {
         const char *from, *to;
     } older[] = {{"{", "["}, {"~[", "["}, {">[", "["}, {"#", ":"}, {",", "$"}, {"=txt:", "$"}};
 
-    for (size_t i = 0; i < sizeof older / sizeof *older; i++) {
-        size_t from = strlen(older[i].from), to = strlen(older[i].to);
-        if (strncmp(want, older[i].from, from) == 0) {
-            memmove(want + to, want + from, strlen(want + from) + 1);
-            memcpy(want, older[i].to, to);
-            return;
+    for (char *at = want; *at; at++) {
+        if (at > want && at[-1] != ' ' && at[-1] != '[')
+            continue;
+        for (size_t i = 0; i < sizeof older / sizeof *older; i++) {
+            size_t from = strlen(older[i].from);
+            if (strncmp(at, older[i].from, from) == 0) {
+                memmove(at + 1, at + from, strlen(at + from) + 1);
+                *at = older[i].to[0];
+                break;
+            }
         }
     }
 }

@@ -311,6 +311,34 @@ static void test_changes_at_the_same_time(void **state)
     e2e_finish(&s);
 }
 
+/* Two changes of different fields that are under way together: both hold afterwards. */
+static void test_no_change_is_lost(void **state)
+{
+    struct e2e s;
+    char want[16];
+    (void)state;
+    start(&s);
+    redisContext *c[2] = {s.c, e2e_connect(&s)};
+    e2e_expect(c[0], ":1", "KEY.CREATE v k TYPE hmac-sha256");
+    e2e_expect(c[0], ":2", "KEY.ROTATE v k");
+    for (int i = 0; i < 50; i++) {
+        redisAppendCommand(c[0], "KEY.SET v k META meta-%d", i);
+        redisAppendCommand(c[1], "KEY.SET v k MINVERSION %d", 1 + i % 2);
+        for (int j = 0, sent = 0; j < 2; j++, sent = 0) /* both, before any answer is waited for */
+            while (!sent)
+                assert_int_equal(redisBufferWrite(c[j], &sent), REDIS_OK);
+        e2e_expect_next(c[0], "+OK");
+        e2e_expect_next(c[1], "+OK");
+        redisReply *r = e2e_command(c[0], "KEY.INFO v k");
+        snprintf(want, sizeof want, "meta-%d", i);
+        assert_string_equal(r->element[21]->str, want);
+        assert_int_equal(r->element[15]->integer, 1 + i % 2);
+        freeReplyObject(r);
+    }
+    redisFree(c[1]);
+    e2e_finish(&s);
+}
+
 static long long encryptions(redisContext *c, int field)
 {
     redisReply *r = e2e_command(c, "KEY.INFO v k");
@@ -423,6 +451,7 @@ int main(void)
         TEST(test_resp3),
         TEST(test_pipeline),
         TEST(test_changes_at_the_same_time),
+        TEST(test_no_change_is_lost),
         TEST(test_restart),
         TEST(test_first_encryptions_after_a_restart),
         TEST(test_nothing_secret_is_logged),

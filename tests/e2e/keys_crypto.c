@@ -371,6 +371,19 @@ static void test_rsa_encryption(void **state)
     e2e_finish(&s);
 }
 
+static void test_hsm_only(void **state)
+{
+    struct e2e s;
+    (void)state;
+    e2e_start(&s, "--hsm-only", "yes", NULL);
+    e2e_expect(s.c, "+OK", "VAULT.CREATE v");
+    e2e_expect(s.c, "-ERR ed25519 keys are not supported by this HSM, or hsm-only forbids them",
+               "KEY.CREATE v k TYPE ed25519");
+    e2e_expect(s.c, "-NOKEY ...", "KEY.INFO v k");
+    e2e_expect(s.c, ":1", "KEY.CREATE v k TYPE ec-p256");
+    e2e_finish(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +397,7 @@ int main(void)
         TEST(test_signatures_of_older_versions),
         TEST(test_macs),
         TEST(test_rsa_encryption),
+        TEST(test_hsm_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

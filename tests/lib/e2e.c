@@ -370,8 +370,8 @@ static void command_line(const struct e2e *s, char **argv)
 
 #define ARGV_MAX (E2E_ARGS + 8)
 
-/* 1 when the server answers PING as one that is up does. One that wants a password says so before it has loaded; its log
- * tells then. */
+/* 1 when the server answers PING as one that is up does. One that wants a password says so before it has loaded; its
+ * log tells then. */
 static int answers(const struct e2e *s)
 {
     redisContext *c = redisConnectUnix(s->socket);

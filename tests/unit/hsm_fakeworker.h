@@ -2,11 +2,12 @@
  *
  * The "module" setting names a directory through which the test and its workers talk:
  *
- *     start     how START is answered: ok (also when the file is missing), pin, notfound, down, unsupported, hang, crash, garbage, exit12
+ *     start     how START is answered: ok (also when the file is missing), pin, notfound, down, unsupported, hang,
+ *               crash, garbage, exit12, linger (closes the socket, exits with 12 once there is a file "go")
  *     probe     how PROBE is answered: ok, down, pin (answers, then exits as a worker does whose PIN was refused)
  *     realm     the realm in START's answer
  *     starts    written here: one line "pid pin" for each START
- *     world     written here: what the worker sees of environment and descriptors
+ *     world     written here, if there is a file "want-world": what the worker sees of environment and descriptors
  *
  * Any other request is answered by "pid text" in each part, text being its last part, unless that text is a command:
  *
@@ -150,7 +151,8 @@ static inline void fake_world(const char *dir)
 static inline void fake_start(struct fake *w, const struct hsm_frame *f)
 {
     struct bytes dir = proto_get_setting(f->part[0], "module"), pin = proto_get_setting(f->part[0], "pin");
-    struct bytes token = proto_get_setting(f->part[0], "token"), cache = proto_get_setting(f->part[0], "key-cache"), info;
+    struct bytes token = proto_get_setting(f->part[0], "token"), cache = proto_get_setting(f->part[0], "key-cache"),
+                 info;
     char line[300], how[64], realm[64];
 
     snprintf(w->dir, sizeof w->dir, "%.*s", (int)dir.n, (const char *)dir.p);
@@ -161,8 +163,9 @@ static inline void fake_start(struct fake *w, const struct hsm_frame *f)
     fake_read(w->dir, "start", how);
     fake_read(w->dir, "realm", realm);
     if (!how[0] || strcmp(how, "ok") == 0) {
-        snprintf(line, sizeof line, "module:fake\ntoken:%.*s\nkey-cache:%.*s\nrealm:%s\n", (int)token.n, (const char *)token.p,
-                 (int)cache.n, (const char *)cache.p, realm[0] ? realm : "00112233445566778899aabbccddeeff");
+        snprintf(line, sizeof line, "module:fake\ntoken:%.*s\nkey-cache:%.*s\nrealm:%s\n", (int)token.n,
+                 (const char *)token.p, (int)cache.n, (const char *)cache.p,
+                 realm[0] ? realm : "00112233445566778899aabbccddeeff");
         info = bytes_str(line);
         fake_answer(w, f->id, ERR_OK, &info, 1);
     } else if (strcmp(how, "pin") == 0) {
@@ -184,6 +187,11 @@ static inline void fake_start(struct fake *w, const struct hsm_frame *f)
     } else if (strcmp(how, "garbage") == 0) {
         fake_raw(w, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
     } else if (strcmp(how, "exit12") == 0) {
+        exit(WORKER_EXIT_PIN);
+    } else if (strcmp(how, "linger") == 0) {
+        close(w->fd);
+        while (!fake_exists(w->dir, "go"))
+            usleep(500);
         exit(WORKER_EXIT_PIN);
     } else if (strcmp(how, "hang") == 0) {
         fake_hang();

@@ -1,5 +1,5 @@
-/* hsm_pool_fixture.h - what the tests of the HSM pool share: a directory with a PIN file, a pool of fake workers, requests that note their
- * answers, and waiting for conditions (never for a time). */
+/* hsm_pool_fixture.h - what the tests of the HSM pool share: a directory with a PIN file, a pool of fake workers,
+ * requests that note their answers, and waiting for conditions (never for a time). */
 #ifndef COFFER_TESTS_HSM_POOL_FIXTURE_H
 #define COFFER_TESTS_HSM_POOL_FIXTURE_H
 
@@ -29,12 +29,12 @@ static struct hsm *pool;
 static struct hsm_config config;
 
 /* Evaluates cond until it is true. */
-#define WAIT_FOR(cond)                                                                                                                     \
-    do {                                                                                                                                   \
-        int tries_ = 0;                                                                                                                    \
-        while (!(cond) && tries_++ < PATIENCE_S * 1000)                                                                                    \
-            usleep(1000);                                                                                                                  \
-        assert_true(cond);                                                                                                                 \
+#define WAIT_FOR(cond)                                  \
+    do {                                                \
+        int tries_ = 0;                                 \
+        while (!(cond) && tries_++ < PATIENCE_S * 1000) \
+            usleep(1000);                               \
+        assert_true(cond);                              \
     } while (0)
 
 static void log_line(int level, const char *line)

@@ -1,4 +1,5 @@
-/* Connections, dispatch, pending and parked commands, over socket pairs into real I/O threads, with a command table of the test's own. */
+/* Connections, dispatch, pending and parked commands, over socket pairs into real I/O threads, with a command table of
+ * the test's own. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -35,22 +36,24 @@ static enum call_result t_args(struct call *c);
 static enum call_result t_monitor(struct call *c);
 
 const struct command commands[] = {
-#define COMMAND(name, arity, flags, categories, lane, keys, redact, group, since, complexity, args, summary, reply, fn)                     \
+#define COMMAND(name, arity, flags, categories, lane, keys, redact, group, since, complexity, args, summary, reply, \
+                fn)                                                                                                 \
     {name, arity, flags, categories, lane, keys, redact, group, since, complexity, args, summary, reply, fn},
-#define CONTAINER(name, arity, flags, categories, group, since, summary)                                                                    \
+#define CONTAINER(name, arity, flags, categories, group, since, summary) \
     {name, arity, flags, categories, LANE_NONE, KEYS_NONE, 0, group, since, "", "", summary, "", NULL},
 #include "server/commands_conn.tbl.h"
-    COMMAND("T.FAST", 2, CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_fast)
-    COMMAND("T.WRITE", 2, CMD_WRITE, 0, LANE_WRITE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
-    COMMAND("T.MAYBE", -2, CMD_WRITE, 0, LANE_WRITE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend_or_not)
-    COMMAND("T.HSM", 2, 0, 0, LANE_HSM, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
-    COMMAND("T.ALONE", 2, 0, 0, LANE_ALONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
-    COMMAND("T.BLOCK", 2, CMD_BLOCKING, 0, LANE_ALONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
-    COMMAND("T.PARK", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_park)
-    COMMAND("T.BIG", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_big)
-    COMMAND("T.ARGS", -1, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_args)
-    COMMAND("T.SECRET", -2, CMD_REDACT, 0, LANE_NONE, KEYS_NONE, 2, "test", "1", "", "", "", "", t_args)
-    COMMAND("T.MONITOR", 1, CMD_ADMIN, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_monitor)
+    COMMAND("T.FAST", 2, CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "",
+            t_fast) COMMAND("T.WRITE", 2, CMD_WRITE, 0, LANE_WRITE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
+        COMMAND("T.MAYBE", -2, CMD_WRITE, 0, LANE_WRITE, KEYS_NONE, 0, "test", "1", "", "", "", "",
+                t_pend_or_not) COMMAND("T.HSM", 2, 0, 0, LANE_HSM, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
+            COMMAND("T.ALONE", 2, 0, 0, LANE_ALONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
+                COMMAND("T.BLOCK", 2, CMD_BLOCKING, 0, LANE_ALONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
+                    COMMAND("T.PARK", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_park)
+                        COMMAND("T.BIG", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_big)
+                            COMMAND("T.ARGS", -1, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_args)
+                                COMMAND("T.SECRET", -2, CMD_REDACT, 0, LANE_NONE, KEYS_NONE, 2, "test", "1", "", "", "",
+                                        "", t_args) COMMAND("T.MONITOR", 1, CMD_ADMIN, 0, LANE_NONE, KEYS_NONE, 0,
+                                                            "test", "1", "", "", "", "", t_monitor)
 #undef COMMAND
 #undef CONTAINER
 };
@@ -763,7 +766,8 @@ static void before_auth_little_is_allowed(void **state)
     expect(&c, "NOAUTH Authentication required.");
     expect(&c, "WRONGPASS invalid username-password pair or user is disabled.");
     expect(&c, "WRONGPASS invalid username-password pair or user is disabled.");
-    expect(&c, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option "
+    expect(&c, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
+               "<user> <pass> option "
                "can be used to authenticate the client and select the RESP protocol version at the same time");
     expect(&c, "OK");
     expect(&c, "y");
@@ -784,7 +788,8 @@ static void before_auth_little_is_allowed(void **state)
 static void a_changed_user_is_noticed(void **state)
 {
     const struct bytes off[] = {bytes_str("ann"), bytes_str("off")};
-    const struct bytes on[] = {bytes_str("ann"), bytes_str("on"), bytes_str(">pw"), bytes_str("+@all"), bytes_str("~*")};
+    const struct bytes on[] = {bytes_str("ann"), bytes_str("on"), bytes_str(">pw"), bytes_str("+@all"),
+                               bytes_str("~*")};
     const char *why;
     struct fixture f;
     struct client c;
@@ -871,7 +876,8 @@ static void client_reply_suppresses(void **state)
     (void)state;
     start(&f, NULL);
     client_open(&f, &c, 0);
-    say(&c, "CLIENT REPLY SKIP\r\nT.FAST no\r\nT.FAST yes\r\nCLIENT REPLY OFF\r\nT.WRITE no\r\nT.FAST no\r\nCLIENT REPLY ON\r\n");
+    say(&c, "CLIENT REPLY SKIP\r\nT.FAST no\r\nT.FAST yes\r\nCLIENT REPLY OFF\r\nT.WRITE no\r\nT.FAST no\r\nCLIENT "
+            "REPLY ON\r\n");
     wait_for(&t.started, 1);
     complete(0);
     expect(&c, "yes");
@@ -925,8 +931,8 @@ static void monitor_redacts(void **state)
     say(&c, "T.SECRET path hunter2 hunter3\r\nAUTH nobody hunter4\r\nECHO \"a\\x00b\"\r\n");
     for (unsigned i = 0; i < 3; i++) {
         const struct answer *a = hear(&m);
-        static const char *const ends[] = {"] \"T.SECRET\" \"path\" \"(redacted)\" \"(redacted)\"", "] \"AUTH\" \"(redacted)\" \"(redacted)\"",
-                                           "] \"ECHO\" \"a\\x00b\""};
+        static const char *const ends[] = {"] \"T.SECRET\" \"path\" \"(redacted)\" \"(redacted)\"",
+                                           "] \"AUTH\" \"(redacted)\" \"(redacted)\"", "] \"ECHO\" \"a\\x00b\""};
         assert_non_null(a);
         size_t n = strlen(ends[i]);
         assert_true(a->text.n > n);

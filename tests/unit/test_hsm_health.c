@@ -61,6 +61,7 @@ static void test_sealed_starts_nothing(void **state)
     assert_true(health_due_us(&h) == HEALTH_NEVER);
     step(HEALTH_WANT, LAZY);
     step(HEALTH_READY, 0);
+    assert_int_equal(h.slot[0].up, 0);
     now += 3600 * SECOND;
     assert_int_equal(start_now(), -1);
     assert_int_equal(health_state(&h), HSM_STATE_SEALED);
@@ -154,6 +155,26 @@ static void test_half_open_success_lets_all_start(void **state)
         step(HEALTH_READY, (unsigned)slot);
     }
     assert_int_equal(start_now(), -1);
+}
+
+/* A slot that had to wait for long on its own account, too: its failures were the device's. */
+static void test_half_open_success_ends_all_waits(void **state)
+{
+    (void)state;
+    all_up();
+    step(HEALTH_LOST, 1);
+    for (int i = 0; i < 9; i++) {
+        assert_int_equal(start_next(), 1);
+        step(HEALTH_FAILED, 1);
+    }
+    step(HEALTH_LOST, 0);
+    step(HEALTH_LOST, 2);
+    int probe = start_next();
+    assert_int_not_equal(probe, 1);
+    step(HEALTH_READY, (unsigned)probe);
+    step(HEALTH_READY, (unsigned)start_now());
+    step(HEALTH_READY, (unsigned)start_now());
+    assert_int_equal(h.slot[1].up, 1);
 }
 
 static void test_lost_worker_waits_alone(void **state)
@@ -371,6 +392,7 @@ int main(void)
         cmocka_unit_test_setup(test_backoff_doubles_to_its_limit, fresh),
         cmocka_unit_test_setup(test_jitter_differs, fresh),
         cmocka_unit_test_setup(test_half_open_success_lets_all_start, fresh),
+        cmocka_unit_test_setup(test_half_open_success_ends_all_waits, fresh),
         cmocka_unit_test_setup(test_lost_worker_waits_alone, fresh),
         cmocka_unit_test_setup(test_breaker_opens_with_the_last_and_heals, fresh),
         cmocka_unit_test_setup(test_crash_loop_slows_down, fresh),

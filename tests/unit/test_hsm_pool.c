@@ -1,4 +1,5 @@
-/* Requests through the pool: routing, order, limits, and what becomes of them when workers die, hang, or talk nonsense. */
+/* Requests through the pool: routing, order, limits, and what becomes of them when workers die, hang, or talk nonsense.
+ */
 #include "tests/unit/hsm_pool_fixture.h"
 
 #include "hsm/pool_queue.h"

@@ -226,7 +226,8 @@ static void test_nonsense_ends_the_worker(void **state)
         assert_int_equal(behind.r.result, ERR_OK);
         assert_int_not_equal(behind.pid, before.pid);
         /* An answer with the right id is an answer, however malformed: the request is not repeated. */
-        assert_int_equal(a.r.result, strcmp(commands[i], "parts") == 0 || strcmp(commands[i], "code") == 0 ? ERR_HSMDOWN : ERR_OK);
+        assert_int_equal(a.r.result,
+                         strcmp(commands[i], "parts") == 0 || strcmp(commands[i], "code") == 0 ? ERR_HSMDOWN : ERR_OK);
         ask_fini(&a, 1);
         ask_fini(&before, 1);
         ask_fini(&behind, 1);

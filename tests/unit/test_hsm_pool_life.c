@@ -17,7 +17,8 @@ static void test_opens_with_info_and_realm(void **state)
     buf_init(&info, 4096);
     assert_int_equal(hsm_info(pool, &info), ERR_OK);
     assert_int_equal(buf_put_u8(&info, 0), ERR_OK);
-    assert_string_equal((char *)info.mem, "module:fake\ntoken:fake\nkey-cache:77\nrealm:00112233445566778899aabbccddeeff\n");
+    assert_string_equal((char *)info.mem,
+                        "module:fake\ntoken:fake\nkey-cache:77\nrealm:00112233445566778899aabbccddeeff\n");
     buf_fini(&info);
     hsm_realm(pool, realm);
     for (unsigned i = 0; i < 16; i++)
@@ -144,10 +145,10 @@ static void test_says_why_the_first_start_failed(void **state)
         enum err e;
         const char *says;
     } rows[] = {
-        {"pin", ERR_WRONGPASS, "CKR_PIN_INCORRECT"},    {"pin", ERR_WRONGPASS, "PIN"},
-        {"notfound", ERR_NOTFOUND, "no such token"},    {"notfound", ERR_NOTFOUND, "token fake"},
-        {"unsupported", ERR_UNSUPPORTED, "CKM_AES"},    {"down", ERR_HSMDOWN, "CKR_DEVICE_ERROR"},
-        {"crash", ERR_HSMDOWN, "signal 9"},             {"exit12", ERR_WRONGPASS, "exit code 12"},
+        {"pin", ERR_WRONGPASS, "CKR_PIN_INCORRECT"}, {"pin", ERR_WRONGPASS, "PIN"},
+        {"notfound", ERR_NOTFOUND, "no such token"}, {"notfound", ERR_NOTFOUND, "token fake"},
+        {"unsupported", ERR_UNSUPPORTED, "CKM_AES"}, {"down", ERR_HSMDOWN, "CKR_DEVICE_ERROR"},
+        {"crash", ERR_HSMDOWN, "signal 9"},          {"exit12", ERR_WRONGPASS, "exit code 12"},
         {"garbage", ERR_HSMDOWN, "malformed"},
     };
 
@@ -310,6 +311,24 @@ static void test_seal_and_unseal_in_a_row(void **state)
     assert_int_equal(hsm_state_now(pool), HSM_STATE_SEALED);
     WAIT_FOR(workers_up() == 0);
     assert_int_equal(hsm_state_now(pool), HSM_STATE_SEALED);
+}
+
+/* A worker whose PIN was refused says so when there is a newer one already. */
+static void test_a_late_refusal_does_not_stop_the_new_pin(void **state)
+{
+    (void)state;
+    config.pin_file = NULL;
+    open_pool();
+    put_file("start", "linger");
+    assert_int_equal(hsm_unseal(pool, bytes_str("wrong")), ERR_OK);
+    WAIT_FOR(starts() == 1);
+    put_file("start", "ok");
+    assert_int_equal(hsm_unseal(pool, bytes_str("right")), ERR_OK);
+    put_file("go", "");
+    WAIT_FOR(hsm_state_now(pool) == HSM_STATE_UP && workers_up() == 2);
+    WAIT_FOR(is_gone(start_pid(0)));
+    kill(start_pid(1), SIGKILL);
+    WAIT_FOR(stats_now().restarts == 1 && workers_up() == 2);
 }
 
 /* Unsealing what is up: those at work finish, successors have the new PIN. */
@@ -540,6 +559,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_seal_and_unseal, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_without_a_pin_file_it_opens_sealed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_seal_and_unseal_in_a_row, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_late_refusal_does_not_stop_the_new_pin, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unseal_while_up_loses_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_recycled_by_requests_that_make_objects, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_recycled_by_memory, set_up, tear_down),

@@ -102,7 +102,8 @@ static void use_key(struct bytes partition, struct bytes masked)
     struct ask enc, dec;
     uint8_t header[CIPHERTEXT_HEADER];
     struct masked m;
-    struct bytes part[5] = {partition, masked, bytes_of(header, sizeof header), bytes_str("aad"), bytes_str("plaintext")};
+    struct bytes part[5] = {partition, masked, bytes_of(header, sizeof header), bytes_str("aad"),
+                            bytes_str("plaintext")};
 
     assert_int_equal(masked_parse(masked, &m), ERR_OK);
     ciphertext_put_header(header, CIPHER_ANY, m.head.id, m.head.version);

@@ -219,6 +219,16 @@ fx_unused static enum err fx_append(struct wal *w, struct oracle *o, uint32_t n,
     return wal_append(w, oracle_bytes(o, first, first + n - 1), n, first, o->chain[o->count]);
 }
 
+/* 1 to 7 records a group, 0 to 900 bytes a blob, a new term every 40 groups. */
+fx_unused static void fx_append_groups(struct wal *w, struct oracle *o, int groups)
+{
+    for (int i = 0; i < groups; i++) {
+        uint64_t next = oracle_last(o) + 1;
+        assert_int_equal(fx_append(w, o, (uint32_t)(next % 7 + 1), (uint32_t)(1 + next / 150), next * 37 % 900),
+                         ERR_OK);
+    }
+}
+
 /* Every record of the log from first to last is the oracle's, byte for byte, and nothing comes after. */
 fx_unused static void fx_check(struct wal *w, const struct oracle *o, uint64_t first, uint64_t last)
 {
