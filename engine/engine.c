@@ -419,23 +419,29 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
     return ERR_OK;
 }
 
-/* A new log begins with the barrier of term 1. */
-static enum err first_record(struct engine *e, struct engine_report *rep)
+/* A new log begins with the barrier of term 1; a start that does not follow a clean stop begins a term of its own. What the last run appended and
+ * never acknowledged may be lost: its LSNs are given out again, and (LSN, term) must name one record for ever (WBL.OUTCOME). */
+static enum err begin_term(struct engine *e, struct engine_report *rep)
 {
+    struct wal_report *w = &rep->wal;
+    struct record r = {.lsn = w->last_lsn + 1, .term = w->last_term + 1, .type = RECORD_BARRIER, .time_ms = clock_wall_ms(),
+                       .key = bytes_of(e->cell_id, sizeof e->cell_id)};
     struct buf b;
-    struct record r = {.lsn = 1, .term = 1, .type = RECORD_BARRIER, .time_ms = clock_wall_ms(), .key = bytes_of(e->cell_id, sizeof e->cell_id)};
-    static const uint8_t origin[RECORD_CHAIN_BYTES];
-    if (rep->wal.last_lsn)
+
+    if (w->last_lsn && rep->clean)
         return ERR_OK;
     buf_init(&b, 4096);
-    enum err err = record_put(&b, &r, origin);
+    enum err err = record_put(&b, &r, w->chain);
     if (err == ERR_OK)
-        err = wal_append(e->wal, buf_bytes(&b), 1, 1, r.chain);
+        err = wal_append(e->wal, buf_bytes(&b), 1, r.lsn, r.chain);
     buf_fini(&b);
-    rep->wal.first_lsn = rep->wal.last_lsn = 1;
-    rep->wal.last_term = 1;
-    memcpy(rep->wal.chain, r.chain, sizeof r.chain);
-    return err ? refuse(e, err, "cannot write the log's first record: no space?") : ERR_OK;
+    if (err)
+        return refuse(e, err, "cannot write the barrier of term %u to the log: no space?", (unsigned)r.term);
+    w->first_lsn = w->first_lsn ? w->first_lsn : r.lsn;
+    w->last_lsn = r.lsn;
+    w->last_term = r.term;
+    memcpy(w->chain, r.chain, sizeof w->chain);
+    return ERR_OK;
 }
 
 static enum err open_all(struct engine *e, struct engine_report *rep)
@@ -448,7 +454,7 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
         return err;
     if ((err = save_state(e, 0)) != ERR_OK)
         return refuse(e, err, "cannot write %s/state: %s", e->dir, strerror(file_errno()));
-    if ((err = first_record(e, rep)) || (err = start_apply(e)) || (err = recover(e, rep)) || (err = load_vaults(e)))
+    if ((err = begin_term(e, rep)) || (err = start_apply(e)) || (err = recover(e, rep)) || (err = load_vaults(e)))
         return err;
     e->term = rep->wal.last_term;
     struct sequencer *q;

@@ -473,7 +473,19 @@ enum err step_secret_undelete(struct txn *t, struct step *s)
     return err;
 }
 
-/* One version goes; when it was CURRENT the newest that is left takes its place. */
+/* The newest version that is left, of those that are not soft-deleted unless any will do; 0: none. */
+static uint32_t newest_left(const struct edit *ed, int any)
+{
+    struct secret_version v;
+    for (unsigned i = ed->h.versions; i-- > 0;) {
+        secret_version_at(&ed->h, i, &v);
+        if (any || !(v.flags & SECRET_VERSION_DELETED))
+            return v.version;
+    }
+    return 0;
+}
+
+/* One version goes; when it was CURRENT the newest that is left takes its place. When all that are left are soft-deleted, so is the secret. */
 static enum err destroy_version(struct edit *ed, struct step *s)
 {
     struct secret_version v;
@@ -487,10 +499,12 @@ static enum err destroy_version(struct edit *ed, struct step *s)
     if (ed->h.versions == 1)
         return edit_destroy(ed);
     enum err err = version_drop(ed, i);
-    for (i = ed->h.versions; err == ERR_OK && !ed->h.current && i-- > 0;) {
-        secret_version_at(&ed->h, i, &v);
-        if (ed->h.state == SECRET_DELETED || !(v.flags & SECRET_VERSION_DELETED))
-            ed->h.current = v.version;
+    if (!ed->h.current) {
+        ed->h.current = newest_left(ed, ed->h.state == SECRET_DELETED);
+        if (!ed->h.current) {
+            ed->h.state = SECRET_DELETED;
+            ed->h.current = newest_left(ed, 1);
+        }
     }
     if (ed->h.previous == ed->h.current)
         ed->h.previous = 0;

@@ -17,13 +17,16 @@
  */
 #include "hsm/keys.h"
 
-#include <uthash.h>
-#include <utlist.h>
-
 #include "base/mem.h"
 #include "hsm/crypt.h"
 #include "hsm/pubkey.h"
 #include "hsm/token.h"
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(n) mem_alloc(n)
+#define uthash_free(p, n) mem_free(p)
+#include <uthash.h>
+#include <utlist.h>
 
 #define SEED_BYTES 32
 #define SOFT_WRAPPED (GCM_NONCE + SEED_BYTES + GCM_TAG)
@@ -163,7 +166,7 @@ static enum err open_hsm(struct keys *ks, const struct partition *p, const struc
 }
 
 /* An entry for a verified blob, in the cache; evicts what it replaces and what is over the limit. */
-static void insert(struct keys *ks, struct entry *e)
+static enum err insert(struct keys *ks, struct entry *e)
 {
     struct entry *old;
 
@@ -173,8 +176,11 @@ static void insert(struct keys *ks, struct entry *e)
     while (ks->cached >= ks->max)
         evict(ks, ks->lru);
     HASH_ADD(hh, ks->by_name, name, ENTRY_KEY, e);
+    if (!e->hh.tbl) /* no memory for the table */
+        return ERR_OOM;
     DL_APPEND(ks->lru, e);
     ks->cached++;
+    return ERR_OK;
 }
 
 static enum err unmask(struct keys *ks, const struct partition *p, const struct masked *m, struct entry **out)
@@ -199,11 +205,14 @@ static enum err unmask(struct keys *ks, const struct partition *p, const struct 
     if (e == ERR_OK)
         e = m->head.protection == PROTECTION_SOFTWARE ? open_software(ks, p, &copy, &entry->key)
                                                       : open_hsm(ks, p, &copy, &entry->key);
+    if (e == ERR_OK)
+        e = insert(ks, entry);
     if (e != ERR_OK) {
+        crypt_destroy(ks->t, entry->key.handle);
+        softkey_free(entry->key.software);
         mem_free(entry);
         return e;
     }
-    insert(ks, entry);
     *out = entry;
     return ERR_OK;
 }

@@ -19,15 +19,17 @@
  */
 #include "hsm/partition.h"
 
-#include <stdlib.h>
-#include <uthash.h>
-#include <utlist.h>
-
 #include "base/clock.h"
 #include "base/mem.h"
 #include "hsm/crypt.h"
 #include "hsm/token.h"
 #include "hsm/tokendir.h"
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(n) mem_alloc(n)
+#define uthash_free(p, n) mem_free(p)
+#include <uthash.h>
+#include <utlist.h>
 
 static const char magic[4] = {'C', 'P', 'A', 'R'};
 
@@ -231,6 +233,10 @@ static struct entry *look_up_or_add(struct partitions *ps, const uint8_t *id)
         return NULL;
     memcpy(e->p.id, id, PARTITION_ID_BYTES);
     HASH_ADD(hh, ps->by_id, p.id, PARTITION_ID_BYTES, e);
+    if (!e->hh.tbl) { /* no memory for the table */
+        mem_free(e);
+        return NULL;
+    }
     return e;
 }
 

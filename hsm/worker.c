@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -194,10 +195,20 @@ static void lock_everything(void)
 #endif
 }
 
+/* A service manager sends SIGTERM to all processes of a service at once: the server still has requests to finish. */
+static void ignore_signals(void)
+{
+    static const int ignored[] = {SIGTERM, SIGINT, SIGHUP};
+
+    for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
+        (void)signal(ignored[i], SIG_IGN); /* fails for unknown signals only */
+}
+
 int worker_main(int fd)
 {
     if (fd < 3)
         return WORKER_EXIT_USAGE;
+    ignore_signals();
     close_others(fd);
     if (mem_init(0) != ERR_OK)
         return WORKER_EXIT_MEMORY;

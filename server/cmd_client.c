@@ -96,6 +96,12 @@ enum call_result client_getredir(struct call *c)
     return CALL_DONE;
 }
 
+enum call_result client_lastlsn(struct call *c)
+{
+    reply_int(c->reply, (int64_t)conn_last_lsn(c->conn));
+    return CALL_DONE;
+}
+
 static enum call_result set_switch(struct call *c, uint8_t *flag)
 {
     int on = is_word(c->argv[2], "ON");

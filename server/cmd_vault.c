@@ -47,8 +47,10 @@ static void create_finish(struct pending *p, struct reply *r)
     struct create *cr = mpsc_entry(p, struct create, p);
     if (cr->job.err == ERR_VAULTEXISTS)
         reply_errorf(r, err_prefix(ERR_VAULTEXISTS), "a vault '%s' exists already", cr->job.name);
-    else if (cr->job.err)
+    else if (cr->job.err == ERR_UNCERTAIN)
         change_error(r, &cr->job.w);
+    else if (cr->job.err)
+        reply_error(r, cr->job.err);
     else
         reply_ok(r);
 }

@@ -17,10 +17,17 @@
 #include <stdio.h>
 
 #define SLOTS 2048u
+#define RENAMES_MAX 128
 
 static uint16_t slot[SLOTS]; /* row + 1; 0: free */
 static uint8_t container[SLOTS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static struct { /* rename-command */
+    size_t row;
+    char name[COMMAND_NAME_MAX]; /* empty: taken away */
+} renamed[RENAMES_MAX];
+static unsigned renames;
 
 static inline uint8_t upper(uint8_t c)
 {
@@ -49,10 +56,24 @@ static inline int same(const char *name, const uint8_t *p, size_t n)
     return name[n] == 0;
 }
 
+/* What row i is called: its name, in capitals, or what rename-command says; NULL: it was taken away. */
+static const char *name_of(size_t i)
+{
+    for (unsigned k = renames; k-- > 0;)
+        if (renamed[k].row == i)
+            return renamed[k].name[0] ? renamed[k].name : NULL;
+    return commands[i].name;
+}
+
+static inline const char *slot_name(uint32_t h)
+{
+    return renames ? name_of(slot[h] - 1u) : commands[slot[h] - 1].name;
+}
+
 static uint32_t find_slot(const uint8_t *p, size_t n)
 {
     uint32_t h = hash(p, n);
-    while (slot[h] && !same(commands[slot[h] - 1].name, p, n))
+    while (slot[h] && !same(slot_name(h), p, n))
         h = (h + 1) & (SLOTS - 1);
     return h;
 }
@@ -60,21 +81,37 @@ static uint32_t find_slot(const uint8_t *p, size_t n)
 static void build(void)
 {
     assert(commands_count < SLOTS / 2);
+    memset(slot, 0, sizeof slot);
+    memset(container, 0, sizeof container);
     for (size_t i = 0; i < commands_count; i++) {
-        const char *name = commands[i].name;
+        const char *name = name_of(i);
+        if (!name)
+            continue;
         assert(strlen(name) < COMMAND_NAME_MAX);
         uint32_t h = find_slot((const uint8_t *)name, strlen(name));
         assert(slot[h] == 0); /* two rows of one name */
         slot[h] = (uint16_t)(i + 1);
     }
-    for (size_t i = 0; i < commands_count; i++) {
-        const char *bar = strchr(commands[i].name, '|');
-        if (!bar)
-            continue;
-        uint32_t h = find_slot((const uint8_t *)commands[i].name, (size_t)(bar - commands[i].name));
-        assert(slot[h]); /* a sub-command without its container */
-        container[h] = 1;
-    }
+    for (uint32_t h = 0; h < SLOTS; h++)
+        for (size_t i = 0; slot[h] && i < commands_count && !container[h]; i++)
+            container[h] = (uint8_t)command_is_sub(&commands[slot[h] - 1], &commands[i]);
+}
+
+enum err command_rename(struct bytes from, struct bytes to)
+{
+    const struct command *cmd = command_by_name(from);
+    if (!cmd || strchr(cmd->name, '|'))
+        return ERR_NOTFOUND;
+    if (to.n >= COMMAND_NAME_MAX || renames == RENAMES_MAX)
+        return ERR_RANGE;
+    if (to.n && command_by_name(to))
+        return ERR_CONFLICT;
+    renamed[renames].row = command_index(cmd);
+    for (size_t i = 0; i < to.n; i++)
+        renamed[renames].name[i] = (char)upper(to.p[i]);
+    renamed[renames++].name[to.n] = 0;
+    build();
+    return ERR_OK;
 }
 
 const struct command *command_find(const struct bytes *argv, unsigned argc, int *sub_unknown)
@@ -90,12 +127,13 @@ const struct command *command_find(const struct bytes *argv, unsigned argc, int 
         return NULL;
     if (!container[h] || argc < 2)
         return &commands[slot[h] - 1];
-    size_t n = argv[0].n;
+    const char *outer = commands[slot[h] - 1].name; /* whatever it was renamed to */
+    size_t n = strlen(outer);
     if (n + 1 + argv[1].n >= COMMAND_NAME_MAX || memchr(argv[1].p, 0, argv[1].n)) {
         *sub_unknown = 1;
         return NULL;
     }
-    memcpy(name, argv[0].p, n);
+    memcpy(name, outer, n);
     name[n] = '|';
     if (argv[1].n)
         memcpy(name + n + 1, argv[1].p, argv[1].n);

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/err.h"
 #include "server/call.h"
 
 enum command_flag {
@@ -91,6 +92,10 @@ extern const size_t commands_count;
 const struct command *command_find(const struct bytes *argv, unsigned argc, int *sub_unknown);
 /* By the name of a row, any case: "get", "client|id". NULL: none. */
 const struct command *command_by_name(struct bytes name);
+/* rename-command, at start, before there are threads: from is known as to from now on; an empty to takes it away.
+ * ERR_NOTFOUND: no such command; ERR_CONFLICT: there is one called to; ERR_RANGE: too long, or too many. */
+must_use enum err command_rename(struct bytes from, struct bytes to);
+
 int command_arity_ok(const struct command *cmd, unsigned argc);
 static inline size_t command_index(const struct command *cmd)
 {

@@ -45,5 +45,7 @@ COMMAND("CLIENT|PAUSE", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTI
         "timeout [WRITE|ALL]", "Holds back commands of clients for a time, in milliseconds", "OK", client_pause)
 COMMAND("CLIENT|UNPAUSE", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0",
         "O(N) of the connections held back", "", "Ends CLIENT PAUSE", "OK", client_unpause)
+COMMAND("CLIENT|LASTLSN", 2, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)", "",
+        "Tells the log's number of this connection's last write", "integer; 0: it has written nothing", client_lastlsn)
 COMMAND("CLIENT|HELP", 2, CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)", "", "Shows the sub-commands",
         "lines", cmd_help)

@@ -132,15 +132,26 @@ static void put_context(uint8_t out[CONTEXT_BYTES], struct server *srv, const st
     put_le32(out + 36, f->version);
 }
 
+/* HSM.SEAL sets the flag, then empties the ring: a key that comes in late is either swept out there or refused here. */
+static enum err ring_add(struct fetch *f, const uint8_t *key)
+{
+    struct server *srv = f->d->srv;
+    enum err err = keyring_add(srv->keyring, f->v->id, f->version, key);
+    if (err == ERR_OK && atomic_load(&srv->sealed)) {
+        keyring_drop_vault(srv->keyring, f->v->id);
+        err = ERR_SEALED;
+    }
+    return err;
+}
+
 static void writer_committed(struct write *w)
 {
     struct fetch *f = w->arg;
-    struct keyring *ring = f->d->srv->keyring;
     enum err err = w->err;
     if (err == ERR_OK)
-        err = keyring_add(ring, f->v->id, f->version, f->plain);
+        err = ring_add(f, f->plain);
     if (err == ERR_OK)
-        err = keyring_set_writer(ring, f->v->id, f->version);
+        err = keyring_set_writer(f->d->srv->keyring, f->v->id, f->version);
     fetch_end(f, err);
 }
 
@@ -181,7 +192,7 @@ static void reader_opened(struct hsm_req *r)
     if (err == ERR_OK && (r->parts != 1 || r->part[0].n != SEAL_KEY_BYTES))
         err = ERR_INTERNAL;
     if (err == ERR_OK)
-        err = keyring_add(f->d->srv->keyring, f->v->id, f->version, r->part[0].p);
+        err = ring_add(f, r->part[0].p);
     hsm_req_fini(r);
     fetch_end(f, err == ERR_BADBLOB ? ERR_CORRUPT : err);
 }
@@ -301,7 +312,7 @@ static void vault_committed(struct write *w)
     struct vault_job *job = w->arg;
     job->err = w->err;
     job->lsn = w->lsn;
-    if (w->err && w->err != ERR_UNCERTAIN) {
+    if (w->err && w->err != ERR_UNCERTAIN && !atomic_load(&job->srv->stopping)) {
         hsm_req_init(&job->req, HSM_PARTITION_DESTROY, partition_gone, job);
         if (hsm_submit(job->srv->hsm, &job->req, &job->s.record, 1) == ERR_OK) {
             hsm_flush(job->srv->hsm);

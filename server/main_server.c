@@ -1,6 +1,7 @@
 /* main_server.c - the program coffer-server.
  *
- *     configuration -> log -> dir and its lock -> listeners -> I/O threads -> start thread: HSM, engine, recovery -> ready
+ *     configuration -> log -> dir and its lock -> listeners -> I/O threads -> start thread: HSM, engine, recovery ->
+ * ready
  *
  * Between listeners and ready every command that needs data is answered -LOADING.
  *
@@ -20,7 +21,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,14 +32,14 @@
 #include "server/acl.h"
 #include "server/cmd_command.h"
 #include "server/io.h"
+#include "server/limits.h"
 #include "server/listen.h"
 #include "server/notify.h"
+#include "server/setup.h"
 #include "server/slowlog.h"
 #include "server/start.h"
-#include "server/users.h"
 #include "server/version.h"
 
-#define SPARE_FILES 64 /* descriptors for everything but clients */
 #define TICK_MS 250
 #define RING_SECONDS 10 /* between looks for data keys whose time is over */
 
@@ -180,28 +180,6 @@ static int fail(const char *what)
     return 1;
 }
 
-/* Descriptors for maxclients, or fewer clients. */
-static void limit_files(void)
-{
-    struct rlimit r;
-    uint64_t clients = (uint64_t)config_int(srv.config, CFG_MAXCLIENTS), want = clients + SPARE_FILES;
-    char text[32];
-
-    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= want)
-        return;
-    rlim_t before = r.rlim_cur;
-    r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max >= want ? want : r.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &r) != 0)
-        r.rlim_cur = before;
-    if (r.rlim_cur >= want)
-        return;
-    clients = r.rlim_cur > 2 * SPARE_FILES ? r.rlim_cur - SPARE_FILES : SPARE_FILES;
-    snprintf(text, sizeof text, "%llu", (unsigned long long)clients);
-    if (config_put(srv.config, "maxclients", text) == ERR_OK)
-        log_at(LOG_WARNING, "The limit of open files is %llu: maxclients is %s. Raise it with 'ulimit -n %llu'.",
-               (unsigned long long)r.rlim_cur, text, (unsigned long long)want);
-}
-
 /* Enters dir, so that everything relative is below it, and makes CONFIG GET dir absolute. */
 static int enter_dir(void)
 {
@@ -339,10 +317,9 @@ static int run(void)
     log_at(LOG_NOTICE, "Configuration: %s", srv.config->path ? srv.config->path : "no file, defaults and command line");
     log_at(LOG_NOTICE, "PID: %d", (int)getpid());
     log_memory();
-    limit_files();
     if (start_lock(&srv))
         return 1;
-    if ((e = make_parts()) || (e = make_events())) {
+    if ((e = limits_apply(srv.config)) || (e = make_parts()) || (e = make_events())) {
         log_at(LOG_WARNING, "Out of memory at start");
         return 1;
     }
@@ -474,7 +451,7 @@ static int load_config(int argc, char **argv)
     if (!e)
         e = acl_new(&srv.acl);
     if (!e)
-        e = users_load(srv.acl, srv.config, l.error, sizeof l.error);
+        e = setup_apply(srv.acl, srv.config, l.error, sizeof l.error);
     if (e)
         fprintf(stderr, "\n*** FATAL CONFIG FILE ERROR (Coffer %s) ***\n%s\n", COFFER_VERSION,
                 l.error[0] ? l.error : err_text(e));

@@ -316,9 +316,10 @@ enum err start_open(struct server *srv)
 
 void start_close(struct server *srv)
 {
+    /* What comes back from the HSM may still write; what comes back from the log asks the HSM for nothing while the server stops. */
     chores_free(srv->chores);
-    engine_close(srv->engine);
     hsm_close(srv->hsm);
+    engine_close(srv->engine);
     deks_free(srv->deks);
     keyops_free(srv->keyops);
 }

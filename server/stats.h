@@ -15,13 +15,6 @@
 
 struct server;
 
-#define STAT(name) _Atomic uint64_t name;
-#define STATS_COUNTERS                                                                                         \
-    STAT(commands)                                                                                             \
-    STAT(connections) STAT(net_in_bytes) STAT(net_out_bytes) STAT(errors) STAT(auth_failures) STAT(acl_denied) \
-        STAT(obuf_closed) STAT(qbuf_closed) STAT(idle_closed) STAT(protocol_errors) STAT(reads) STAT(writes)   \
-            STAT(hits) STAT(misses)
-
 struct command_stat {
     _Atomic uint64_t calls, usec, rejected, failed;
 };
@@ -34,11 +27,15 @@ struct error_stat {
 };
 
 struct io_stats {
-    STATS_COUNTERS
+    /* These are summed up and cleared by their offsets. */
+    _Atomic uint64_t commands, connections, errors, reads, writes, net_in_bytes, net_out_bytes;
+    _Atomic uint64_t auth_failures, acl_denied, protocol_errors;
+    _Atomic uint64_t obuf_closed, qbuf_closed, idle_closed; /* connections, by the limit that closed them */
+    _Atomic uint64_t hits, misses;                          /* reads of the string facade */
+
     struct error_stat error[STATS_PREFIXES];
     struct command_stat *command; /* commands_count of them */
 };
-#undef STAT
 
 /* Own thread only: when the answer in b behind mark is an error, counts it for the command (may be NULL) and by its
  * prefix. */

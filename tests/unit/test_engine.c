@@ -266,6 +266,46 @@ static void soft_delete_and_destroy(void **state)
     assert_int_equal(set(v, "p", "again"), 4);
 }
 
+/* CURRENT is destroyed while all others are soft-deleted: then so is the secret, and UNDELETE brings it back. */
+static void no_secret_is_left_without_a_current_version(void **state)
+{
+    struct vault *v = make_vault("v");
+    struct secret_view view;
+    (void)state;
+    set(v, "p", "1");
+    struct step s = {.kind = STEP_SECRET_DELETE, .path = bytes_str("p")};
+    assert_int_equal(run(v, &s, 1), ERR_OK);
+    set(v, "p", "2");
+    s = (struct step){.kind = STEP_SECRET_DESTROY, .path = bytes_str("p"), .version = 2};
+    assert_int_equal(run(v, &s, 1), ERR_OK);
+    assert_value(v, "p", 0, NULL);
+    assert_int_equal(secret_read_head(e, v, bytes_str("p"), &view), ERR_OK);
+    assert_int_equal(view.head.state, SECRET_DELETED);
+    secret_view_release(&view);
+    s = (struct step){.kind = STEP_SECRET_UNDELETE, .path = bytes_str("p")};
+    assert_int_equal(run(v, &s, 1), ERR_OK);
+    assert_value(v, "p", 0, "1");
+}
+
+/* (LSN, term) names one record for ever: a start that does not follow a clean stop begins a term. */
+static void terms_begin_with_unclean_starts(void **state)
+{
+    (void)state;
+    make_vault("v");
+    restart();
+    assert_int_equal(report.wal.last_term, 1);
+    char cmd[512];
+    snprintf(cmd, sizeof cmd, "cp -r %s %s.copy && rm %s.copy/lock", dir, dir, dir);
+    assert_int_equal(system(cmd), 0);
+    engine_close(e);
+    snprintf(cmd, sizeof cmd, "rm -rf %s && mv %s.copy %s", dir, dir, dir);
+    assert_int_equal(system(cmd), 0);
+    assert_int_equal(open_engine(), ERR_OK);
+    assert_int_equal(report.wal.last_term, 2);
+    assert_int_equal(wal_term_at(engine_wal(e), report.wal.last_lsn), 2);
+    assert_int_equal(wal_term_at(engine_wal(e), report.wal.last_lsn - 1), 1);
+}
+
 static void labels_move(void **state)
 {
     struct vault *v = make_vault("v");
@@ -449,7 +489,8 @@ static void power_loss_replays_from_the_checkpoint(void **state)
     assert_int_equal(open_engine(), ERR_OK);
     unsetenv("COFFER_TEST_BOOT_ID");
     assert_false(report.same_boot);
-    assert_int_equal(report.wal.last_lsn, last);
+    assert_int_equal(report.wal.last_lsn, last + 1); /* the barrier of a new term */
+    assert_int_equal(report.wal.last_term, 2);
     assert_true(report.replayed > 0);
     v = vaults_find(engine_vaults(e), bytes_str("v"));
     for (int i = 0; i < 50; i++) {
@@ -469,6 +510,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(conditions, setup, teardown),
         cmocka_unit_test_setup_teardown(many_steps_are_atomic, setup, teardown),
         cmocka_unit_test_setup_teardown(soft_delete_and_destroy, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_secret_is_left_without_a_current_version, setup, teardown),
+        cmocka_unit_test_setup_teardown(terms_begin_with_unclean_starts, setup, teardown),
         cmocka_unit_test_setup_teardown(labels_move, setup, teardown),
         cmocka_unit_test_setup_teardown(expiry_hides_at_once_and_removes_soon, setup, teardown),
         cmocka_unit_test_setup_teardown(deleted_ones_are_purged, setup, teardown),

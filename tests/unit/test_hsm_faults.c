@@ -6,6 +6,7 @@
 #include "tests/unit/hsm_fixture.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 
 #include "base/fault.h"
 
@@ -432,6 +433,76 @@ static void test_pin_values_at_login(void **state)
     restart();
 }
 
+/* Flags of the token under which a login must not even be tried. */
+static CK_FLAGS flags_set, flags_unset;
+static CK_FUNCTION_LIST *genuine;
+
+static CK_RV info_with_flags(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
+{
+    CK_RV rv = genuine->C_GetTokenInfo(slot, info);
+
+    info->flags = (info->flags | flags_set) & ~flags_unset;
+    return rv;
+}
+
+static void test_flags_forbid_login(void **state)
+{
+    static const struct {
+        CK_FLAGS set, unset;
+        const char *text; /* NULL: login is tried */
+    } rows[] = {
+        {CKF_USER_PIN_LOCKED, 0, "locked"},
+        {CKF_USER_PIN_FINAL_TRY, 0, "one try is left"},
+        {CKF_USER_PIN_TO_BE_CHANGED, 0, "must be changed"},
+        {0, CKF_TOKEN_INITIALIZED, "not initialised"},
+        {0, CKF_USER_PIN_INITIALIZED, "no user PIN"},
+        {CKF_USER_PIN_COUNT_LOW, 0, NULL},
+    };
+    CK_FUNCTION_LIST fake = *fn();
+    struct token *t = &rig.ops.token;
+    char why[128];
+
+    (void)state;
+    genuine = fn();
+    fake.C_GetTokenInfo = info_with_flags;
+    t->m.fn = &fake;
+    assert_int_equal(genuine->C_Logout(t->keeper), CKR_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t logins = t->m.calls[P11_CALL_Login];
+
+        flags_set = rows[i].set;
+        flags_unset = rows[i].unset;
+        assert_int_equal(token_login(t, why, sizeof why), rows[i].text ? ERR_WRONGPASS : ERR_OK);
+        assert_int_equal(t->m.calls[P11_CALL_Login] - logins, rows[i].text ? 0 : 1);
+        if (rows[i].text && !strstr(why, rows[i].text))
+            fail_msg("'%s' does not say '%s'", why, rows[i].text);
+    }
+    t->m.fn = genuine;
+    restart();
+}
+
+/* ---- a disk that fails: SoftHSM's files are synced by us ---- */
+
+static void test_sync_of_token_files_fails(void **state)
+{
+    unsigned failures = 0;
+
+    (void)state;
+    for (long n = 1; n < 500; n++) {
+        fault_arm(FAULT_FILE, n, EIO);
+        enum err e = do_partition_new();
+        int hit = fault_fired(FAULT_FILE);
+        fault_disarm(FAULT_FILE);
+        assert_int_equal(e, hit ? ERR_IO : ERR_OK);
+        if (!hit)
+            break;
+        failures++;
+        assert_int_equal(rig.ops.fatal, 0);
+    }
+    assert_true(failures > 10); /* two files for each of four keys, and their directory */
+    assert_int_equal(do_partition_new(), ERR_OK);
+}
+
 /* ---- no memory ---- */
 
 static void test_no_memory(void **state)
@@ -496,6 +567,8 @@ int main(void)
         cmocka_unit_test(test_logged_out),
         cmocka_unit_test(test_wrong_pin_on_the_way_back),
         cmocka_unit_test(test_pin_values_at_login),
+        cmocka_unit_test(test_flags_forbid_login),
+        cmocka_unit_test(test_sync_of_token_files_fails),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_start_without_memory),
     };

@@ -234,6 +234,34 @@ static void test_restart_finds_partitions(void **state)
         assert_int_equal(partitions_loaded(rigs[i]->ops.partitions), 1);
         assert_int_equal(rigs[i]->ops.token.m.calls[P11_CALL_FindObjectsInit], 1); /* once, at start */
     }
+    assert_int_equal(on_soft.ops.token.m.calls[P11_CALL_CopyObject], PARTITION_ROLES); /* the keys found then */
+    assert_int_equal(on_soft.ops.token.m.failed[P11_CALL_CopyObject], 0);
+}
+
+/* The token's objects of this id are another partition's: they are not believed, the config is. */
+static void test_token_objects_of_another_config(void **state)
+{
+    struct blob first, second, key_of_first, key_of_second;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct node *n = i ? &nss : &soft;
+
+        new_partition(rigs[i], 0x28, &first);
+        new_key(rigs[i], &first, ALG_CODE_HMAC_SHA256, 1, 1, &key_of_first, NULL);
+        new_partition(rigs[i], 0x28, &second);
+        new_key(rigs[i], &second, ALG_CODE_HMAC_SHA256, 1, 1, &key_of_second, NULL);
+        rig_fini(rigs[i]);
+        rig_start(rigs[i], n);
+        for (unsigned round = 0; round < 2; round++) {
+            struct rig *r = rigs[i];
+
+            assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&first), blob_bytes(&key_of_first), message), ERR_OK);
+            assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&second), blob_bytes(&key_of_second), message), ERR_OK);
+            assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&second), blob_bytes(&key_of_first), message), ERR_BADBLOB);
+            assert_int_equal(RUN(r, HSM_MAC, blob_bytes(&first), blob_bytes(&key_of_second), message), ERR_BADBLOB);
+        }
+    }
 }
 
 static void test_data_keys(void **state)
@@ -819,6 +847,7 @@ int main(void)
         cmocka_unit_test(test_probe_info_random),
         cmocka_unit_test(test_partition_life),
         cmocka_unit_test(test_restart_finds_partitions),
+        cmocka_unit_test(test_token_objects_of_another_config),
         cmocka_unit_test(test_data_keys),
         cmocka_unit_test(test_aes),
         cmocka_unit_test(test_signatures),

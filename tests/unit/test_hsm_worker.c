@@ -5,6 +5,7 @@
  * inherit a loaded module. */
 #include "tests/unit/hsm_fixture.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 
 #define WRONG_PIN "not-the-pin"
@@ -270,6 +271,28 @@ static void test_lost_token_ends_the_worker(void **state)
     assert_int_equal(rename(to, from), 0);
 }
 
+/* A service manager signals all processes of the service; requests in flight must still be answered. */
+static void test_signals_do_not_end_it(void **state)
+{
+    struct hsm_frame f = {0};
+    struct peer p;
+    struct buf b;
+
+    (void)state;
+    up(&p);
+    buf_init(&b, 1 << 20);
+    assert_int_equal(kill(p.pid, SIGTERM), 0);
+    assert_int_equal(kill(p.pid, SIGINT), 0);
+    assert_int_equal(kill(p.pid, SIGHUP), 0);
+    put(&b, 5, HSM_RANDOM, 1, bytes_of("\x08\0\0\0", 4));
+    peer_send(&p, buf_bytes(&b));
+    assert_true(peer_recv(&p, &f));
+    assert_int_equal(f.code, ERR_OK);
+    shutdown(p.fd, SHUT_RDWR);
+    buf_fini(&b);
+    assert_int_equal(peer_wait(&p), WORKER_EXIT_EOF);
+}
+
 /* Descriptors that leaked through the exec are closed, core files are off. */
 static void test_hygiene(void **state)
 {
@@ -305,6 +328,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_large_answers),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_lost_token_ends_the_worker),
+        cmocka_unit_test(test_signals_do_not_end_it),
         cmocka_unit_test(test_hygiene),
     };
 

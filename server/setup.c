@@ -1,0 +1,87 @@
+/* setup.c - see setup.h. `user` and `rename-command` lines were kept as they were written, quotes included, and are
+ * split again here. */
+#include "server/setup.h"
+
+#include <stdio.h>
+
+#include "server/command.h"
+
+static enum err apply_requirepass(struct acl *a, struct config *c)
+{
+    struct buf b;
+    buf_init_secret(&b, 1 << 20);
+    enum err e = config_text(c, CFG_REQUIREPASS, &b);
+    if (!e)
+        e = acl_set_default_password(a, buf_bytes(&b));
+    buf_fini(&b);
+    return e;
+}
+
+struct hook_arg {
+    struct acl *acl;
+    struct config *config;
+};
+
+static enum err on_requirepass(void *arg, enum config_id id, const char **why)
+{
+    struct hook_arg *h = arg;
+    (void)id;
+    *why = "out of memory";
+    return apply_requirepass(h->acl, h->config);
+}
+
+static enum err apply_user(struct acl *a, const struct bytes *words, unsigned n, char *error, size_t room)
+{
+    const char *why;
+    enum err e = acl_set_user(a, words, n, &why);
+    if (e == ERR_SYNTAX)
+        snprintf(error, room, "user %.*s: %s", (int)(words[0].n < 64 ? words[0].n : 64), (const char *)words[0].p, why);
+    return e;
+}
+
+static enum err apply_rename(struct acl *a, const struct bytes *words, unsigned n, char *error, size_t room)
+{
+    (void)a;
+    enum err e = n == 2 ? command_rename(words[0], words[1]) : ERR_SYNTAX;
+    if (e)
+        snprintf(error, room, "rename-command %.*s: %s", (int)(words[0].n < 64 ? words[0].n : 64),
+                 (const char *)words[0].p,
+                 e == ERR_NOTFOUND   ? "no such command"
+                 : e == ERR_CONFLICT ? "there is a command of the new name"
+                 : e == ERR_RANGE    ? "the new name is too long, or there are too many"
+                                     : "wants the old name and the new one");
+    return e ? ERR_SYNTAX : ERR_OK;
+}
+
+typedef enum err (*line_fn)(struct acl *a, const struct bytes *words, unsigned n, char *error, size_t room);
+
+static enum err apply_lines(struct acl *a, struct config *c, enum config_id id, line_fn fn, char *error, size_t room)
+{
+    struct bytes words[CONFIG_WORDS_MAX];
+    struct buf b;
+    buf_init_secret(&b, 16 << 20);
+    enum err e = config_text(c, id, &b);
+    while (!e && buf_size(&b)) {
+        char *line = (char *)buf_data(&b), *end = memchr(line, '\n', buf_size(&b));
+        size_t n = end ? (size_t)(end - line) : buf_size(&b);
+        int count = config_split(line, n, words, CONFIG_WORDS_MAX);
+        e = count > 0 ? fn(a, words, (unsigned)count, error, room) : ERR_SYNTAX;
+        buf_consume(&b, n + (end ? 1 : 0));
+    }
+    buf_fini(&b);
+    return e;
+}
+
+enum err setup_apply(struct acl *a, struct config *c, char *error, size_t room)
+{
+    static struct hook_arg h; /* one server in a process */
+    enum err e = ERR_OK;
+    h = (struct hook_arg){a, c};
+    if (config_given(c, CFG_REQUIREPASS))
+        e = apply_requirepass(a, c);
+    if (!e)
+        e = apply_lines(a, c, CFG_USER, apply_user, error, room);
+    if (!e)
+        e = apply_lines(a, c, CFG_RENAME_COMMAND, apply_rename, error, room);
+    return e ? e : config_on_change(c, CFG_REQUIREPASS, on_requirepass, &h);
+}

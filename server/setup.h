@@ -1,0 +1,14 @@
+/* setup.h - what configured lines do at start: requirepass and `user` to the ACL, `rename-command` to the command
+ * table. */
+#ifndef COFFER_SERVER_SETUP_H
+#define COFFER_SERVER_SETUP_H
+
+#include "base/err.h"
+#include "server/acl.h"
+#include "server/config.h"
+
+/* Applies what is configured, and hooks requirepass to CONFIG SET. ERR_SYNTAX with error saying which line; ERR_OOM.
+ * Once, before there are threads. */
+must_use enum err setup_apply(struct acl *a, struct config *c, char *error, size_t room);
+
+#endif
