@@ -5,6 +5,9 @@
  * memory. Look-ups hold the lock for a hash probe.
  *
  * A deleted vault keeps its struct (I/O threads may hold a pointer) and its id; only its name is free again.
+ *
+ * Most commands of a thread are about the vault of the one before: each thread keeps the vault it found last, good as long as no name has
+ * changed (epoch), and so looks into no shared memory that anybody writes.
  */
 #include "engine/vault.h"
 
@@ -24,6 +27,7 @@ struct name_entry {
 
 struct vaults {
     pthread_rwlock_t lock;
+    _Atomic uint64_t epoch; /* of the names; unique over all registries of the process */
     struct name_entry *names, *ids;
     struct vault **sorted;
     size_t count, cap;
@@ -41,7 +45,13 @@ int vault_name_ok(struct bytes name)
 
 static struct bytes vault_name(const struct vault *v)
 {
-    return bytes_str(v->name);
+    return bytes_of(v->name, v->name_len);
+}
+
+static void names_changed(struct vaults *vs)
+{
+    static _Atomic uint64_t epochs;
+    atomic_store_explicit(&vs->epoch, atomic_fetch_add(&epochs, 1) + 1, memory_order_release);
 }
 
 enum err vaults_new(struct vaults **out)
@@ -50,6 +60,7 @@ enum err vaults_new(struct vaults **out)
     if (!vs)
         return ERR_OOM;
     pthread_rwlock_init(&vs->lock, NULL);
+    names_changed(vs);
     return ERR_OK;
 }
 
@@ -87,10 +98,20 @@ static struct name_entry *find_name(struct vaults *vs, struct bytes name)
 
 struct vault *vaults_find(struct vaults *vs, struct bytes name)
 {
+    static _Thread_local struct {
+        uint64_t epoch;
+        struct vault *v;
+    } last;
+    uint64_t epoch = atomic_load_explicit(&vs->epoch, memory_order_acquire);
+
+    if (last.epoch == epoch && last.v && bytes_equal(vault_name(last.v), name))
+        return last.v;
     pthread_rwlock_rdlock(&vs->lock);
     struct name_entry *e = find_name(vs, name);
     pthread_rwlock_unlock(&vs->lock);
-    return e ? e->v : NULL;
+    last.epoch = epoch;
+    last.v = e ? e->v : NULL;
+    return last.v;
 }
 
 struct vault *vaults_find_id(struct vaults *vs, uint64_t id)
@@ -145,6 +166,7 @@ enum err vaults_add(struct vaults *vs, struct vault *v)
         vs->count++;
         HASH_ADD_KEYPTR(by_name, vs->names, v->name, strlen(v->name), e);
         HASH_ADD_KEYPTR(by_id, vs->ids, &v->id, sizeof v->id, e);
+        names_changed(vs);
         e = NULL;
     }
     pthread_rwlock_unlock(&vs->lock);
@@ -159,6 +181,7 @@ void vaults_forget_name(struct vaults *vs, struct vault *v)
     if (e && e->v == v) {
         size_t at = lower_bound(vs, vault_name(v));
         HASH_DELETE(by_name, vs->names, e);
+        names_changed(vs);
         memmove(vs->sorted + at, vs->sorted + at + 1, (vs->count - at - 1) * sizeof *vs->sorted);
         vs->count--;
     }
@@ -293,6 +316,7 @@ enum err vault_decode(struct bytes name, struct bytes record, struct vault **out
     memcpy(partition, record.p + VAULT_FIXED_BYTES, plen);
     v->partition = bytes_of(partition, plen);
     memcpy(v->name, name.p, name.n);
+    v->name_len = (uint8_t)name.n;
     v->id = get_le64(record.p + 8);
     v->store = get_le16(record.p + 2);
     v->facade = (uint8_t)is_facade_name(name);

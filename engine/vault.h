@@ -38,6 +38,7 @@ struct vault_seq {
 struct vault {
     uint64_t id;
     char name[VAULT_NAME_MAX + 1];
+    uint8_t name_len;
     uint16_t store; /* 1 + shard */
     uint8_t facade; /* a database of the string facade: db0, db1 ... */
     uint64_t created_ms;

@@ -17,10 +17,19 @@
 #include <stdio.h>
 
 #define SLOTS 2048u
+#define NAME_WORDS (COMMAND_NAME_MAX / 8)
 #define RENAMES_MAX 128
+
+/* A row's name as words, upper case; fold has the bit 0x20 in each byte that is a letter: there, and only there, a
+ * request may differ. */
+struct folded {
+    uint64_t word[NAME_WORDS], fold[NAME_WORDS];
+    size_t n;
+};
 
 static uint16_t slot[SLOTS]; /* row + 1; 0: free */
 static uint8_t container[SLOTS];
+static struct folded folded[SLOTS / 2];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static struct { /* rename-command */
@@ -39,21 +48,45 @@ static inline uint8_t lower(uint8_t c)
     return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
 }
 
-static inline uint32_t hash(const uint8_t *p, size_t n)
+/* The bytes as words, the last one filled up with zeros; at most COMMAND_NAME_MAX. */
+static inline void words_of(uint64_t *w, const uint8_t *p, size_t n)
 {
-    uint32_t h = (uint32_t)n;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ upper(p[i])) * 0x01000193u;
-    return (h ^ (h >> 15)) & (SLOTS - 1);
+    size_t i = 0;
+    for (; n >= 8; p += 8, n -= 8)
+        memcpy(&w[i++], p, 8);
+    if (n) {
+        w[i] = 0;
+        memcpy(&w[i], p, n);
+    }
 }
 
-/* name is a row's: upper case with a NUL. */
-static inline int same(const char *name, const uint8_t *p, size_t n)
+/* Both cases of a name hash alike, and so do some names that differ in more than case: same() tells. */
+static inline uint32_t hash(const uint64_t *w, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!name[i] || (uint8_t)name[i] != upper(p[i]))
+    uint64_t h = n;
+    for (size_t i = 0; i < (n + 7) / 8; i++)
+        h = (h ^ (w[i] & 0xdfdfdfdfdfdfdfdfu)) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(h >> 40) & (SLOTS - 1);
+}
+
+static inline int same(const struct folded *f, const uint64_t *w, size_t n)
+{
+    if (f->n != n)
+        return 0;
+    for (size_t i = 0; i < (n + 7) / 8; i++)
+        if ((f->word[i] ^ w[i]) & ~f->fold[i])
             return 0;
-    return name[n] == 0;
+    return 1;
+}
+
+static inline uint32_t find_slot(const uint8_t *p, size_t n)
+{
+    uint64_t w[NAME_WORDS];
+    words_of(w, p, n);
+    uint32_t h = hash(w, n);
+    while (slot[h] && !same(&folded[slot[h] - 1], w, n))
+        h = (h + 1) & (SLOTS - 1);
+    return h;
 }
 
 /* What row i is called: its name, in capitals, or what rename-command says; NULL: it was taken away. */
@@ -65,17 +98,14 @@ static const char *name_of(size_t i)
     return commands[i].name;
 }
 
-static inline const char *slot_name(uint32_t h)
+static void fold_name(struct folded *f, const char *name)
 {
-    return renames ? name_of(slot[h] - 1u) : commands[slot[h] - 1].name;
-}
-
-static uint32_t find_slot(const uint8_t *p, size_t n)
-{
-    uint32_t h = hash(p, n);
-    while (slot[h] && !same(slot_name(h), p, n))
-        h = (h + 1) & (SLOTS - 1);
-    return h;
+    f->n = strlen(name);
+    words_of(f->word, (const uint8_t *)name, f->n);
+    memset(f->fold, 0, sizeof f->fold);
+    for (size_t i = 0; i < f->n; i++)
+        if (name[i] >= 'A' && name[i] <= 'Z')
+            ((uint8_t *)f->fold)[i] = 0x20;
 }
 
 static void build(void)
@@ -88,6 +118,7 @@ static void build(void)
         if (!name)
             continue;
         assert(strlen(name) < COMMAND_NAME_MAX);
+        fold_name(&folded[i], name);
         uint32_t h = find_slot((const uint8_t *)name, strlen(name));
         assert(slot[h] == 0); /* two rows of one name */
         slot[h] = (uint16_t)(i + 1);
