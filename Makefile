@@ -116,7 +116,6 @@ AS_FUZZ     = $(MAKE) --no-print-directory B=build/fuzz CC=$(CLANG) SAN=fuzzer-n
 AS_COVERAGE = $(MAKE) --no-print-directory B=build/coverage OPT="-O1 -g --coverage"
 
 tests-build: $(PROGRAMS) $(UNITS) $(E2E) $(SHIMS)
-units-build: $(PROGRAMS) $(UNITS) $(SHIMS)
 fuzz-build: $(FUZZERS)
 
 # ---- tests; docs/testing.md says more ----
@@ -128,10 +127,10 @@ in = $(patsubst $(B)/%,build/$(1)/%,$(2))
 check:
 	@packaging/packages build run test
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests-build
-	@$(AS_ASAN) -j$(JOBS) units-build
-	@$(AS_TSAN) -j$(JOBS) units-build
+	@$(AS_ASAN) -j$(JOBS) tests-build
+	@$(AS_TSAN) -j$(JOBS) tests-build
 	@$(AS_FUZZ) -j$(JOBS) fuzz-build
-	@tests/run -j $(JOBS) -s 5 tests/lint/lint $(E2E) $(SCRIPTS) $(UNITS) $(call in,asan,$(UNITS)) $(call in,tsan,$(UNITS)) $(FUZZERS)
+	@tests/run -j $(JOBS) -s 5 tests/lint/lint $(SCRIPTS) $(foreach t,$(E2E) $(UNITS),$(t) $(call in,asan,$(t)) $(call in,tsan,$(t))) $(FUZZERS)
 
 ## check-unit: unit tests
 check-unit: all $(UNITS) $(SHIMS)
@@ -175,6 +174,11 @@ coverage:
 
 # ---- the rest ----
 
+## bench: Coffer beside others, every script in bench/; results are text, in minutes
+bench: all $(BENCHES)
+	@packaging/packages bench
+	@set -e; for script in $(filter-out bench/lib.sh,$(wildcard bench/*.sh)); do echo "== $$script"; $$script; done
+
 SOURCES = $(filter-out %.tbl.h,$(shell tests/lint/files c h))
 
 ## format: clang-format 14 on every source file
@@ -210,6 +214,6 @@ help:
 	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
 
 -include $(patsubst %.o,%.d,$(call obj,$(LAYER_SRC) $(MAINS) $(wildcard tests/unit/*.c tests/e2e/*.c tests/lib/*.c tests/fuzz/*.c bench/*.c)))
-.PHONY: all check check-unit check-e2e check-asan check-tsan check-crash fuzz lint coverage format docs install clean help \
-	tests-build units-build fuzz-build FORCE
+.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-crash fuzz lint coverage format docs install clean help \
+	tests-build fuzz-build FORCE
 .SECONDARY:

@@ -30,7 +30,7 @@ void *mem_secret_alloc(size_t n);        /* uninitialised, aligned to 64; NULL o
 void mem_secret_free(void *p, size_t n); /* wipes the whole block; n as asked for at allocation; accepts NULL */
 size_t mem_secret_usable(size_t n);      /* size class that a request of n gets; ask for that much to use it */
 
-/* Wipes so that the compiler cannot leave it out (OPENSSL_cleanse). */
+/* Wipes so that the compiler cannot leave it out (explicit_bzero). */
 void mem_wipe(void *p, size_t n);
 
 /* Constant-time equality: 1 when equal. */

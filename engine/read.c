@@ -50,14 +50,15 @@ enum err secret_read_head(struct engine *e, struct vault *vault, struct bytes pa
     return err;
 }
 
-/* The value of a version that is not in the head. */
-static enum err read_apart(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v)
+/* The value of a version that is not in the head. When the slot is empty, or holds what was written after the head was read, a new head has taken
+ * its place between the two reads: the caller reads again. */
+static enum err read_apart(struct engine *e, struct vault *vault, struct bytes path, uint16_t slot, struct secret_view *v)
 {
     uint8_t key[SECRET_KEY_MAX];
-    enum err err = engine_get(e, vault->store, secret_key_version(key, vault->id, path, v->version), &v->hold[1]);
+    enum err err = engine_get(e, vault->store, secret_key_slot(key, vault->id, path, slot), &v->hold[1]);
     if (err)
         return err;
-    if (!v->hold[1]) /* the head says that it is kept: a new head took its place between the two reads, or it is lost */
+    if (!v->hold[1] || v->hold[1]->lsn > v->hold[0]->lsn)
         return ERR_AGAIN;
     v->value.raw = blob_bytes(v->hold[1]);
     return ERR_OK;
@@ -78,13 +79,16 @@ static enum err read_once(struct engine *e, struct vault *vault, struct bytes pa
     }
     if (!v->version || !secret_version_find(&v->head, v->version, &sv) || (sv.flags & SECRET_VERSION_DELETED))
         return ERR_NOTFOUND;
-    return read_apart(e, vault, path, v);
+    return read_apart(e, vault, path, sv.slot, v);
 }
+
+/* Each new try means that somebody wrote the secret meanwhile. */
+#define READ_TRIES 1000
 
 enum err secret_read(struct engine *e, struct vault *vault, struct bytes path, uint32_t version, struct bytes label, struct secret_view *v)
 {
     enum err err = ERR_AGAIN;
-    for (int tries = 0; err == ERR_AGAIN && tries < 3; tries++) {
+    for (int tries = 0; err == ERR_AGAIN && tries < READ_TRIES; tries++) {
         err = read_once(e, vault, path, version, label, v);
         if (err)
             secret_view_release(v);

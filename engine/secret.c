@@ -85,6 +85,7 @@ static struct secret_version version_get(const uint8_t *p)
         .created_ms = get_le64(p + 4),
         .sealed_bytes = get_le32(p + 12),
         .flags = p[16],
+        .slot = get_le16(p + 17),
     };
 }
 
@@ -94,6 +95,7 @@ void secret_version_put(uint8_t *at, const struct secret_version *v)
     put_le64(at + 4, v->created_ms);
     put_le32(at + 12, v->sealed_bytes);
     at[16] = v->flags;
+    put_le16(at + 17, v->slot);
 }
 
 void secret_version_at(const struct secret_head *h, unsigned i, struct secret_version *v)
@@ -157,11 +159,12 @@ struct bytes secret_key_last(uint8_t *out, uint64_t vault, struct bytes path)
     return vault_path_key(out, 't', vault, path);
 }
 
-struct bytes secret_key_version(uint8_t *out, uint64_t vault, struct bytes path, uint32_t version)
+struct bytes secret_key_slot(uint8_t *out, uint64_t vault, struct bytes path, uint16_t slot)
 {
     struct bytes k = vault_path_key(out, 'v', vault, path);
-    put_be32(out + k.n, version);
-    return bytes_of(out, k.n + 4);
+    out[k.n] = (uint8_t)(slot >> 8);
+    out[k.n + 1] = (uint8_t)slot;
+    return bytes_of(out, k.n + 2);
 }
 
 struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struct bytes path)

@@ -5,7 +5,7 @@
  * in the same record. Larger values are under keys of their own from the start.
  *
  *     'h' | vault u64be | path                     head
- *     'v' | vault u64be | path | version u32be     a sealed value that is not in the head
+ *     'v' | vault u64be | path | slot u16be        a sealed value that is not in the head
  *     'x' | due ms u64be | vault u64be | path      expiry index: when something is due for this path (at most one entry a path)
  *     't' | vault u64be | path                     what is left of a destroyed secret: its last version u32, so that
  *                                                  versions are never reused (vaults of the facade leave none)
@@ -29,10 +29,14 @@
  *     32  u16  number of versions kept
  *     34  u16  0
  *     36  u32  metadata length
- *     40  versions, oldest first, 17 bytes each: u32 version, u64 created ms, u32 sealed bytes, u8 flags (SECRET_VERSION_*)
+ *     40  versions, oldest first, 19 bytes each: u32 version, u64 created ms, u32 sealed bytes, u8 flags (SECRET_VERSION_*), u16 slot
  *      +  labels: u8 length, name, u32 version
  *      +  metadata (JSON, not secret)
  *      +  sealed CURRENT value, with SECRET_CURRENT_INLINE
+ *
+ * A *slot* is a place for a value apart from the head: the lowest free one is taken, and a version that goes leaves its slot to the next. So a
+ * secret that is overwritten again and again writes over its oldest value instead of deleting one key and making another. A value's
+ * ciphertext is bound to its version, and its record's LSN tells whether it is newer than the head that named the slot.
  */
 #ifndef COFFER_ENGINE_SECRET_H
 #define COFFER_ENGINE_SECRET_H
@@ -61,15 +65,17 @@ struct secret_version {
     uint64_t created_ms;
     uint32_t sealed_bytes;
     uint8_t flags;
+    uint16_t slot; /* SECRET_NO_SLOT: the value is in the head */
 };
-#define SECRET_VERSION_BYTES 17
+#define SECRET_VERSION_BYTES 19
+#define SECRET_NO_SLOT 0xffff
 
 struct secret_head {
     uint8_t state, flags, labels;
     uint32_t last_version, current, previous;
     uint64_t expires_ms, purge_ms;
     uint16_t versions;
-    struct bytes version_bytes; /* versions * 17, borrowed */
+    struct bytes version_bytes; /* versions * SECRET_VERSION_BYTES, borrowed */
     struct bytes label_bytes;   /* borrowed */
     struct bytes meta;          /* borrowed */
     struct sealed value;        /* of CURRENT when inline, else empty */
@@ -97,7 +103,7 @@ static inline int secret_visible(const struct secret_head *h, uint64_t now_ms)
 
 /* Store keys, written to out (SECRET_KEY_MAX bytes are enough); the result points at out. */
 struct bytes secret_key_head(uint8_t *out, uint64_t vault, struct bytes path);
-struct bytes secret_key_version(uint8_t *out, uint64_t vault, struct bytes path, uint32_t version);
+struct bytes secret_key_slot(uint8_t *out, uint64_t vault, struct bytes path, uint16_t slot);
 struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struct bytes path);
 struct bytes secret_key_last(uint8_t *out, uint64_t vault, struct bytes path);
 struct bytes secret_key_counters(uint8_t *out, uint64_t vault);

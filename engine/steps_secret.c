@@ -21,6 +21,8 @@ struct edit {
     int was_visible;
     uint8_t versions[VERSIONS_LIMIT * SECRET_VERSION_BYTES];
     uint8_t labels[LABEL_BYTES_MAX];
+    uint16_t freed[VERSIONS_LIMIT]; /* slots of versions that went: taken again, or deleted when the edit is written */
+    unsigned freed_n;
 };
 
 static enum err edit_open(struct edit *ed, struct txn *t, struct bytes path)
@@ -32,6 +34,7 @@ static enum err edit_open(struct edit *ed, struct txn *t, struct bytes path)
     ed->path = path;
     ed->due_ms = 0;
     ed->was_visible = 0;
+    ed->freed_n = 0;
     memset(&ed->h, 0, sizeof ed->h);
     ed->h.version_bytes.p = ed->versions;
     ed->h.label_bytes.p = ed->labels;
@@ -61,24 +64,57 @@ static void edit_close(struct edit *ed)
 
 /* ---- parts of an edit ---- */
 
-static enum err value_put(struct edit *ed, uint32_t version, struct bytes sealed)
+/* The lowest slot that no kept version has; one that was freed in this edit comes first. */
+static uint16_t slot_take(struct edit *ed)
 {
-    uint8_t key[SECRET_KEY_MAX];
-    return txn_put_bytes(ed->t, ed->t->vault->store, secret_key_version(key, ed->t->vault->id, ed->path, version), sealed);
+    uint64_t used[(VERSIONS_LIMIT + 63) / 64] = {0};
+    struct secret_version v;
+    if (ed->freed_n)
+        return ed->freed[--ed->freed_n];
+    for (unsigned i = 0; i < ed->h.versions; i++) {
+        secret_version_at(&ed->h, i, &v);
+        if (v.slot < VERSIONS_LIMIT)
+            used[v.slot / 64] |= 1ull << v.slot % 64;
+    }
+    uint16_t slot = 0;
+    while (used[slot / 64] >> slot % 64 & 1)
+        slot++;
+    return slot;
 }
 
-static enum err value_delete(struct edit *ed, uint32_t version)
+static enum err slots_delete_freed(struct edit *ed)
 {
     uint8_t key[SECRET_KEY_MAX];
-    return txn_delete(ed->t, ed->t->vault->store, secret_key_version(key, ed->t->vault->id, ed->path, version));
+    enum err err = ERR_OK;
+    while (err == ERR_OK && ed->freed_n)
+        err = txn_delete(ed->t, ed->t->vault->store, secret_key_slot(key, ed->t->vault->id, ed->path, ed->freed[--ed->freed_n]));
+    return err;
 }
 
-/* The CURRENT value moves from the head to a key of its own. */
+/* Where the entry of a kept version stands. */
+static uint8_t *version_entry(struct edit *ed, uint32_t version)
+{
+    for (unsigned i = ed->h.versions; i-- > 0;) {
+        uint8_t *p = ed->versions + (size_t)i * SECRET_VERSION_BYTES;
+        if (get_le32(p) == version)
+            return p;
+    }
+    return NULL;
+}
+
+/* The CURRENT value moves from the head to a slot of its own. */
 static enum err demote_current(struct edit *ed)
 {
+    uint8_t key[SECRET_KEY_MAX];
+    struct secret_version v;
+    uint8_t *entry = version_entry(ed, ed->h.current);
     if (!(ed->h.flags & SECRET_CURRENT_INLINE))
         return ERR_OK;
-    enum err err = value_put(ed, ed->h.current, ed->h.value.raw);
+    if (!entry || !secret_version_find(&ed->h, ed->h.current, &v))
+        return ERR_CORRUPT;
+    v.slot = slot_take(ed);
+    secret_version_put(entry, &v);
+    enum err err = txn_put_bytes(ed->t, ed->t->vault->store, secret_key_slot(key, ed->t->vault->id, ed->path, v.slot), ed->h.value.raw);
     ed->h.flags &= (uint8_t)~SECRET_CURRENT_INLINE;
     ed->h.value.raw = bytes_of(NULL, 0);
     return err;
@@ -120,8 +156,8 @@ static enum err label_set(struct edit *ed, struct bytes name, uint32_t version)
     return ERR_OK;
 }
 
-/* Takes the i-th version off the list, with its value, labels and bytes. */
-static enum err version_drop(struct edit *ed, unsigned i)
+/* Takes the i-th version off the list, with its labels and bytes; its slot is free. */
+static void version_drop(struct edit *ed, unsigned i)
 {
     struct secret_version v;
     secret_version_at(&ed->h, i, &v);
@@ -131,30 +167,26 @@ static enum err version_drop(struct edit *ed, unsigned i)
     ed->h.version_bytes.n -= SECRET_VERSION_BYTES;
     ed->t->vault->seq.bytes -= v.sealed_bytes;
     labels_remove(ed, bytes_of(NULL, 0), v.version);
+    if (v.slot != SECRET_NO_SLOT)
+        ed->freed[ed->freed_n++] = v.slot;
     if (ed->h.previous == v.version)
         ed->h.previous = 0;
     if (ed->h.current == v.version) {
-        int was_inline = ed->h.flags & SECRET_CURRENT_INLINE;
         ed->h.current = 0;
         ed->h.flags &= (uint8_t)~SECRET_CURRENT_INLINE;
         ed->h.value.raw = bytes_of(NULL, 0);
-        if (was_inline)
-            return ERR_OK;
     }
-    return value_delete(ed, v.version);
 }
 
-static enum err versions_drop_all(struct edit *ed)
+static void versions_drop_all(struct edit *ed)
 {
-    enum err err = ERR_OK;
-    while (err == ERR_OK && ed->h.versions)
-        err = version_drop(ed, ed->h.versions - 1u);
-    return err;
+    while (ed->h.versions)
+        version_drop(ed, ed->h.versions - 1u);
 }
 
-static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_bytes)
+static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_bytes, uint16_t slot)
 {
-    struct secret_version v = {.version = version, .created_ms = ed->t->now_ms, .sealed_bytes = sealed_bytes};
+    struct secret_version v = {.version = version, .created_ms = ed->t->now_ms, .sealed_bytes = sealed_bytes, .slot = slot};
     secret_version_put(ed->versions + ed->h.version_bytes.n, &v);
     ed->h.version_bytes.n += SECRET_VERSION_BYTES;
     ed->h.versions++;
@@ -162,18 +194,16 @@ static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_by
 }
 
 /* Makes room for one more version: the oldest go. CURRENT stays unless the newcomer takes its place. */
-static enum err versions_make_room(struct edit *ed, int current_may_go)
+static void versions_make_room(struct edit *ed, int current_may_go)
 {
-    enum err err = ERR_OK;
-    while (err == ERR_OK && ed->h.versions && ed->h.versions >= ed->t->settings.max_versions) {
+    while (ed->h.versions && ed->h.versions >= ed->t->settings.max_versions) {
         struct secret_version oldest;
         secret_version_at(&ed->h, 0, &oldest);
         int pinned = oldest.version == ed->h.current && !current_may_go;
         if (pinned && ed->h.versions == 1)
-            break;
-        err = version_drop(ed, pinned);
+            return;
+        version_drop(ed, pinned);
     }
-    return err;
 }
 
 /* Sets or clears the soft-deleted mark of every version. 1 when any changed. */
@@ -181,7 +211,7 @@ static int versions_mark_deleted(struct edit *ed, int deleted)
 {
     int changed = 0;
     for (unsigned i = 0; i < ed->h.versions; i++) {
-        uint8_t *flags = ed->versions + (size_t)i * SECRET_VERSION_BYTES + SECRET_VERSION_BYTES - 1;
+        uint8_t *flags = ed->versions + (size_t)i * SECRET_VERSION_BYTES + 16;
         uint8_t want = deleted ? *flags | SECRET_VERSION_DELETED : *flags & (uint8_t)~SECRET_VERSION_DELETED;
         changed |= want != *flags;
         *flags = want;
@@ -227,6 +257,8 @@ static enum err edit_write(struct edit *ed, struct plain *plain)
     }
     err = txn_put(t, t->vault->store, secret_key_head(key, t->vault->id, ed->path), b);
     if (err == ERR_OK)
+        err = slots_delete_freed(ed);
+    if (err == ERR_OK)
         err = due_move(ed, secret_due_ms(&ed->h));
     if (!ed->old)
         t->vault->seq.secrets++;
@@ -239,8 +271,8 @@ static enum err edit_destroy(struct edit *ed)
 {
     uint8_t key[SECRET_KEY_MAX], last[4];
     struct txn *t = ed->t;
-    enum err err = versions_drop_all(ed);
-
+    versions_drop_all(ed);
+    enum err err = slots_delete_freed(ed);
     if (err == ERR_OK)
         err = due_move(ed, 0);
     if (err == ERR_OK)
@@ -309,19 +341,18 @@ static enum err set_quota(const struct edit *ed, size_t sealed_bytes)
 }
 
 /* What an expired secret left behind is gone for the newcomer. */
-static enum err clear_expired(struct edit *ed)
+static void clear_expired(struct edit *ed)
 {
     if (!ed->old || !ed->h.expires_ms || ed->h.expires_ms > ed->t->now_ms)
-        return ERR_OK;
-    enum err err = versions_drop_all(ed);
+        return;
+    versions_drop_all(ed);
     ed->h.state = SECRET_ACTIVE;
     ed->h.meta = bytes_of(NULL, 0);
     ed->h.purge_ms = ed->h.expires_ms = 0;
-    return err;
 }
 
-/* A value too large for the head, or not CURRENT: sealed under a key of its own. */
-static enum err set_apart(struct edit *ed, struct step *s, uint32_t version, size_t sealed_bytes)
+/* A value too large for the head, or not CURRENT: sealed into a slot of its own. */
+static enum err set_apart(struct edit *ed, struct step *s, uint32_t version, size_t sealed_bytes, uint16_t slot)
 {
     uint8_t key[SECRET_KEY_MAX];
     struct txn *t = ed->t;
@@ -335,7 +366,7 @@ static enum err set_apart(struct edit *ed, struct step *s, uint32_t version, siz
         blob_unref(b);
         return err;
     }
-    return txn_put(t, t->vault->store, secret_key_version(key, t->vault->id, ed->path, version), b);
+    return txn_put(t, t->vault->store, secret_key_slot(key, t->vault->id, ed->path, slot), b);
 }
 
 static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
@@ -343,11 +374,13 @@ static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
     size_t sealed_bytes = ed->t->e->cfg.sealer->size(s->plain);
     int make_current = !(s->flags & SET_PENDING);
     int in_head = make_current && sealed_bytes <= SECRET_INLINE_MAX;
-    enum err err = versions_make_room(ed, make_current);
+    enum err err = ERR_OK;
 
-    if (err == ERR_OK && make_current)
+    versions_make_room(ed, make_current);
+    if (make_current)
         err = demote_current(ed);
-    version_append(ed, version, (uint32_t)sealed_bytes);
+    uint16_t slot = in_head ? SECRET_NO_SLOT : slot_take(ed);
+    version_append(ed, version, (uint32_t)sealed_bytes, slot);
     ed->h.last_version = version;
     if (make_current) {
         ed->h.previous = ed->h.state == SECRET_ACTIVE ? ed->h.current : 0;
@@ -357,7 +390,7 @@ static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
     if (err == ERR_OK && s->label.n)
         err = label_set(ed, s->label, version);
     if (err == ERR_OK && !in_head)
-        err = set_apart(ed, s, version, sealed_bytes);
+        err = set_apart(ed, s, version, sealed_bytes, slot);
     if (err)
         return err;
     if (in_head) {
@@ -382,7 +415,10 @@ static enum err give_old(struct edit *ed, struct step *s)
         s->old.value = ed->h.value;
         return ERR_OK;
     }
-    err = txn_get(t, t->vault->store, secret_key_version(key, t->vault->id, ed->path, ed->h.current), &s->old.hold);
+    struct secret_version v;
+    if (!secret_version_find(&ed->h, ed->h.current, &v))
+        return ERR_CORRUPT;
+    err = txn_get(t, t->vault->store, secret_key_slot(key, t->vault->id, ed->path, v.slot), &s->old.hold);
     if (err == ERR_OK && !s->old.hold)
         err = ERR_CORRUPT;
     if (err == ERR_OK)
@@ -403,8 +439,8 @@ enum err step_secret_set(struct txn *t, struct step *s)
         goto out;
     if ((err = set_quota(&ed, t->e->cfg.sealer->size(s->plain))) != ERR_OK)
         goto out;
-    err = ed.old ? clear_expired(&ed) : last_version_of_destroyed(&ed);
-    if (err)
+    clear_expired(&ed);
+    if (!ed.old && (err = last_version_of_destroyed(&ed)) != ERR_OK)
         goto out;
     if (ed.h.last_version == UINT32_MAX) {
         err = ERR_RANGE;
@@ -498,7 +534,7 @@ static enum err destroy_version(struct edit *ed, struct step *s)
     s->changed = 1;
     if (ed->h.versions == 1)
         return edit_destroy(ed);
-    enum err err = version_drop(ed, i);
+    version_drop(ed, i);
     if (!ed->h.current) {
         ed->h.current = newest_left(ed, ed->h.state == SECRET_DELETED);
         if (!ed->h.current) {
@@ -508,7 +544,7 @@ static enum err destroy_version(struct edit *ed, struct step *s)
     }
     if (ed->h.previous == ed->h.current)
         ed->h.previous = 0;
-    return err ? err : edit_write(ed, NULL);
+    return edit_write(ed, NULL);
 }
 
 enum err step_secret_destroy(struct txn *t, struct step *s)
@@ -608,15 +644,14 @@ enum err step_secret_stage(struct txn *t, struct step *s)
 
 static enum err purge_deleted(struct edit *ed)
 {
-    enum err err = ERR_OK;
-    for (unsigned i = ed->h.versions; err == ERR_OK && i-- > 0;) {
+    for (unsigned i = ed->h.versions; i-- > 0;) {
         struct secret_version v;
         secret_version_at(&ed->h, i, &v);
         if (v.flags & SECRET_VERSION_DELETED)
-            err = version_drop(ed, i);
+            version_drop(ed, i);
     }
     ed->h.purge_ms = 0;
-    return err ? err : edit_write(ed, NULL);
+    return edit_write(ed, NULL);
 }
 
 enum err step_secret_due(struct txn *t, struct step *s)

@@ -39,6 +39,8 @@ static enum call_result t_park(struct call *c);
 static enum call_result t_big(struct call *c);
 static enum call_result t_args(struct call *c);
 static enum call_result t_monitor(struct call *c);
+static enum call_result t_gate(struct call *c);
+static enum call_result t_mark(struct call *c);
 
 const struct command commands[] = {
 #define COMMAND(name, arity, flags, categories, lane, keys, redact, group, since, complexity, args, summary, reply, \
@@ -53,12 +55,14 @@ const struct command commands[] = {
                 t_pend_or_not) COMMAND("T.HSM", 2, 0, 0, LANE_HSM, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
             COMMAND("T.ALONE", 2, 0, 0, LANE_ALONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
                 COMMAND("T.BLOCK", 2, CMD_BLOCKING, 0, LANE_ALONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_pend)
-                    COMMAND("T.PARK", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_park)
-                        COMMAND("T.BIG", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_big)
-                            COMMAND("T.ARGS", -1, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_args)
-                                COMMAND("T.SECRET", -2, CMD_REDACT, 0, LANE_NONE, KEYS_NONE, 2, "test", "1", "", "", "",
-                                        "", t_args) COMMAND("T.MONITOR", 1, CMD_ADMIN, 0, LANE_NONE, KEYS_NONE, 0,
-                                                            "test", "1", "", "", "", "", t_monitor)
+                    COMMAND("T.PARK", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_park) COMMAND(
+                        "T.BIG", 2, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "",
+                        t_big) COMMAND("T.ARGS", -1, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_args)
+                        COMMAND("T.SECRET", -2, CMD_REDACT, 0, LANE_NONE, KEYS_NONE, 2, "test", "1", "", "", "", "",
+                                t_args) COMMAND("T.MONITOR", 1, CMD_ADMIN, 0, LANE_NONE,
+                                                KEYS_NONE, 0, "test", "1", "", "", "", "", t_monitor)
+                            COMMAND("T.GATE", 1, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_gate)
+                                COMMAND("T.MARK", 1, 0, 0, LANE_NONE, KEYS_NONE, 0, "test", "1", "", "", "", "", t_mark)
 #undef COMMAND
 #undef CONTAINER
 };
@@ -81,7 +85,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct fake *waiting[4096];
-    unsigned started, released, finished, fast_runs, park_runs;
+    unsigned started, released, finished, fast_runs, park_runs, at_gate, gate_open, mark;
     _Atomic int unparked;
     struct waitlist *parking;
 } t = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -189,6 +193,25 @@ static enum call_result t_monitor(struct call *c)
     return CALL_DONE;
 }
 
+/* Stops the I/O thread until the test opens the gate. */
+static enum call_result t_gate(struct call *c)
+{
+    bump(&t.at_gate);
+    wait_for(&t.gate_open, 1);
+    reply_ok(c->reply);
+    return CALL_DONE;
+}
+
+/* Notes how many T.FAST there have been. */
+static enum call_result t_mark(struct call *c)
+{
+    pthread_mutex_lock(&t.lock);
+    t.mark = t.fast_runs;
+    pthread_mutex_unlock(&t.lock);
+    reply_ok(c->reply);
+    return CALL_DONE;
+}
+
 /* ---- the server ---- */
 
 #define THREADS 2
@@ -210,7 +233,7 @@ static void start(struct fixture *f, const char *const *settings)
     assert_int_equal(slowlog_new(&f->srv.slowlog, f->srv.config), ERR_OK);
     assert_int_equal(waitlist_new(&f->srv.paused), ERR_OK);
     assert_int_equal(waitlist_new(&t.parking), ERR_OK);
-    t.started = t.released = t.finished = t.fast_runs = t.park_runs = 0;
+    t.started = t.released = t.finished = t.fast_runs = t.park_runs = t.at_gate = t.gate_open = t.mark = 0;
     atomic_store(&t.unparked, 0);
     f->srv.io = f->io;
     f->srv.io_count = THREADS;

@@ -333,6 +333,36 @@ static void a_big_pipeline_yields_and_keeps_order(void **state)
     stop(&f);
 }
 
+static void a_big_pipeline_lets_others_have_their_turn(void **state)
+{
+    struct fixture f;
+    struct client a, b;
+    struct buf pipeline;
+    (void)state;
+    start(&f, NULL);
+    client_open(&f, &a, 0);
+    client_open(&f, &b, 0);
+    say(&b, "PING\r\n");
+    expect(&b, "PONG");
+    say(&a, "T.GATE\r\n");
+    wait_for(&t.at_gate, 1);
+    buf_init(&pipeline, SIZE_MAX / 4);
+    for (unsigned i = 0; i < 3000; i++)
+        assert_int_equal(buf_put(&pipeline, "T.FAST x\r\n", 10), ERR_OK);
+    say_bytes(&a, buf_data(&pipeline), buf_size(&pipeline));
+    say(&b, "T.MARK\r\n"); /* ready at the same time, behind it */
+    bump(&t.gate_open);
+    expect(&b, "OK");
+    assert_true(t.mark <= CONN_TURN_COMMANDS);
+    expect(&a, "OK");
+    for (unsigned i = 0; i < 3000; i++)
+        expect(&a, "x");
+    buf_fini(&pipeline);
+    client_close(&a);
+    client_close(&b);
+    stop(&f);
+}
+
 static void a_big_argument_arrives_in_pieces(void **state)
 {
     struct fixture f;
@@ -452,6 +482,7 @@ int main(void)
         cmocka_unit_test(quit_answers_what_came_before),
         cmocka_unit_test(protocol_errors_come_after_pending_answers),
         cmocka_unit_test(a_big_pipeline_yields_and_keeps_order),
+        cmocka_unit_test(a_big_pipeline_lets_others_have_their_turn),
         cmocka_unit_test(a_big_argument_arrives_in_pieces),
         cmocka_unit_test(answers_that_the_socket_does_not_take_are_kept),
         cmocka_unit_test(stopping_finishes_what_is_pending),

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "engine/engine.h"
+#include "engine/engine_impl.h"
 
 /* ---- a sealer for tests: 29 bytes of header and the plaintext turned around ---- */
 
@@ -434,6 +434,38 @@ static void large_values_lie_apart(void **state)
     assert_value(v, "p", 1, NULL);
 }
 
+static size_t keys_of_kind(struct vault *v, uint8_t kind)
+{
+    struct store_iter *it;
+    size_t n = 0;
+    apply_wait_lsn(e->apply, engine_commit_lsn(e));
+    assert_int_equal(store_iter_new(engine_store(e, v->store), &it), ERR_OK);
+    for (store_iter_seek(it, bytes_of(&kind, 1)); store_iter_valid(it) && store_iter_key(it).p[0] == kind; store_iter_next(it))
+        n++;
+    store_iter_free(it);
+    return n;
+}
+
+/* Old values write over each other: a secret overwritten for ever keeps as many keys as versions, and none when it is destroyed. */
+static void slots_are_used_again(void **state)
+{
+    struct vault *v = make_vault("v");
+    char big[2000];
+    (void)state;
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    for (int i = 0; i < 50; i++)
+        set(v, "p", i % 7 ? "small" : big);
+    assert_in_range(keys_of_kind(v, 'v'), 2, 3);
+    assert_value(v, "p", 50, big);
+    assert_value(v, "p", 49, "small");
+    assert_value(v, "p", 48, "small");
+    struct step s = {.kind = STEP_SECRET_DESTROY, .path = bytes_str("p")};
+    assert_int_equal(run(v, &s, 1), ERR_OK);
+    assert_int_equal(keys_of_kind(v, 'v'), 0);
+    assert_int_equal(keys_of_kind(v, 'h'), 0);
+}
+
 static void a_vault_name_is_taken_once(void **state)
 {
     static const struct vault_settings settings = {.max_versions = 3};
@@ -517,6 +549,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(deleted_ones_are_purged, setup, teardown),
         cmocka_unit_test_setup_teardown(listings, setup, teardown),
         cmocka_unit_test_setup_teardown(large_values_lie_apart, setup, teardown),
+        cmocka_unit_test_setup_teardown(slots_are_used_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_vault_name_is_taken_once, setup, teardown),
         cmocka_unit_test_setup_teardown(quotas, setup, teardown),
         cmocka_unit_test_setup_teardown(power_loss_replays_from_the_checkpoint, setup, teardown),
