@@ -31,8 +31,8 @@
 
 #define REPLAY_PUBLISH_EVERY 1024
 #define DISK_RESERVE_BYTES (64u << 20)
-#define ROUND_BYTES (8u << 20)
-#define ROUND_MS 500
+#define ROUND_BYTES (16u << 20)
+#define ROUND_MS 2000
 #define CHECKPOINT_MS 30000
 #define CHECKPOINT_BYTES (64u << 20)
 

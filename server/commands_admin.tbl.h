@@ -34,9 +34,9 @@ COMMAND("COMMAND|COUNT", 2, CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0
         cmd_command_count)
 COMMAND("COMMAND|LIST", -2, CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(N) of the commands",
         "[FILTERBY <MODULE module-name|ACLCAT category|PATTERN pattern>]", "Lists commands", "array of names", cmd_command_list)
-COMMAND("COMMAND|GETKEYS", -3, CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(N) of the arguments",
+COMMAND("COMMAND|GETKEYS", -3, CMD_LOADING | CMD_REDACT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 3, "server", "1.0.0", "O(N) of the arguments",
         "command [arg ...]", "Shows which arguments of a command are keys", "array of keys", cmd_command_getkeys)
-COMMAND("COMMAND|GETKEYSANDFLAGS", -3, CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(N) of the arguments",
+COMMAND("COMMAND|GETKEYSANDFLAGS", -3, CMD_LOADING | CMD_REDACT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 3, "server", "1.0.0", "O(N) of the arguments",
         "command [arg ...]", "Shows the keys of a command and what is done to them", "array of [key, flags]", cmd_command_getkeysandflags)
 COMMAND("COMMAND|HELP", 2, CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "", "Shows the sub-commands", "lines",
         cmd_help)

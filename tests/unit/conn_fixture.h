@@ -239,8 +239,10 @@ static void start(struct fixture *f, const char *const *settings)
     f->srv.io_count = THREADS;
     for (unsigned i = 0; i < THREADS; i++)
         assert_int_equal(io_new(&f->io[i], &f->srv, i), ERR_OK);
-    for (unsigned i = 0; i < THREADS; i++)
+    for (unsigned i = 0; i < THREADS; i++) {
+        event_del(&f->io[i]->tick_ev); /* it would hide a wake-up that is missing */
         assert_int_equal(io_start(f->io[i]), ERR_OK);
+    }
 }
 
 static void stop_threads(struct fixture *f)

@@ -219,6 +219,26 @@ static void a_round_starts_by_bytes_or_by_time(void **state)
     bench_free(b);
 }
 
+/* One kick each, at every moment of the applier's falling asleep: if one were lost, nobody would wake it. */
+static void no_kick_is_lost(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new();
+    stop(b);
+    b->cfg.round_ms = 0;
+    start(b);
+    uint64_t r = 5;
+    for (uint64_t lsn = 1; lsn <= 20000; lsn++) {
+        put(b, 1, "a", "v", lsn);
+        for (uint64_t n = sf_rnd(&r) % 64; n; n--)
+            (void)hot_dirty_bytes(b->hot); /* passes a little time */
+        if (lsn % 2)
+            wait_told(b, lsn);
+    }
+    wait_told(b, 20000);
+    bench_free(b);
+}
+
 static void pauses_hold_rounds_back(void **state)
 {
     (void)state;
@@ -593,6 +613,7 @@ int main(void)
         cmocka_unit_test(a_demand_brings_the_stores_up_to_date),
         cmocka_unit_test(a_demand_for_what_is_not_published_yet_is_met_when_it_is),
         cmocka_unit_test(a_round_starts_by_bytes_or_by_time),
+        cmocka_unit_test(no_kick_is_lost),
         cmocka_unit_test(pauses_hold_rounds_back),
         cmocka_unit_test(only_the_last_batch_of_a_round_carries_its_lsn),
         cmocka_unit_test(a_stop_applies_all_and_checkpoints_all_stores_at_one_lsn),

@@ -128,6 +128,10 @@ static void an_answer_at_once_waits_for_its_turn(void **state)
     expect(&c, "a");
     expect(&c, "ERR answered at once");
     expect(&c, "c");
+    struct command_total total;
+    stats_command(&f.srv, command_index(command_by_name(bytes_str("t.maybe"))), &total);
+    assert_int_equal(total.calls, 3);
+    assert_int_equal(total.failed, 1);
     expect(&c, "ERR wrong number of arguments for 't.write' command");
     expect(&c, "ERR unknown command 'nosuch', with args beginning with: ");
     client_close(&c);
