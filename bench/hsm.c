@@ -11,7 +11,8 @@
  *     cold            a masked key that is not in a cache: C_Sign (HMAC), C_UnwrapKey, encrypt-random, C_DestroyObject
  *     create          C_GenerateKey, C_WrapKey, C_Sign (HMAC), C_DestroyObject
  *
- * Processes are forked before the module is loaded: a login does not survive a fork.
+ * Processes are forked before the module is loaded, since a login does not survive a fork, and log in one after the
+ * other: SoftHSM writes the token's file at each login, and a process that reads it meanwhile finds no token.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -227,35 +228,43 @@ static void child(const char *dir, void (*run)(struct bare *b), double seconds, 
     exit(0);
 }
 
+static void start(const char *dir, void (*run)(struct bare *b), double seconds, const int go[2], int out)
+{
+    int ready[2];
+    char c;
+
+    if (pipe(ready) != 0)
+        die("pipe", strerror(errno));
+    pid_t pid = fork();
+    if (pid < 0)
+        die("fork", strerror(errno));
+    if (pid == 0) {
+        close(go[1]);
+        child(dir, run, seconds, ready[1], go[0], out);
+    }
+    close(ready[1]);
+    if (read(ready[0], &c, 1) != 1)
+        die("a process failed", "");
+    close(ready[0]);
+}
+
 int main(int argc, char **argv)
 {
-    int ready[2], go[2], out[2];
+    int go[2], out[2];
     unsigned processes = argc == 5 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
     double seconds = argc == 5 ? strtod(argv[4], NULL) : 0;
     struct result sum = {0, 0}, r;
     void (*run)(struct bare *b) = NULL;
-    char c;
 
     for (size_t i = 0; argc == 5 && i < sizeof whats / sizeof whats[0]; i++)
         run = strcmp(argv[1], whats[i].name) == 0 ? whats[i].run : run;
     if (!run || !processes || processes > PROCESSES_MAX || seconds <= 0)
         die("usage: hsm encrypt|encrypt-random|encrypt-call|cold|create TOKENDIR PROCESSES SECONDS", "");
-    if (pipe(ready) != 0 || pipe(go) != 0 || pipe(out) != 0)
+    if (pipe(go) != 0 || pipe(out) != 0)
         die("pipe", strerror(errno));
-    for (unsigned i = 0; i < processes; i++) {
-        pid_t pid = fork();
-        if (pid < 0)
-            die("fork", strerror(errno));
-        if (pid == 0) {
-            close(go[1]);
-            child(argv[2], run, seconds, ready[1], go[0], out[1]);
-        }
-    }
-    close(ready[1]);
-    close(out[1]);
     for (unsigned i = 0; i < processes; i++)
-        if (read(ready[0], &c, 1) != 1)
-            die("a process failed", "");
+        start(argv[2], run, seconds, go, out[1]);
+    close(out[1]);
     close(go[1]);
     for (unsigned i = 0; i < processes; i++) {
         if (read(out[0], &r, sizeof r) != sizeof r)

@@ -1,17 +1,17 @@
 /* apply.c - see apply.h.
  *
- * One thread. It sleeps on `wake` in one of two states that the log writer's apply_kick() can tell apart without a lock: IDLE (nothing is
- * published that is not applied: any kick wakes it) and TIMER (something is: only the limit of bytes or a demand wakes it before its time).
- * The thread announces the state, then looks once more for work, then sleeps; the log writer publishes, then looks at the state. Both
- * orders are sequentially consistent, so one of the two sees the other. A kick that wakes puts the state to BUSY, so that the next ones
- * cost a load.
+ * One thread. It sleeps on `wake` in one of two states that the log writer's apply_kick() can tell apart without a
+ * lock: IDLE (nothing is published that is not applied: any kick wakes it) and TIMER (something is: only the limit of
+ * bytes or a demand wakes it before its time). The thread announces the state, then looks once more for work, then
+ * sleeps; the log writer publishes, then looks at the state. Both orders are sequentially consistent, so one of the two
+ * sees the other. A kick that wakes puts the state to BUSY, so that the next ones cost a load.
  *
- * Memory that runs out in a round is waited out: what is committed must go somewhere, and the table holds it meanwhile. The hot table keeps
- * growing then until the sequencer stops admitting (hot_dirty_bytes), which is what should happen.
+ * Memory that runs out in a round is waited out: what is committed must go somewhere, and the table holds it meanwhile.
+ * The hot table keeps growing then until the sequencer stops admitting (hot_dirty_bytes), which is what should happen.
  *
- * Rejected: a thread per store (LevelDB has one compaction thread for all in any case, and a store's writer is mostly waiting for
- * that); writing from the log writer's thread (it is the one that must be at the next fdatasync); keeping a failed store's values
- * dirty (they fill the table until the sequencer stops everybody's writes).
+ * Rejected: a thread per store (LevelDB has one compaction thread for all in any case, and a store's writer is mostly
+ * waiting for that); writing from the log writer's thread (it is the one that must be at the next fdatasync); keeping a
+ * failed store's values dirty (they fill the table until the sequencer stops everybody's writes).
  */
 #include "engine/apply.h"
 
@@ -22,7 +22,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define BATCH_BYTES ((size_t)4 << 20)
+/* Not more: a memtable grows past its limit by a whole batch, and there are two of them for each store. */
+#define BATCH_BYTES ((size_t)1 << 20)
 #define RETRY_MS 10
 
 enum state { BUSY, IDLE, TIMER };
@@ -84,7 +85,8 @@ static size_t fill_batch(struct apply *a, const struct hot_dirty *items, size_t 
     return i;
 }
 
-static enum err write_items(struct apply *a, struct store *s, const struct hot_dirty *items, size_t n, uint64_t lsn, uint64_t *bytes)
+static enum err write_items(struct apply *a, struct store *s, const struct hot_dirty *items, size_t n, uint64_t lsn,
+                            uint64_t *bytes)
 {
     enum err e = ERR_OK;
     uint64_t before = store_applied(s), after = lsn > before ? lsn : before;

@@ -1,21 +1,24 @@
 /* apply.h - the applier: a thread that writes committed records into the stores, in large batches, behind the replies.
  *
- * It takes the hot table's dirty list (coalesced by key, sorted), writes it store by store, and marks the entries clean. A round starts when
- * dirty bytes pass round_bytes, when the oldest dirty value is round_ms old, or when somebody waits for an LSN (apply_demand: listings need
- * LevelDB to be current). Between rounds it checkpoints the stores (store.h) every checkpoint_ms or checkpoint_bytes of log.
+ * It takes the hot table's dirty list (coalesced by key, sorted), writes it store by store, and marks the entries
+ * clean. A round starts when dirty bytes pass round_bytes, when the oldest dirty value is round_ms old, or when
+ * somebody waits for an LSN (apply_demand: listings need LevelDB to be current). Between rounds it checkpoints the
+ * stores (store.h) every checkpoint_ms or checkpoint_bytes of log.
  *
- * **Applied LSN.** A round brings every store that it touches to the round's LSN with the last batch it writes there; the batches before
- * it (a round is split at about 4 MiB) carry the applied LSN of before. A store that is not touched holds everything too, only
- * its stored applied LSN lags until the next checkpoint, which first brings all stores to the same LSN. What a store has applied never
- * goes back: while a replay runs below it, batches carry the higher LSN, and no checkpoint is made of that store until the replay has
- * reached it. (After a power loss the stretch from checkpoint to applied LSN may have holes until then: whoever opens the stores must not
- * trust the applied LSN again before such a replay came to its end, even if the process dies in it.)
+ * **Applied LSN.** A round brings every store that it touches to the round's LSN with the last batch it writes there;
+ * the batches before it (a round is split at about 1 MiB) carry the applied LSN of before. A store that is not touched
+ * holds everything too, only its stored applied LSN lags until the next checkpoint, which first brings all stores to
+ * the same LSN. What a store has applied never goes back: while a replay runs below it, batches carry the higher LSN,
+ * and no checkpoint is made of that store until the replay has reached it. (After a power loss the stretch from
+ * checkpoint to applied LSN may have holes until then: whoever opens the stores must not trust the applied LSN again
+ * before such a replay came to its end, even if the process dies in it.)
  *
- * **A store that fails** is reported through on_failure, once, and left out from then on: what is committed for it goes into the log only, its
- * dirty values are dropped from the table as others are, so that it neither fills memory nor stops others. store.h refuses to serve from
- * it, so no reader sees what was there before. The log must be kept from its checkpoint on (checkpoint_lsn below sees to that). To bring it
- * back: open it anew, replay from its applied LSN (or load a snapshot first) straight into it; then apply_pause, replay the rest up to the LSN
- * that it returned, apply_set_store, hot_drop_clean(store), apply_resume.
+ * **A store that fails** is reported through on_failure, once, and left out from then on: what is committed for it goes
+ * into the log only, its dirty values are dropped from the table as others are, so that it neither fills memory nor
+ * stops others. store.h refuses to serve from it, so no reader sees what was there before. The log must be kept from
+ * its checkpoint on (checkpoint_lsn below sees to that). To bring it back: open it anew, replay from its applied LSN
+ * (or load a snapshot first) straight into it; then apply_pause, replay the rest up to the LSN that it returned,
+ * apply_set_store, hot_drop_clean(store), apply_resume.
  */
 #ifndef COFFER_ENGINE_APPLY_H
 #define COFFER_ENGINE_APPLY_H
@@ -29,43 +32,52 @@ struct apply;
 
 struct apply_config {
     struct hot *hot;
-    struct store **stores; /* [0] base, [1 + n] shard n; an entry may be NULL: failed. The array is copied, the stores stay the caller's */
+    /* [0] base, [1 + n] shard n; an entry may be NULL: failed. The array is copied, the stores stay the caller's. */
+    struct store **stores;
     unsigned store_count;
     size_t round_bytes;
     unsigned round_ms;
     unsigned checkpoint_ms;    /* 0: not by time */
     uint64_t checkpoint_bytes; /* 0: not by size */
-    void (*on_applied)(void *arg, uint64_t lsn); /* on the applier's thread, after each round, without locks; may be NULL */
-    void (*on_failure)(void *arg, unsigned store, enum err e); /* as on_applied, before the round's on_applied; may be NULL */
+    /* On the applier's thread, without locks; may be NULL. After each round; before that round's on_applied. */
+    void (*on_applied)(void *arg, uint64_t lsn);
+    void (*on_failure)(void *arg, unsigned store, enum err e);
     void *arg;
 };
 
 must_use enum err apply_start(struct apply **out, const struct apply_config *cfg);
-/* Applies what is published (but for a group that was left open), checkpoints, ends the thread. Nobody publishes any more. Accepts NULL. */
+/* Applies what is published (but for a group that was left open), checkpoints, ends the thread. Nobody publishes any
+ * more. Accepts NULL. */
 void apply_stop(struct apply *a);
 
-void apply_kick(struct apply *a);                   /* log writer, after hot_set_published; wakes the thread only when it must */
-uint64_t apply_lsn(struct apply *a);                /* all stores hold everything up to it; 0 until the first round */
-void apply_demand(struct apply *a, uint64_t lsn);   /* start a round now if apply_lsn is below lsn; returns at once, on_applied tells */
-void apply_wait_lsn(struct apply *a, uint64_t lsn); /* blocks until then: tests, recovery, shutdown */
+/* Log writer, after hot_set_published. Wakes the thread only when it must. */
+void apply_kick(struct apply *a);
+/* All stores hold everything up to it; 0 until the first round. */
+uint64_t apply_lsn(struct apply *a);
+/* Starts a round now if apply_lsn is below lsn, and returns at once; on_applied tells. */
+void apply_demand(struct apply *a, uint64_t lsn);
+/* Blocks until apply_lsn has reached lsn: tests, recovery, shutdown. */
+void apply_wait_lsn(struct apply *a, uint64_t lsn);
 
-/* Between the two no round and no checkpoint runs: the stores hold exactly the state at the LSN returned (open an iterator on each, resume, and
- * you have a consistent view of all). Pauses nest. apply_pause waits for the round that is under way; not from a callback. */
+/* Between the two no round and no checkpoint runs: the stores hold exactly the state at the LSN returned (open an
+ * iterator on each, resume, and you have a consistent view of all). Pauses nest. apply_pause waits for the round that
+ * is under way; not from a callback. */
 uint64_t apply_pause(struct apply *a);
 void apply_resume(struct apply *a);
 /* While paused: s, which holds everything up to apply_lsn, takes the place of a failed or missing store. */
 void apply_set_store(struct apply *a, unsigned store, struct store *s);
 
-/* The one apply function: every operation of a committed record into the hot table, for replay at start, replicas and backfill alike.
- * skip[store] (may be NULL) is the LSN up to which that store needs nothing. The caller closes the group (hot_set_published).
- * ERR_CORRUPT: malformed blob, a store that does not exist, a key that is a store's own; nothing was applied. ERR_OOM: a part may have
- * been; apply the record again before closing the group. */
+/* The one apply function: every operation of a committed record into the hot table, for replay at start, replicas and
+ * backfill alike. skip[store] (may be NULL) is the LSN up to which that store needs nothing. The caller closes the
+ * group (hot_set_published). ERR_CORRUPT: malformed blob, a store that does not exist, a key that is a store's own;
+ * nothing was applied. ERR_OOM: a part may have been; apply the record again before closing the group. */
 must_use enum err apply_record(struct hot *h, const struct record *r, const uint64_t *skip, unsigned store_count);
 
 struct apply_stats {
     uint64_t rounds, written, coalesced, dropped, bytes, checkpoints;
     uint64_t applied_lsn;
-    uint64_t checkpoint_lsn; /* lowest of all stores, failed ones included; 0 while one is missing since the start: log needed from there on */
+    uint64_t checkpoint_lsn; /* lowest of all stores, failed ones included; 0 while one is missing since the start: log
+                                needed from there on */
 };
 void apply_stats(struct apply *a, struct apply_stats *out);
 

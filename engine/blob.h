@@ -1,7 +1,7 @@
 /* blob.h - an immutable value, shared by reference count.
  *
- * What is in a store, in the hot table, on its way to either: one allocation, its bytes never changed after it is shared. A tombstone
- * stands for "there is no such key". Sealed bytes only. Any thread.
+ * What is in a store, in the hot table, on its way to either: one allocation, its bytes never changed after it is
+ * shared. A tombstone stands for "there is no such key". Sealed bytes only. Any thread.
  *
  * next and staged belong to the hot table, under its locks: a blob is staged at most once at a time (hot.h).
  */
@@ -23,8 +23,8 @@ struct blob {
     uint8_t data[]; /* n bytes */
 };
 
-/* One reference; n bytes, of which value (at most n; p may be NULL) is copied in and the caller fills the rest before it is shared.
- * NULL: out of memory, or n over 4 GiB. */
+/* One reference; n bytes, of which value (at most n; p may be NULL) is copied in and the caller fills the rest before
+ * it is shared. NULL: out of memory, or n over 4 GiB. */
 struct blob *blob_new(struct bytes value, size_t n, uint64_t lsn);
 struct blob *blob_tombstone(uint64_t lsn);
 

@@ -150,11 +150,13 @@ static void boot_id(char out[64])
     buf_fini(&b);
 }
 
-static void load_state(struct engine *e, struct engine_report *rep)
+/* was: the boot that the stores were last whole in, "unknown" when there is none. */
+static void load_state(struct engine *e, struct engine_report *rep, char was[64])
 {
     struct path p;
     struct buf text;
-    char now[64], was[64], clean[8];
+    char now[64], clean[8];
+    snprintf(was, 64, "unknown");
     buf_init(&text, 4096);
     boot_id(now);
     if (file_read_all(in_dir(e, &p, "state"), &text, 4000) == ERR_OK && buf_put_u8(&text, 0) == ERR_OK &&
@@ -165,13 +167,39 @@ static void load_state(struct engine *e, struct engine_report *rep)
     buf_fini(&text);
 }
 
-static enum err save_state(struct engine *e, int clean)
+static enum err save_state(struct engine *e, const char *boot, int clean)
 {
     struct path p;
-    char text[128], now[64];
+    char text[128];
+    snprintf(text, sizeof text, "boot %s\nclean %s\n", boot, clean ? "yes" : "no");
+    enum err err = file_write_atomic(in_dir(e, &p, "state"), bytes_str(text), 0600);
+    return err ? refuse(e, err, "cannot write %s: %s", p.s, strerror(file_errno())) : ERR_OK;
+}
+
+/* A store that failed may lack what its applied LSN claims: only a replay from its checkpoint makes it whole. */
+static int stores_whole(struct engine *e)
+{
+    for (unsigned s = 0; s <= e->shards; s++)
+        if (atomic_load(&e->store_failed[s]))
+            return 0;
+    return 1;
+}
+
+/* Everything that is applied is on the disk for sure: a next start may believe it whatever happened to the machine. */
+static int stores_synced(struct engine *e)
+{
+    for (unsigned s = 0; s <= e->shards; s++)
+        if (!e->stores[s] || store_checkpointed(e->stores[s]) != store_applied(e->stores[s]))
+            return 0;
+    return stores_whole(e);
+}
+
+/* From now on applied LSNs are to be trusted while this boot lasts. */
+static enum err stores_recovered(struct engine *e)
+{
+    char now[64];
     boot_id(now);
-    snprintf(text, sizeof text, "boot %s\nclean %s\n", now, clean ? "yes" : "no");
-    return file_write_atomic(in_dir(e, &p, "state"), bytes_str(text), 0600);
+    return stores_whole(e) ? save_state(e, now, 0) : ERR_OK;
 }
 
 /* ---- stores ---- */
@@ -265,7 +293,7 @@ static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, ui
         if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK || (err = apply_record(e->hot, &r, skip, e->shards + 1)) != ERR_OK)
             break;
         rep->replayed++;
-        if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == last)
+        if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == last || hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
             replay_published(e, lsn);
     }
     wal_cursor_close(c);
@@ -446,15 +474,16 @@ static enum err begin_term(struct engine *e, struct engine_report *rep)
 
 static enum err open_all(struct engine *e, struct engine_report *rep)
 {
+    char was[64];
     enum err err;
     if ((err = lock_dir(e)) || (err = load_cell(e)))
         return err;
-    load_state(e, rep);
+    load_state(e, rep, was);
     if ((err = vaults_new(&e->vaults)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e, rep)) || (err = open_log(e, rep)))
         return err;
-    if ((err = save_state(e, 0)) != ERR_OK)
-        return refuse(e, err, "cannot write %s/state: %s", e->dir, strerror(file_errno()));
-    if ((err = begin_term(e, rep)) || (err = start_apply(e)) || (err = recover(e, rep)) || (err = load_vaults(e)))
+    /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes behind. */
+    if ((err = save_state(e, was, 0)) || (err = begin_term(e, rep)) || (err = start_apply(e)) || (err = recover(e, rep)) ||
+        (err = stores_recovered(e)) || (err = load_vaults(e)))
         return err;
     e->term = rep->wal.last_term;
     struct sequencer *q;
@@ -501,6 +530,7 @@ void engine_close(struct engine *e)
     if (!e)
         return;
     struct engine_info info = {0};
+    char now[64];
     int complete = e->keeper != NULL; /* a start that failed half-way leaves the state file as it was */
     keeper_stop(e->keeper);
     struct sequencer *q = atomic_load(&e->seq);
@@ -510,12 +540,14 @@ void engine_close(struct engine *e)
     if (e->apply)
         apply_stop(e->apply);
     sequencer_free(q);
+    complete = complete && !info.failed && stores_synced(e);
     for (unsigned s = 0; s <= e->shards && s < ENGINE_STORES_MAX; s++)
         if (e->stores[s])
             store_close(e->stores[s]);
     if (e->wal)
         wal_close(e->wal);
-    if (complete && !info.failed && save_state(e, 1))
+    boot_id(now);
+    if (complete && save_state(e, now, 1))
         engine_logf(e, LOG_WARNING, "cannot write the clean mark: the next start replays from the last checkpoint");
     if (e->hot)
         hot_free(e->hot);

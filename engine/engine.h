@@ -106,7 +106,7 @@ struct step {
     struct bytes meta;      /* KEY_PUT: the old record that `record` was made from, else CONFLICT; empty: not compared */
     struct bytes record;    /* KEY_PUT: encoded key_record; VAULT_CREATE: partition config; DEK_ADD: wrapped data key */
     const uint8_t *hmac;    /* KEY_PUT: 32 bytes of the new masked object's tag, or NULL */
-    const struct vault_settings *settings; /* VAULT_CREATE, VAULT_SET */
+    const struct vault_settings *settings; /* VAULT_CREATE; VAULT_SET: those in flags (enum vault_field; 0: all) count, the others stay */
     uint16_t store;         /* VAULT_CREATE: 1 + shard, 0: the engine chooses */
     int state;              /* VAULT_SET: enum vault_state, -1: as is */
     uint64_t when_ms;       /* VAULT_SET: deletion due */
@@ -156,6 +156,21 @@ must_use enum err secret_read(struct engine *e, struct vault *vault, struct byte
 /* The head alone, whatever its state: for SECRET.VERSIONS, STATE, TTL. v->value is empty. */
 must_use enum err secret_read_head(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v);
 void secret_view_release(struct secret_view *v);
+
+/* Several secrets as of one point in time, without a lock:
+ *
+ *     engine_moment_begin -> secret_read, engine_moment_saw for each -> engine_moment_held? else read all of them again
+ *
+ * What has an LSN at or below L, the commit LSN before the first read, was not overwritten between L and its read: when that holds for all, they are
+ * the state at L. What is not there has no LSN; with such, no group may have been published meanwhile. Any thread. */
+struct engine_moment {
+    uint64_t lsn, turn;
+    unsigned seen;
+    int missing, newer;
+};
+void engine_moment_begin(struct engine *e, struct engine_moment *m);
+void engine_moment_saw(struct engine_moment *m, const struct secret_view *v); /* NULL: ERR_NOTFOUND */
+int engine_moment_held(struct engine *e, const struct engine_moment *m);
 
 struct key_view {
     struct key_record rec;

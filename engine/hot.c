@@ -1,10 +1,10 @@
 /* hot.c - see hot.h.
  *
- * Happy path: hash, one stripe lock, one bucket, one memcmp, one reference, unlock. The hash is 64 bits wide, seeded per process (crafted
- * keys cannot pile up in one bucket); its top bits choose the stripe, its low 32 go to uthash.
+ * Happy path: hash, one stripe lock, one bucket, one memcmp, one reference, unlock. The hash is 64 bits wide, seeded
+ * per process (crafted keys cannot pile up in one bucket); its top bits choose the stripe, its low 32 go to uthash.
  *
- * A stripe has two dirty lists. open gathers what is published; closed is what the applier is reading, and exists only while hot_dirty_take
- * runs. An entry is in at most one of them (listed; epoch tells which). Life of a dirty value:
+ * A stripe has two dirty lists. open gathers what is published; closed is what the applier is reading, and exists only
+ * while hot_dirty_take runs. An entry is in at most one of them (listed; epoch tells which). Life of a dirty value:
  *
  *     publish            listed in open                          charged to dirty_bytes
  *     publish again      stays listed, value replaced            coalesced: the difference is charged
@@ -14,19 +14,19 @@
  *     publish            listed in open while held: shared goes off, the old value is the item's alone
  *     done               held goes off; clean if not listed
  *
- * **absent** says that LevelDB holds no such key for sure. It is set by hot_fill with a tombstone whose token is still good: no value of
- * that stripe was published since the miss, and at the miss the entry was neither dirty nor in a round (it would have been visible), so no
- * batch could have brought the key into LevelDB between. It goes off when a value of the key is collected, before it is written.
- * Tombstones that are collected while it is on need no write.
+ * **absent** says that LevelDB holds no such key for sure. It is set by hot_fill with a tombstone whose token is still
+ * good: no value of that stripe was published since the miss, and at the miss the entry was neither dirty nor in a
+ * round (it would have been visible), so no batch could have brought the key into LevelDB between. It goes off when a
+ * value of the key is collected, before it is written. Tombstones that are collected while it is on need no write.
  *
- * Eviction: uthash keeps entries in order of insertion; the hand walks that order. Bounded steps per call, so that a reader who fills never
- * pays for a table full of dirty entries; if that did not make room, the fill does nothing (memory stays bounded), and what becomes clean
- * past the limit goes at once.
+ * Eviction: uthash keeps entries in order of insertion; the hand walks that order. Bounded steps per call, so that a
+ * reader who fills never pays for a table full of dirty entries; if that did not make room, the fill does nothing
+ * (memory stays bounded), and what becomes clean past the limit goes at once.
  *
  * Lock order: turn, then one stripe. Blobs and entries are freed after the unlock.
  *
- * Rejected: an LRU list (a hit would write three cache lines); epochs or RCU for lock-free readers (an uncontended lock is 15 of the 60 ns, and
- * 64 stripes are uncontended).
+ * Rejected: an LRU list (a hit would write three cache lines); epochs or RCU for lock-free readers (an uncontended lock
+ * is 15 of the 60 ns, and 64 stripes are uncontended).
  */
 #include "engine/hot.h"
 
@@ -46,7 +46,8 @@ static inline uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-/* Multiply and fold over 16 bytes a step; every multiplicand has a secret in it. Of the last 16 bytes or less, the two halves overlap. */
+/* Multiply and fold over 16 bytes a step; every multiplicand has a secret in it. Of the last 16 bytes or less, the two
+ * halves overlap. */
 static inline uint64_t hash_of(const struct hot *h, uint16_t store, struct bytes key)
 {
     const uint8_t *p = key.p;
@@ -75,7 +76,8 @@ static inline struct hot_stripe *stripe_of(const struct hot *h, uint64_t hash)
 
 static inline size_t table_cost(const struct hot_stripe *s)
 {
-    return s->head ? hot_cost(sizeof(UT_hash_table)) + hot_cost(s->head->hh.tbl->num_buckets * sizeof(UT_hash_bucket)) : 0;
+    return s->head ? hot_cost(sizeof(UT_hash_table)) + hot_cost(s->head->hh.tbl->num_buckets * sizeof(UT_hash_bucket))
+                   : 0;
 }
 
 static inline void charge_dirty(struct hot *h, size_t n)
@@ -298,6 +300,7 @@ static void open_group(struct hot *h)
     while (h->take_waits)
         pthread_cond_wait(&h->turn_changed, &h->turn);
     h->group_open = h->in_group = 1;
+    atomic_fetch_add(&h->turns, 1);
     pthread_mutex_unlock(&h->turn);
 }
 
@@ -307,7 +310,8 @@ static inline void enter_group(struct hot *h)
         open_group(h);
 }
 
-/* Makes value visible and lists the entry. Returns the value that nobody in the table needs any more, for the caller to drop. */
+/* Makes value visible and lists the entry. Returns the value that nobody in the table needs any more, for the caller to
+ * drop. */
 static struct blob *make_visible(struct hot *h, struct hot_stripe *s, struct hot_entry *e, struct blob *value)
 {
     struct blob *old = e->visible;
@@ -405,6 +409,7 @@ void hot_set_published(struct hot *h, uint64_t lsn)
     assert(lsn >= atomic_load(&h->published_lsn));
     atomic_store(&h->published_lsn, lsn);
     h->group_open = h->in_group = 0;
+    atomic_fetch_add(&h->turns, 1);
     if (h->take_waits)
         pthread_cond_broadcast(&h->turn_changed);
     pthread_mutex_unlock(&h->turn);
@@ -413,6 +418,11 @@ void hot_set_published(struct hot *h, uint64_t lsn)
 uint64_t hot_published(const struct hot *h)
 {
     return atomic_load(&h->published_lsn);
+}
+
+uint64_t hot_turns(const struct hot *h)
+{
+    return atomic_load(&h->turns);
 }
 
 size_t hot_dirty_bytes(struct hot *h)
@@ -427,7 +437,8 @@ static int make_stripes(struct hot *h)
     h->mem = mem_zalloc((HOT_STRIPES + 1) * sizeof *h->stripes);
     if (!h->mem)
         return 0;
-    h->stripes = (struct hot_stripe *)(((uintptr_t)h->mem + _Alignof(struct hot_stripe) - 1) & -_Alignof(struct hot_stripe));
+    h->stripes =
+        (struct hot_stripe *)(((uintptr_t)h->mem + _Alignof(struct hot_stripe) - 1) & -_Alignof(struct hot_stripe));
     for (unsigned i = 0; i < HOT_STRIPES; i++)
         pthread_mutex_init(&h->stripes[i].lock, NULL);
     pthread_mutex_init(&h->turn, NULL);
@@ -476,8 +487,7 @@ void hot_free(struct hot *h)
         return;
     for (struct hot_stripe *s = h->stripes; s < h->stripes + HOT_STRIPES; s++) {
         struct hot_entry *e, *next;
-        HASH_ITER(hh, s->head, e, next)
-        {
+        HASH_ITER (hh, s->head, e, next) {
             HASH_DELETE(hh, s->head, e);
             free_entry(e);
         }
@@ -495,8 +505,7 @@ void hot_drop_clean(struct hot *h, uint16_t store)
         struct hot_entry *e, *next, *gone = NULL;
         hot_lock(s);
         s->publishes++; /* fills of what was read before the replacement come too late */
-        HASH_ITER(hh, s->head, e, next)
-        {
+        HASH_ITER (hh, s->head, e, next) {
             if (store != UINT16_MAX && e->store != store)
                 continue;
             e->absent = 0;

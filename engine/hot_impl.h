@@ -1,4 +1,5 @@
-/* hot_impl.h - the hot table's insides, shared by its own files: hot.c (the table, readers, sequencer, log writer) and hot_round.c (applier). */
+/* hot_impl.h - the hot table's insides, shared by its own files: hot.c (the table, readers, sequencer, log writer) and
+ * hot_round.c (applier). */
 #ifndef COFFER_ENGINE_HOT_IMPL_H
 #define COFFER_ENGINE_HOT_IMPL_H
 
@@ -37,8 +38,8 @@ struct hot_entry {
 
 struct hot_stripe {
     pthread_mutex_t lock;
-    struct hot_entry *head;  /* uthash */
-    struct hot_entry *hand;  /* next to be looked at for eviction; NULL: head */
+    struct hot_entry *head; /* uthash */
+    struct hot_entry *hand; /* next to be looked at for eviction; NULL: head */
     struct hot_entry *open, *closed;
     uint64_t publishes;
     uint64_t hits, misses, evictions, coalesced, unwritten;
@@ -50,15 +51,17 @@ struct hot {
     uint64_t seed[3];
     size_t share; /* of the limit, per stripe */
     struct hot_stripe *stripes;
-    void *mem; /* of the stripes, unaligned */
+    void *mem;      /* of the stripes, unaligned */
     char apart[64]; /* readers never write what is above, writers always what is below */
 
-    /* Groups and rounds take turns: a group does not begin while the applier waits, the lists are closed while none is open. */
+    /* Groups and rounds take turns: a group does not begin while the applier waits, the lists are closed while none is
+     * open. */
     pthread_mutex_t turn;
     pthread_cond_t turn_changed;
     int group_open, take_waits, take_never_waits; /* under turn */
     int in_group;                                 /* log writer's copy of group_open */
     int in_round;                                 /* applier's own */
+    _Atomic uint64_t turns;                       /* odd while a group is open */
     _Atomic size_t dirty_entries;                 /* listed in open; changes in groups, and while none is open */
     _Atomic uint64_t published_lsn;
     _Atomic uint64_t published, published_bytes;
@@ -119,8 +122,8 @@ int hot_make_room(struct hot *h, struct hot_stripe *s, size_t extra, struct hot_
 
 void hot_free_gone(struct hot_entry *gone);
 
-/* The two steps of hot_dirty_take, with nobody kept waiting between them. close: items has room for room of them, and for their
- * struct hotsort_key behind. stripe: appends the items of one stripe, returns how many. */
+/* The two steps of hot_dirty_take, with nobody kept waiting between them. close: items has room for room of them, and
+ * for their struct hotsort_key behind. stripe: appends the items of one stripe, returns how many. */
 must_use enum err hot_take_close(struct hot *h, struct hot_dirty **items, size_t *room, uint64_t *lsn);
 size_t hot_take_stripe(struct hot *h, unsigned stripe, struct hot_dirty *items);
 

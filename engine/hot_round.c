@@ -1,11 +1,11 @@
 /* hot_round.c - the applier's side of the hot table (hot.h, hot.c): what is dirty is taken, and done.
  *
- * hot_dirty_take waits for the end of the group, closes all lists at once (64 short locks, a few microseconds, in which the log writer
- * waits), and lets it go on. Reading the closed lists, an entry at a time, and sorting go on beside traffic: what is overwritten meanwhile
- * was put aside by hot_publish (closing).
+ * hot_dirty_take waits for the end of the group, closes all lists at once (64 short locks, a few microseconds, in which
+ * the log writer waits), and lets it go on. Reading the closed lists, an entry at a time, and sorting go on beside
+ * traffic: what is overwritten meanwhile was put aside by hot_publish (closing).
  *
- * Rejected: cutting a round by comparing LSNs (a value that the log writer overwrote a moment before the applier chose its LSN is
- * gone); reading the lists before the log writer goes on (it waits for as long as there are dirty entries).
+ * Rejected: cutting a round by comparing LSNs (a value that the log writer overwrote a moment before the applier chose
+ * its LSN is gone); reading the lists before the log writer goes on (it waits for as long as there are dirty entries).
  */
 #include <assert.h>
 
@@ -165,12 +165,14 @@ void hot_never_wait(struct hot *h)
 }
 
 /* The round is over for this entry. What became clean stays if there is room; a tombstone has nothing left to hide. */
-static void settle(struct hot *h, struct hot_stripe *s, struct hot_entry *e, struct blob *value, struct hot_entry **gone)
+static void settle(struct hot *h, struct hot_stripe *s, struct hot_entry *e, struct blob *value,
+                   struct hot_entry **gone)
 {
     if (!e->shared)
         s->bytes -= hot_blob_cost(value);
     e->shared = 0;
-    int keep = e->listed || e->staged || (!e->visible->tombstone && hot_make_room(h, s, 0, gone)); /* still held: not evicted */
+    int keep = e->listed || e->staged ||
+               (!e->visible->tombstone && hot_make_room(h, s, 0, gone)); /* still held: not evicted */
     e->held = 0;
     if (!keep)
         hot_detach(s, e, gone);

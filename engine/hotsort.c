@@ -1,11 +1,11 @@
 /* hotsort.c - see hotsort.h.
  *
- * Quicksort in three parts (less, equal, greater), by eight bytes of store and key at a time; those being looked at lie beside the pointer to
- * the item. What is equal in them goes on with the next eight, so a prefix that all keys share costs one pass and is never compared again.
- * Short runs are finished by insertion, comparing whole keys.
+ * Quicksort in three parts (less, equal, greater), by eight bytes of store and key at a time; those being looked at lie
+ * beside the pointer to the item. What is equal in them goes on with the next eight, so a prefix that all keys share
+ * costs one pass and is never compared again. Short runs are finished by insertion, comparing whole keys.
  *
- * Rejected: qsort with a comparison through the pointers, 650 ns an item for 100,000 items where this takes 200 (the keys lie scattered
- * in memory, each comparison is two cache misses), which is more than LevelDB gains by the order.
+ * Rejected: qsort with a comparison through the pointers, 650 ns an item for 100,000 items where this takes 200 (the
+ * keys lie scattered in memory, each comparison is two cache misses), which is more than LevelDB gains by the order.
  */
 #include "engine/hotsort.h"
 
@@ -20,15 +20,14 @@ static inline uint64_t eight_at(const struct hot_dirty *d, size_t at)
 {
     if (at >= 2 && at + 6 <= d->key.n)
         return get_be64(d->key.p + at - 2);
-    uint8_t b[8] = {(uint8_t)(d->store >> 8), (uint8_t)d->store};
+    uint8_t b[8] = {0};
     size_t skip = at ? 0 : 2, from = at ? at - 2 : 0; /* at is a multiple of eight */
-    if (from < d->key.n) {
-        size_t n = d->key.n - from < 8 - skip ? d->key.n - from : 8 - skip;
-        memset(b + skip, 0, 8 - skip);
-        memcpy(b + skip, d->key.p + from, n);
-    } else {
-        memset(b + skip, 0, 8 - skip);
+    if (!at) {
+        b[0] = (uint8_t)(d->store >> 8);
+        b[1] = (uint8_t)d->store;
     }
+    if (from < d->key.n)
+        memcpy(b + skip, d->key.p + from, d->key.n - from < 8 - skip ? d->key.n - from : 8 - skip);
     return get_be64(b);
 }
 

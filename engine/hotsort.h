@@ -1,4 +1,5 @@
-/* hotsort.h - puts the items of a round in the order of (store, key), in which LevelDB takes them cheapest. Pure; no allocation. */
+/* hotsort.h - puts the items of a round in the order of (store, key), in which LevelDB takes them cheapest. Pure; no
+ * allocation. */
 #ifndef COFFER_ENGINE_HOTSORT_H
 #define COFFER_ENGINE_HOTSORT_H
 
@@ -10,8 +11,8 @@ struct hotsort_key {
     const struct hot_dirty *item;
 };
 
-/* No two items have equal store and key. The order they come in must not be an attacker's choice (hot.c: that of a seeded hash): then
- * no input makes it slow. */
+/* No two items have equal store and key. The order they come in must not be an attacker's choice (hot.c: that of a
+ * seeded hash): then no input makes it slow. */
 void hotsort(struct hot_dirty *items, size_t n, struct hotsort_key *scratch);
 
 #endif

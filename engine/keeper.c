@@ -95,7 +95,7 @@ static unsigned round_of_store(struct keeper *k, struct store *s)
 static int keeper_pause(struct keeper *k)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until); /* the wall clock may be set back */
     until.tv_nsec += ROUND_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
@@ -125,13 +125,17 @@ static void *keeper_main(void *arg)
 
 enum err keeper_start(struct keeper **out, struct engine *e)
 {
+    pthread_condattr_t attr;
     struct keeper *k = *out = mem_zalloc(sizeof *k);
     if (!k)
         return ERR_OOM;
     k->e = e;
     k->batch = mem_alloc(DUE_BATCH * sizeof *k->batch);
     pthread_mutex_init(&k->lock, NULL);
-    pthread_cond_init(&k->wake, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&k->wake, &attr);
+    pthread_condattr_destroy(&attr);
     if (!k->batch || pthread_create(&k->thread, NULL, keeper_main, k) != 0) {
         mem_free(k->batch);
         mem_free(k);

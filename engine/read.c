@@ -1,8 +1,14 @@
 /* read.c - reads: one look in the hot table, else one in the store, whose answer then fills the table. Any thread.
  *
+ * A value apart from its head takes two looks, and the log writer publishes a record key by key: between the two it may have put a newer value
+ * into the slot, or taken it away. So the two must belong together (LSNs), else it is read again, letting the log writer come to its end.
+ *
  * A listing is the one read that needs LevelDB to be current, because the hot table has no order. It waits for the applier only when the set of
- * names changed since the last round (vault->names_lsn): overwriting secrets does not delay it.
+ * names changed since the last round (vault->names_lsn): overwriting secrets does not delay it. What LevelDB says of a name (its expiry, its
+ * version) may be older than what readers were told: while something is not applied yet each head is looked for in the hot table first.
  */
+#include <sched.h>
+
 #include "base/clock.h"
 #include "engine/engine_impl.h"
 
@@ -82,18 +88,51 @@ static enum err read_once(struct engine *e, struct vault *vault, struct bytes pa
     return read_apart(e, vault, path, sv.slot, v);
 }
 
-/* Each new try means that somebody wrote the secret meanwhile. */
-#define READ_TRIES 1000
+/* What is torn while a record is being published is whole when the next one begins; the log writer may have lost its processor in between. What
+ * is torn and nobody writes is lost. */
+#define TORN_SPINS 10
+#define TORN_US 5000000
 
 enum err secret_read(struct engine *e, struct vault *vault, struct bytes path, uint32_t version, struct bytes label, struct secret_view *v)
 {
-    enum err err = ERR_AGAIN;
-    for (int tries = 0; err == ERR_AGAIN && tries < READ_TRIES; tries++) {
-        err = read_once(e, vault, path, version, label, v);
+    uint64_t since_us = 0;
+    for (unsigned tries = 0;; tries++) {
+        uint64_t turn = hot_turns(e->hot);
+        enum err err = read_once(e, vault, path, version, label, v);
         if (err)
             secret_view_release(v);
+        if (err != ERR_AGAIN)
+            return err;
+        if (turn % 2 == 0 && hot_turns(e->hot) == turn)
+            return ERR_CORRUPT;
+        if (tries < TORN_SPINS)
+            continue;
+        if (!since_us)
+            since_us = clock_mono_us();
+        else if (clock_mono_us() - since_us > TORN_US)
+            return ERR_CORRUPT;
+        sched_yield();
     }
-    return err == ERR_AGAIN ? ERR_CORRUPT : err;
+}
+
+void engine_moment_begin(struct engine *e, struct engine_moment *m)
+{
+    m->lsn = engine_commit_lsn(e);
+    m->turn = hot_turns(e->hot);
+    m->seen = 0;
+    m->missing = m->newer = 0;
+}
+
+void engine_moment_saw(struct engine_moment *m, const struct secret_view *v)
+{
+    m->seen++;
+    m->missing |= !v;
+    m->newer |= v && v->hold[0]->lsn > m->lsn;
+}
+
+int engine_moment_held(struct engine *e, const struct engine_moment *m)
+{
+    return m->seen < 2 || (!m->missing && !m->newer) || (m->turn % 2 == 0 && hot_turns(e->hot) == m->turn);
 }
 
 void secret_view_release(struct secret_view *v)
@@ -143,7 +182,10 @@ enum err engine_list_ready(struct engine *e, struct vault *vault, uint64_t *lsn)
 
 struct listing {
     const struct list_query *q;
+    struct engine *e;
+    struct vault *vault;
     struct store_iter *it;
+    int look;         /* not everything is applied: the hot table may know more of a name */
     size_t skip;      /* of a store key before the path */
     uint64_t now_ms;
     struct buf *last; /* where to go on: the last path or folder that was dealt with */
@@ -151,45 +193,58 @@ struct listing {
 };
 
 /* Where to go on after `after`: behind the path, or behind everything in a folder ('0' follows '/'). */
-static struct bytes seek_after(uint8_t *key, uint64_t vault, struct bytes after)
+static struct bytes seek_after(uint8_t *key, uint64_t vault, struct bytes after, int folder)
 {
     struct bytes k = secret_key_head(key, vault, after);
-    if (after.n && after.p[after.n - 1] == '/')
+    if (folder)
         key[k.n - 1]++;
     else
         key[k.n++] = 0;
     return k;
 }
 
-static enum err list_folder(struct listing *l, struct bytes path, size_t folder_n, uint8_t *key, uint64_t vault)
+static enum err list_folder(struct listing *l, struct bytes path, size_t folder_n, uint8_t *key)
 {
     struct bytes folder = bytes_of(path.p, folder_n);
     buf_clear(l->last);
     enum err err = buf_put(l->last, folder.p, folder.n);
     if (err == ERR_OK) {
         l->found += l->q->visit(l->q->arg, folder, NULL) != 0;
-        store_iter_seek(l->it, seek_after(key, vault, buf_bytes(l->last)));
+        store_iter_seek(l->it, seek_after(key, l->vault->id, buf_bytes(l->last), 1));
     }
     return err;
+}
+
+/* The head as readers see it. *payload has no bytes when the secret is gone; *hold keeps it. */
+static enum err newest_head(struct listing *l, struct blob **hold, struct bytes *payload)
+{
+    uint64_t fill, lsn;
+    *hold = NULL;
+    if (!l->look || !hot_get(l->e->hot, l->vault->store, store_iter_key(l->it), hold, &fill))
+        return store_iter_value(l->it, payload, &lsn);
+    *payload = blob_bytes(*hold);
+    return ERR_OK;
 }
 
 static enum err list_one(struct listing *l, struct bytes path)
 {
     struct bytes payload;
     struct secret_head head;
-    uint64_t lsn;
-    enum err err = store_iter_value(l->it, &payload, &lsn);
-    if (err == ERR_OK)
+    struct blob *hold;
+    enum err err = newest_head(l, &hold, &payload);
+    int gone = hold && hold->tombstone;
+    if (err == ERR_OK && !gone)
         err = secret_head_get(payload, &head);
-    if (err)
-        return err;
     buf_clear(l->last);
-    if ((err = buf_put(l->last, path.p, path.n)) != ERR_OK)
-        return err;
-    if (secret_visible(&head, l->now_ms))
-        l->found += l->q->visit(l->q->arg, path, &head) != 0;
-    store_iter_next(l->it);
-    return ERR_OK;
+    if (err == ERR_OK)
+        err = buf_put(l->last, path.p, path.n);
+    if (err == ERR_OK) {
+        if (!gone && secret_visible(&head, l->now_ms))
+            l->found += l->q->visit(l->q->arg, path, &head) != 0;
+        store_iter_next(l->it);
+    }
+    blob_unref(hold);
+    return err;
 }
 
 static size_t folder_length(const struct list_query *q, struct bytes path)
@@ -200,11 +255,14 @@ static size_t folder_length(const struct list_query *q, struct bytes path)
     return slash ? (size_t)(slash - path.p) + 1 : 0;
 }
 
-static enum err list_run(struct listing *l, uint64_t vault, int *more)
+static enum err list_run(struct listing *l, int *more)
 {
     uint8_t key[SECRET_KEY_MAX + 1];
     const struct list_query *q = l->q;
-    struct bytes from = q->after.n ? seek_after(key, vault, q->after) : secret_key_head(key, vault, q->prefix);
+    uint64_t vault = l->vault->id;
+    /* A path may end in '/' as well: only what a listing of one level gave out for a folder stands for all that is in it. */
+    int folder_before = folder_length(q, q->after) == q->after.n;
+    struct bytes from = q->after.n ? seek_after(key, vault, q->after, folder_before) : secret_key_head(key, vault, q->prefix);
     uint8_t limit_key[SECRET_KEY_MAX];
     struct bytes under = secret_key_head(limit_key, vault, q->prefix);
     enum err err = ERR_OK;
@@ -219,14 +277,15 @@ static enum err list_run(struct listing *l, uint64_t vault, int *more)
         }
         struct bytes path = bytes_of(k.p + l->skip, k.n - l->skip);
         size_t folder = folder_length(q, path);
-        err = folder ? list_folder(l, path, folder, key, vault) : list_one(l, path);
+        err = folder ? list_folder(l, path, folder, key) : list_one(l, path);
     }
     return err ? err : store_iter_status(l->it);
 }
 
 enum err secret_list(struct engine *e, struct vault *vault, const struct list_query *q, struct buf *last, int *more)
 {
-    struct listing l = {.q = q, .skip = 9, .now_ms = clock_wall_ms(), .last = last};
+    struct listing l = {.q = q, .e = e, .vault = vault, .look = apply_lsn(e->apply) < hot_published(e->hot), .skip = 9,
+                        .now_ms = clock_wall_ms(), .last = last};
     struct store *s = engine_store_ok(e, vault->store);
     *more = 0;
     if (!s)
@@ -236,7 +295,7 @@ enum err secret_list(struct engine *e, struct vault *vault, const struct list_qu
     enum err err = store_iter_new(s, &l.it);
     if (err)
         return err;
-    err = list_run(&l, vault->id, more);
+    err = list_run(&l, more);
     store_iter_free(l.it);
     return err;
 }

@@ -62,15 +62,42 @@ enum err step_vault_create(struct txn *t, struct step *s)
     return put_vault(t, &v, s->path, s->settings, VAULT_ACTIVE, 0);
 }
 
+/* The settings with everything staged: a change before this one may not be durable yet. */
+static enum err settings_now(struct txn *t, struct vault_settings *out)
+{
+    uint8_t key[VAULT_KEY_MAX];
+    struct blob *record = NULL;
+    enum err err = txn_get(t, BASE, vault_key(key, bytes_str(t->vault->name)), &record);
+    if (err == ERR_OK)
+        err = record ? vault_record_settings(blob_bytes(record), out) : ERR_CORRUPT;
+    blob_unref(record);
+    return err;
+}
+
+static void settings_take(struct vault_settings *to, const struct vault_settings *from, unsigned fields)
+{
+    to->max_versions = fields & VAULT_HAS_VERSIONS ? from->max_versions : to->max_versions;
+    to->max_secrets = fields & VAULT_HAS_SECRETS ? from->max_secrets : to->max_secrets;
+    to->max_bytes = fields & VAULT_HAS_BYTES ? from->max_bytes : to->max_bytes;
+    to->rate = fields & VAULT_HAS_RATE ? from->rate : to->rate;
+    to->burst = fields & VAULT_HAS_BURST ? from->burst : to->burst;
+    to->recovery_ms = fields & VAULT_HAS_RECOVERY ? from->recovery_ms : to->recovery_ms;
+}
+
 enum err step_vault_set(struct txn *t, struct step *s)
 {
     struct vault *v = t->vault;
+    struct vault_settings settings;
     t->type = RECORD_VAULT;
     t->key = bytes_str(v->name);
     if (v->seq.state == VAULT_DELETED)
         return ERR_NOVAULT;
     int state = s->state < 0 ? v->seq.state : s->state;
-    enum err err = put_vault(t, v, t->key, s->settings ? s->settings : &t->settings, state, s->when_ms);
+    enum err err = settings_now(t, &settings);
+    if (err == ERR_OK && s->settings)
+        settings_take(&settings, s->settings, s->flags ? s->flags : UINT16_MAX);
+    if (err == ERR_OK)
+        err = put_vault(t, v, t->key, &settings, state, s->when_ms);
     v->seq.state = state;
     s->changed = 1;
     return err;

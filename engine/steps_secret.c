@@ -340,10 +340,15 @@ static enum err set_quota(const struct edit *ed, size_t sealed_bytes)
     return ERR_OK;
 }
 
+static int expired(const struct edit *ed)
+{
+    return ed->old && ed->h.expires_ms && ed->h.expires_ms <= ed->t->now_ms;
+}
+
 /* What an expired secret left behind is gone for the newcomer. */
 static void clear_expired(struct edit *ed)
 {
-    if (!ed->old || !ed->h.expires_ms || ed->h.expires_ms > ed->t->now_ms)
+    if (!expired(ed))
         return;
     versions_drop_all(ed);
     ed->h.state = SECRET_ACTIVE;
@@ -437,6 +442,11 @@ enum err step_secret_set(struct txn *t, struct step *s)
         err = give_old(&ed, s);
     if (err || !set_allowed(&ed, s, &err))
         goto out;
+    /* It would bring nothing back, and be purged with the rest. */
+    if ((s->flags & SET_PENDING) && ed.old && ed.h.state == SECRET_DELETED && !expired(&ed)) {
+        err = ERR_KEYSTATE;
+        goto out;
+    }
     if ((err = set_quota(&ed, t->e->cfg.sealer->size(s->plain))) != ERR_OK)
         goto out;
     clear_expired(&ed);

@@ -2,18 +2,21 @@
  *
  * LevelDB reports errors as text only; of_message() turns it into an enum err by the word it starts with.
  *
- * Reading tables by pread: LevelDB maps tables unless its limit of mappings is reached, and has no option for that limit but a function meant
- * for its tests, which the static library carries (the shared one hides it). It is referred to weakly: linked against the shared library
- * the store works all the same, mapped. Measured with 1,000,000 entries of 250 bytes: 20,000 random gets bring a mapped process to 290
- * MiB, all of them to 400 MiB; with pread it stays at 18 MiB. A get costs 4.2 us instead of 3.0, of which 0.4 is the checksum. Blocks are
- * 2 KiB because both pread's copy and the checksum cost by the byte (4 KiB: 4.9 us; 1 KiB: 3.9 us, but twice the index).
+ * Reading tables by pread: LevelDB maps tables unless its limit of mappings is reached, and has no option for that
+ * limit but a function meant for its tests, which the static library carries (the shared one hides it). It is referred
+ * to weakly: linked against the shared library the store works all the same, mapped. Measured with 1,000,000 entries of
+ * 250 bytes: 20,000 random gets bring a mapped process to 290 MiB, all of them to 400 MiB; with pread it stays at 18
+ * MiB. A get costs 4.2 us instead of 3.0, of which 0.4 is the checksum. Blocks are 2 KiB because both pread's copy and
+ * the checksum cost by the byte (4 KiB: 4.9 us; 1 KiB: 3.9 us, but twice the index).
  *
- * The checkpoint's order is what makes it true: (1) applied LSN is read, (2) logs are listed and synced, (3) the directory is synced, (4) the
- * mark is written. A batch at or below (1) is either in a log that (2) sees, or was in one that disappeared: LevelDB removes a log only after
- * it has synced the table and the MANIFEST that replace it. The mark itself need not be synced: if it is lost, an older one holds.
+ * The checkpoint's order is what makes it true: (1) applied LSN is read, (2) logs are listed and synced, (3) the
+ * directory is synced, (4) the mark is written. A batch at or below (1) is either in a log that (2) sees, or was in one
+ * that disappeared: LevelDB removes a log only after it has synced the table and the MANIFEST that replace it. The mark
+ * itself need not be synced: if it is lost, an older one holds.
  *
- * Rejected: sync=true writes (see above, they prove nothing); verify_checksums only on scans (tests/unit/test_store.c has the bit that was
- * missed); RepairDB (it salvages, with holes); an unframed value (LevelDB's checksum does not cover what it was told to write).
+ * Rejected: sync=true writes (see above, they prove nothing); verify_checksums only on scans
+ * (tests/unit/test_store_damage.c finds the bit that is missed then); RepairDB (it salvages, with holes); an unframed
+ * value (LevelDB's checksum does not cover what it was told to write).
  */
 #include "engine/store.h"
 
@@ -71,7 +74,8 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
-extern void limit_mappings(int n) __asm__("_ZN7leveldb18EnvPosixTestHelper20SetReadOnlyMMapLimitEi") __attribute__((weak));
+extern void limit_mappings(int n) __asm__("_ZN7leveldb18EnvPosixTestHelper20SetReadOnlyMMapLimitEi")
+    __attribute__((weak));
 
 /* Before LevelDB's environment is first used, that is, before anything else of it. */
 static void read_tables_by_pread(void)
@@ -164,7 +168,8 @@ static void make_options(struct store *s, const struct store_config *cfg)
     leveldb_options_set_cache(s->options, s->cache);
     leveldb_options_set_block_size(s->options, BLOCK_BYTES);
     leveldb_options_set_max_file_size(s->options, TABLE_BYTES);
-    leveldb_options_set_write_buffer_size(s->options, cfg->write_buffer_bytes ? cfg->write_buffer_bytes : (size_t)4 << 20);
+    leveldb_options_set_write_buffer_size(s->options,
+                                          cfg->write_buffer_bytes ? cfg->write_buffer_bytes : (size_t)4 << 20);
     leveldb_options_set_max_open_files(s->options, cfg->max_open_files ? cfg->max_open_files : 200);
     s->get_options = leveldb_readoptions_create();
     leveldb_readoptions_set_verify_checksums(s->get_options, 1);

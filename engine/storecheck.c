@@ -2,20 +2,25 @@
  *
  * LevelDB's log format (its doc/log_format.md), also that of the MANIFEST: blocks of 32 KiB, in them records of
  *
- *      0  u32  crc of what follows but the length      4  u16  length      6  u8  type: full, first, middle, last      7  payload
+ *      0  u32  crc of type and payload
+ *      4  u16  length of the payload
+ *      6  u8   type: 1 full, 2 first, 3 middle, 4 last
+ *      7  payload
  *
- * and never less than a header's room at a record's start: up to 6 bytes at a block's end are zeros. LevelDB verifies the CRC, but
+ * and never less than a header's room at a record's start: up to 6 bytes at a block's end are zeros. LevelDB verifies
+ * the CRC, but says nothing of these:
  *
- *   - a length that points behind the end of the file is a writer that died, and so is a record whose last part is missing: no error;
- *   - a header with type and length zero ends the block, and reading goes on with the next one: no error;
- *   - a directory without CURRENT is a new store, whose first act is to replay the logs that it finds, without the tables.
+ *   - a length that points behind the end of the file, or a record whose last part is missing: a writer that died;
+ *   - a header with type and length zero: it ends the block, and reading goes on with the next one;
+ *   - a directory without CURRENT: a new store, whose first act is to replay the logs found, without the tables.
  *
- * So one flipped bit in a length can drop the last changes of a MANIFEST (a table is forgotten) or of a log that was closed (a hole under a
- * newer applied LSN). Here the records of each file must follow one another to its end, and only the newest log that has anything in it may
- * end torn, with nothing but zeros behind.
+ * So one flipped bit in a length can drop the last changes of a MANIFEST (a table is forgotten) or of a log that was
+ * closed (a hole under a newer applied LSN). Here the records of each file must follow one another to its end, and only
+ * the newest log that has anything in it may end torn, with nothing but zeros behind.
  *
- * The price: a MANIFEST or closed log that a crash really cut is taken for damage as well, and the store is rebuilt where LevelDB would have
- * gone on. For a MANIFEST the window is one small write; a closed log is only cut by a power loss, and then has the hole.
+ * The price: a MANIFEST or closed log that a crash really cut is taken for damage as well, and the store is rebuilt
+ * where LevelDB would have gone on. For a MANIFEST the window is one small write; a closed log is only cut by a power
+ * loss, and then has the hole.
  */
 #include "engine/storecheck.h"
 
@@ -39,7 +44,8 @@ static int all_zero(const uint8_t *p, size_t n)
     return 1;
 }
 
-/* Walks the records of one block. *in_record: a record that spans blocks is open. *torn: no whole record from some place on. */
+/* Walks the records of one block. *in_record: a record that spans blocks is open. *torn: no whole record from some
+ * place on. */
 static enum err check_block(const uint8_t *b, size_t n, int *in_record, int *torn)
 {
     size_t at = 0;

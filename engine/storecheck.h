@@ -1,4 +1,5 @@
-/* storecheck.h - finds the damage in a closed LevelDB directory that LevelDB itself passes over in silence (store.h, Opening). Blocks. */
+/* storecheck.h - finds the damage in a closed LevelDB directory that LevelDB itself passes over in silence (store.h,
+ * Opening). Blocks. */
 #ifndef COFFER_ENGINE_STORECHECK_H
 #define COFFER_ENGINE_STORECHECK_H
 

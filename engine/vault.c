@@ -286,6 +286,14 @@ static struct vault_settings record_settings(const uint8_t *p)
     };
 }
 
+enum err vault_record_settings(struct bytes record, struct vault_settings *out)
+{
+    enum err err = check_record(record);
+    if (err == ERR_OK)
+        *out = record_settings(record.p);
+    return err;
+}
+
 /* "db" and digits: a database of the string facade. */
 static int is_facade_name(struct bytes name)
 {

@@ -28,6 +28,10 @@ struct vault_settings {
     uint64_t recovery_ms;   /* a soft-deleted secret is kept so long */
 };
 
+enum vault_field { /* bits: which settings a change is about */
+    VAULT_HAS_VERSIONS = 1, VAULT_HAS_SECRETS = 2, VAULT_HAS_BYTES = 4, VAULT_HAS_RATE = 8, VAULT_HAS_BURST = 16, VAULT_HAS_RECOVERY = 32,
+};
+
 /* What the sequencer knows of a vault with everything staged. */
 struct vault_seq {
     uint64_t secrets, keys, bytes, names_lsn;
@@ -89,6 +93,8 @@ void vault_settings_put(struct vaults *vs, struct vault *v, const struct vault_s
 struct bytes vault_key(uint8_t *out, struct bytes name);                             /* 'V' name */
 struct bytes vault_dek_key(uint8_t out[VAULT_DEK_KEY_BYTES], uint64_t vault, uint32_t version); /* 'D' vault u64be version u32be: a wrapped data key */
 must_use enum err vault_encode(struct buf *out, const struct vault *v, const struct vault_settings *s, int state, uint64_t delete_ms);
+/* The settings in a record. ERR_CORRUPT. */
+must_use enum err vault_record_settings(struct bytes record, struct vault_settings *out);
 /* Copies state and settings of a newer record of the same vault into v. Log writer and recovery only. */
 must_use enum err vault_update(struct vaults *vs, struct vault *v, struct bytes record);
 must_use enum err vault_decode(struct bytes name, struct bytes record, struct vault **out); /* ERR_CORRUPT, ERR_OOM */

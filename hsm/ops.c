@@ -106,7 +106,7 @@ void ops_init(struct ops *o)
 {
     memset(o, 0, sizeof *o);
     token_init(&o->token);
-    buf_init(&o->aad, HSM_FRAME_MAX);
+    buf_init_secret(&o->aad, HSM_FRAME_MAX);
 }
 
 void ops_fini(struct ops *o)

@@ -25,8 +25,8 @@
 #include "hsm/ops.h"
 
 #define READ_BYTES (256u << 10)    /* asked for at once */
-#define BATCH_BYTES (1u << 20)     /* read before the first frame is processed */
-#define OUT_FLUSH_BYTES (1u << 20) /* answers written before the batch is over */
+#define BATCH_BYTES (256u << 10)   /* read before the first frame is processed */
+#define OUT_FLUSH_BYTES (64u << 10) /* answers written before the batch is over */
 #define KEEP_BYTES (1u << 20)      /* memory of buffers kept for the next batch */
 #define IN_MAX (HSM_FRAME_MAX + BATCH_BYTES + READ_BYTES)
 #define OUT_MAX (HSM_FRAME_MAX + OUT_FLUSH_BYTES)

@@ -77,6 +77,24 @@ enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, 
     return ERR_HSMDOWN;
 }
 
+#define AT_ONCE_TRIES 4
+
+enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c, struct engine_moment *m), struct bytes vault)
+{
+    size_t mark = reply_mark(c->reply);
+    for (int tries = 0; tries < AT_ONCE_TRIES; tries++) {
+        struct engine_moment m;
+        engine_moment_begin(c->srv->engine, &m);
+        enum err err = pass(c, &m);
+        if (err == ERR_OK && (c->reply->failed || engine_moment_held(c->srv->engine, &m)))
+            return CALL_DONE;
+        reply_rewind(c->reply, mark);
+        if (err)
+            return access_fail(c, err, vault);
+    }
+    return CALL_PARK; /* on no list: in the next turn */
+}
+
 enum err access_expire_ms(int64_t value, int unit_ms, int absolute, uint64_t now_ms, uint64_t *out)
 {
     int64_t ms;

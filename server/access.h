@@ -22,6 +22,11 @@ enum call_result access_fail(struct call *c, enum err e, struct bytes vault);
  * what you hold, return CALL_PARK. Other errors: nothing was written. */
 must_use enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view);
 
+/* Several values as of one point in time: pass() writes the whole reply, telling m of each thing that it read (engine.h). When they do not belong
+ * together that is rewound and done again, after a few times in the next loop turn, until they do: what tears them is the log writer
+ * making a group visible, which is short. An error of pass() is replied by access_fail. */
+enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c, struct engine_moment *m), struct bytes vault);
+
 /* The call's options EX, PX, EXAT, PXAT as an absolute time. Checks range and that it lies ahead (unless past_ok). unit_ms 1000 or 1; ERR_BADEXPIRE. */
 must_use enum err access_expire_ms(int64_t value, int unit_ms, int absolute, uint64_t now_ms, uint64_t *out);
 

@@ -360,6 +360,14 @@ enum err acl_login(struct acl *a, struct bytes name, struct bytes password, stru
     return *out ? ERR_OK : ERR_WRONGPASS;
 }
 
+int acl_has(struct acl *a, struct bytes name)
+{
+    pthread_mutex_lock(&a->lock);
+    int has = *find(a, name) != NULL;
+    pthread_mutex_unlock(&a->lock);
+    return has;
+}
+
 struct acl_user *acl_default(struct acl *a)
 {
     pthread_mutex_lock(&a->lock);

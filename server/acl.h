@@ -30,6 +30,7 @@ must_use enum err acl_set_user(struct acl *a, const struct bytes *words, unsigne
 
 /* The user of that name and password, with a reference; ERR_WRONGPASS for all that may go wrong. */
 must_use enum err acl_login(struct acl *a, struct bytes name, struct bytes password, struct acl_user **out);
+int acl_has(struct acl *a, struct bytes name); /* 1: there is such a user */
 /* The default user, with a reference. */
 struct acl_user *acl_default(struct acl *a);
 /* As acl_default or acl_login gave it, now: with a reference; NULL when the user is gone. */

@@ -121,10 +121,8 @@ static void pop(struct conn *c)
 static void count_finished(struct io *io, struct pending *p, struct conn *c, size_t mark)
 {
     uint64_t now = clock_mono_us(), usec = now - p->started_us;
-    struct command_stat *s = &io->stats.command[command_index(p->cmd)];
-    stat_add(&s->calls, 1);
-    stat_add(&s->usec, usec);
-    stats_note_answer(&io->stats, s, c->reply.b, mark);
+    dispatch_count(io, p->cmd, usec);
+    stats_note_answer(&io->stats, &io->stats.command[command_index(p->cmd)], c->reply.b, mark);
     if (io->slower_than_us >= 0 && usec >= (uint64_t)io->slower_than_us && io->srv->slowlog)
         slowlog_add_pending(io->srv->slowlog, p, usec);
 }

@@ -1,4 +1,4 @@
-/* cmd_admin.c - INFO, TIME, ROLE, MONITOR, SHUTDOWN, SLOWLOG, LATENCY, DEBUG, ACL's small commands. */
+/* cmd_admin.c - INFO, TIME, ROLE, MONITOR, SHUTDOWN, SLOWLOG, DEBUG, ACL's small commands. */
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "resp/number.h"
 #include "server/acl.h"
+#include "server/cmd_config.h"
 #include "server/command.h"
 #include "server/conn_private.h"
 #include "server/handlers.h"
@@ -89,7 +90,7 @@ enum call_result cmd_shutdown(struct call *c)
     return CALL_DONE;
 }
 
-/* ---- SLOWLOG, LATENCY ---- */
+/* ---- SLOWLOG ---- */
 
 enum call_result slowlog_get(struct call *c)
 {
@@ -114,24 +115,6 @@ enum call_result slowlog_reset_cmd(struct call *c)
 {
     slowlog_reset(c->srv->slowlog);
     reply_ok(c->reply);
-    return CALL_DONE;
-}
-
-enum call_result latency_latest(struct call *c)
-{
-    reply_array(c->reply, 0);
-    return CALL_DONE;
-}
-
-enum call_result latency_history(struct call *c)
-{
-    reply_array(c->reply, 0);
-    return CALL_DONE;
-}
-
-enum call_result latency_reset(struct call *c)
-{
-    reply_int(c->reply, 0);
     return CALL_DONE;
 }
 
@@ -343,14 +326,33 @@ static enum call_result debug_protocol(struct call *c)
     return CALL_DONE;
 }
 
+static enum call_result debug_help(struct call *c)
+{
+    static const char *const lines[] = {
+        "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "CONFIG-REWRITE-FORCE-ALL",
+        "    CONFIG REWRITE with every directive.",
+        "LOG <message>",
+        "    Writes the message to the server's log.",
+        "PROTOCOL <type>",
+        "    Answers a value of that type.",
+        "SLEEP <seconds>",
+        "    Answers late.",
+    };
+    reply_array(c->reply, sizeof lines / sizeof lines[0]);
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        reply_simple(c->reply, lines[i]);
+    return CALL_DONE;
+}
+
 static const struct {
     const char *name;
     unsigned argc;
     call_fn fn;
 } debugs[] = {
-    {"SLEEP", 3, debug_sleep},
-    {"LOG", 3, debug_log},
-    {"PROTOCOL", 3, debug_protocol},
+    {"SLEEP", 3, debug_sleep},       {"LOG", 3, debug_log},
+    {"PROTOCOL", 3, debug_protocol}, {"CONFIG-REWRITE-FORCE-ALL", 2, config_rewrite_all},
+    {"HELP", 2, debug_help},
 };
 
 enum call_result cmd_debug(struct call *c)

@@ -386,6 +386,10 @@ enum call_result client_list(struct call *c)
 
 static int parse_user(struct call *c, struct survey *s, struct bytes name)
 {
+    if (!acl_has(c->srv->acl, name)) {
+        call_errorf(c, ERR_SYNTAX, "No such user '%.*s'", (int)(name.n < 64 ? name.n : 64), (const char *)name.p);
+        return 0;
+    }
     mem_free(s->user);
     s->user = mem_alloc(name.n + 1);
     if (!s->user) {

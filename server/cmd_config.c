@@ -6,14 +6,18 @@
 #include "base/glob.h"
 #include "base/mem.h"
 #include "server/chores.h"
+#include "server/cmd_config.h"
 #include "server/conn_private.h"
 #include "server/handlers.h"
 
-static int any_matches(const struct call *c, const char *name)
+static int any_matches(const struct call *c, const char *name, int hidden)
 {
-    for (unsigned i = 2; i < c->argc; i++)
+    for (unsigned i = 2; i < c->argc; i++) {
+        if (hidden && c->argv[i].n != strlen(name)) /* a pattern of as many characters is none that anybody writes */
+            continue;
         if (glob_match(c->argv[i], bytes_str(name), 1))
             return 1;
+    }
     return 0;
 }
 
@@ -29,7 +33,7 @@ enum call_result config_get(struct call *c)
         if (config_rows[id].type == CONFIG_LINES)
             continue;
         for (unsigned k = 0; (name = config_name((enum config_id)id, k)) && !e; k++) {
-            if (!any_matches(c, name))
+            if (!any_matches(c, name, config_rows[id].flags & CONFIG_HIDDEN))
                 continue;
             buf_clear(&value);
             e = config_show(c->srv->config, (enum config_id)id, &value);
@@ -115,13 +119,13 @@ struct rewrite {
     struct chore chore;
     struct config *config;
     enum err e;
-    int error;
+    int error, all;
 };
 
 static void rewrite_run(struct chore *ch)
 {
     struct rewrite *w = mpsc_entry(ch, struct rewrite, chore);
-    w->e = config_rewrite(w->config);
+    w->e = config_rewrite(w->config, w->all);
     w->error = file_errno();
     pending_complete(&w->p);
 }
@@ -142,7 +146,7 @@ static void rewrite_release(struct pending *p)
     mem_free(mpsc_entry(p, struct rewrite, p));
 }
 
-enum call_result config_rewrite_cmd(struct call *c)
+static enum call_result start_rewrite(struct call *c, int all)
 {
     if (!c->srv->config->path)
         return call_errorf(c, ERR_SYNTAX, "The server is running without a config file");
@@ -151,7 +155,18 @@ enum call_result config_rewrite_cmd(struct call *c)
         return call_error(c, ERR_OOM);
     w->chore.run = rewrite_run;
     w->config = c->srv->config;
+    w->all = all;
     call_pending(c, &w->p, rewrite_finish, rewrite_release);
     chores_post(c->srv->chores, &w->chore);
     return CALL_PENDING;
+}
+
+enum call_result config_rewrite_cmd(struct call *c)
+{
+    return start_rewrite(c, 0);
+}
+
+enum call_result config_rewrite_all(struct call *c)
+{
+    return start_rewrite(c, 1);
 }

@@ -129,57 +129,37 @@ enum call_result secret_get(struct call *c)
     return get_version(c, (uint32_t)opt[VERSION].i, opt[STAGE].b, opt[WITHMETA].given);
 }
 
-/* ---- MGET: as of one point in time ----
- *
- * What is read with an LSN at or below L, the commit LSN before the first read, was not overwritten between L and its read: so when that holds for
- * all, the answer is the state at L. A missing secret has no LSN; with one among them the commit LSN must not have moved at all. Otherwise
- * read again: a pass over a few secrets is short against a group commit. */
+/* ---- MGET: as of one point in time (access_at_once) ---- */
 
-#define MGET_TRIES 100
-
-static enum err mget_pass(struct call *c, struct vault *v, int *torn)
+static enum err mget_pass(struct call *c, struct engine_moment *m)
 {
-    uint64_t at = engine_commit_lsn(c->srv->engine);
-    int missing = 0;
-    *torn = 0;
+    struct vault *v;
+    enum err err = access_vault(c, c->argv[1], &v);
+    if (err)
+        return err;
     reply_array(c->reply, c->argc - 2);
-    for (unsigned i = 2; i < c->argc && !*torn; i++) {
+    for (unsigned i = 2; i < c->argc; i++) {
         struct secret_view view;
-        enum err err = secret_read(c->srv->engine, v, c->argv[i], 0, none, &view);
+        err = secret_read(c->srv->engine, v, c->argv[i], 0, none, &view);
         if (err == ERR_NOTFOUND) {
-            missing = 1;
+            engine_moment_saw(m, NULL);
             reply_nil(c->reply);
             continue;
         }
         if (err == ERR_OK) {
-            *torn = view.hold[0]->lsn > at;
+            engine_moment_saw(m, &view);
             err = access_reply_value(c, v, c->argv[i], &view);
             secret_view_release(&view);
         }
         if (err)
             return err;
     }
-    *torn |= missing && engine_commit_lsn(c->srv->engine) != at;
     return ERR_OK;
 }
 
 enum call_result secret_mget(struct call *c)
 {
-    struct vault *v;
-    size_t mark = reply_mark(c->reply);
-    int torn = 1;
-    enum err err = access_vault(c, c->argv[1], &v);
-
-    for (int tries = 0; err == ERR_OK && torn && tries < MGET_TRIES; tries++) {
-        reply_rewind(c->reply, mark);
-        err = mget_pass(c, v, &torn);
-    }
-    if (err == ERR_OK && !torn)
-        return CALL_DONE;
-    reply_rewind(c->reply, mark);
-    if (err == ERR_OK)
-        return call_errorf(c, ERR_CONFLICT, "the secrets kept changing while they were read: ask for fewer at once");
-    return access_fail(c, err, c->argv[1]);
+    return access_at_once(c, mget_pass, c->argv[1]);
 }
 
 /* ---- SET, MSET ---- */

@@ -19,17 +19,19 @@ static const struct bytes none = {NULL, 0};
 /* ---- reads ---- */
 
 /* A key's value as a bulk, nil when there is none. ERR_AGAIN: parked. */
-static enum err reply_value(struct call *c, struct bytes key)
+static enum err reply_value(struct call *c, struct bytes key, struct engine_moment *m)
 {
     struct facade_key k;
     struct secret_view view;
     enum err err = facade_read(c, key, 1, &k, &view);
     if (err == ERR_NOTFOUND || err == ERR_BADPATH) {
+        engine_moment_saw(m, NULL);
         reply_nil(c->reply);
         return ERR_OK;
     }
     if (err)
         return err;
+    engine_moment_saw(m, &view);
     err = access_reply_value(c, k.vault, k.path, &view);
     secret_view_release(&view);
     return err;
@@ -37,21 +39,23 @@ static enum err reply_value(struct call *c, struct bytes key)
 
 enum call_result string_get(struct call *c)
 {
-    enum err err = reply_value(c, c->argv[1]);
+    struct engine_moment m = {0};
+    enum err err = reply_value(c, c->argv[1], &m);
     return err ? access_fail(c, err, none) : CALL_DONE;
+}
+
+static enum err mget_pass(struct call *c, struct engine_moment *m)
+{
+    enum err err = ERR_OK;
+    reply_array(c->reply, c->argc - 1);
+    for (unsigned i = 1; i < c->argc && err == ERR_OK; i++)
+        err = reply_value(c, c->argv[i], m);
+    return err;
 }
 
 enum call_result string_mget(struct call *c)
 {
-    size_t mark = reply_mark(c->reply);
-    enum err err = ERR_OK;
-    reply_array(c->reply, c->argc - 1);
-    for (unsigned i = 1; i < c->argc && err == ERR_OK; i++)
-        err = reply_value(c, c->argv[i]);
-    if (err == ERR_OK)
-        return CALL_DONE;
-    reply_rewind(c->reply, mark);
-    return access_fail(c, err, none);
+    return access_at_once(c, mget_pass, none);
 }
 
 /* Looks at one key's head: calls with view, or with NULL when it is not there. */
@@ -132,7 +136,7 @@ enum call_result string_pexpiretime(struct call *c)
     return with_head(c, show_pexpiretime);
 }
 
-enum call_result string_exists(struct call *c)
+static enum err exists_pass(struct call *c, struct engine_moment *m)
 {
     int64_t n = 0;
     for (unsigned i = 1; i < c->argc; i++) {
@@ -140,14 +144,20 @@ enum call_result string_exists(struct call *c)
         struct secret_view view;
         enum err err = facade_read(c, c->argv[i], 0, &k, &view);
         if (err && err != ERR_NOTFOUND && err != ERR_BADPATH)
-            return access_fail(c, err, none);
+            return err;
+        engine_moment_saw(m, err ? NULL : &view);
         if (!err) {
             n++;
             secret_view_release(&view);
         }
     }
     reply_int(c->reply, n);
-    return CALL_DONE;
+    return ERR_OK;
+}
+
+enum call_result string_exists(struct call *c)
+{
+    return access_at_once(c, exists_pass, none);
 }
 
 enum call_result string_dbsize(struct call *c)
@@ -255,7 +265,7 @@ enum call_result string_set(struct call *c)
 /* ---- DEL ----
  *
  * All keys of one call usually lie in one vault: one write, one record. Keys of several vaults are refused, as Redis Cluster refuses several slots: a
- * record belongs to one vault. */
+ * record belongs to one vault. A database's vault may be made by another client while the keys are looked at: then its keys are left out. */
 
 static void answer_destroyed(struct change *ch, struct reply *r)
 {
@@ -269,6 +279,8 @@ static enum err del_resolve(struct call *c, struct vault **vault, size_t *keep)
 {
     *vault = NULL;
     *keep = 0;
+    for (unsigned i = 1; i < c->argc; i++)
+        *keep += c->argv[i].n; /* no path is longer than its key */
     for (unsigned i = 1; i < c->argc; i++) {
         struct facade_key k;
         enum err err = facade_resolve(c, c->argv[i], 0, &k);
@@ -279,7 +291,6 @@ static enum err del_resolve(struct call *c, struct vault **vault, size_t *keep)
         if (*vault && *vault != k.vault)
             return ERR_CROSSSLOT;
         *vault = k.vault;
-        *keep += k.path.n;
     }
     return ERR_OK;
 }
@@ -304,7 +315,7 @@ enum call_result string_del(struct call *c)
         return access_fail(c, err, none);
     for (unsigned i = 1; i < c->argc; i++) {
         struct facade_key k;
-        if (facade_resolve(c, c->argv[i], 0, &k) == ERR_OK)
+        if (facade_resolve(c, c->argv[i], 0, &k) == ERR_OK && k.vault == v)
             ch->step[n++] = (struct step){.kind = STEP_SECRET_DESTROY, .path = change_keep(ch, k.path)};
     }
     ch->w.steps = n;

@@ -21,13 +21,20 @@ static const struct option limit_options[LIMIT_OPTS] = {
     [SHARD] = {"SHARD", OPTION_INT, .min = 0, .max = 63},
 };
 
-static void take_limits(const struct option_value *opt, struct vault_settings *s)
+/* Returns which they are: enum vault_field. */
+static uint16_t take_limits(const struct option_value *opt, struct vault_settings *s)
 {
+    static const uint16_t field[] = {[RATE] = VAULT_HAS_RATE, [BURST] = VAULT_HAS_BURST, [MAXVERSIONS] = VAULT_HAS_VERSIONS,
+                                     [MAXSECRETS] = VAULT_HAS_SECRETS, [MAXBYTES] = VAULT_HAS_BYTES};
+    uint16_t fields = 0;
     s->rate = opt[RATE].given ? (uint64_t)opt[RATE].i : s->rate;
     s->burst = opt[BURST].given ? (uint64_t)opt[BURST].i : s->burst;
     s->max_versions = opt[MAXVERSIONS].given ? (uint32_t)opt[MAXVERSIONS].i : s->max_versions;
     s->max_secrets = opt[MAXSECRETS].given ? (uint64_t)opt[MAXSECRETS].i : s->max_secrets;
     s->max_bytes = opt[MAXBYTES].given ? (uint64_t)opt[MAXBYTES].i : s->max_bytes;
+    for (int i = RATE; i <= MAXBYTES; i++)
+        fields |= opt[i].given ? field[i] : 0;
+    return fields;
 }
 
 /* ---- CREATE ---- */
@@ -96,7 +103,7 @@ static void answer_ok(struct change *ch, struct reply *r)
 enum call_result vault_set(struct call *c)
 {
     struct option_value opt[LIMIT_OPTS];
-    struct vault_settings settings;
+    struct vault_settings settings = {0};
     struct change *ch;
     struct vault *v;
 
@@ -107,9 +114,8 @@ enum call_result vault_set(struct call *c)
         err = change_new(1, sizeof settings, &ch);
     if (err)
         return access_fail(c, err, c->argv[1]);
-    vault_settings_get(engine_vaults(c->srv->engine), v, &settings);
-    take_limits(opt, &settings);
-    ch->step[0] = (struct step){.kind = STEP_VAULT_SET, .state = -1,
+    uint16_t fields = take_limits(opt, &settings); /* the others stay as they are when its turn comes */
+    ch->step[0] = (struct step){.kind = STEP_VAULT_SET, .state = -1, .flags = fields,
                                 .settings = (const void *)change_keep(ch, bytes_of(&settings, sizeof settings)).p};
     return change_submit(c, ch, v, answer_ok);
 }

@@ -48,13 +48,17 @@ COMMAND("SLOWLOG|LEN", 2, CMD_ADMIN | CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "
 COMMAND("SLOWLOG|RESET", 2, CMD_ADMIN | CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(N) of the entries", "", "Forgets them", "OK",
         slowlog_reset_cmd)
 COMMAND("SLOWLOG|HELP", 2, CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "", "Shows the sub-commands", "lines", cmd_help)
-CONTAINER("LATENCY", -2, 0, 0, "server", "1.0.0", "Commands about latency; no events are kept, see SLOWLOG and INFO commandstats")
+CONTAINER("LATENCY", -2, 0, 0, "server", "1.0.0", "Commands about how long commands take")
 COMMAND("LATENCY|LATEST", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
-        "Shows the newest event of each kind", "array, empty", latency_latest)
+        "Shows the newest event of each kind above latency-monitor-threshold", "array of [event, time, ms, worst ms]", latency_latest)
 COMMAND("LATENCY|HISTORY", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "event",
-        "Shows the events of a kind", "array, empty", latency_history)
+        "Shows the events of a kind: command, fast-command", "array of [time, ms]", latency_history)
 COMMAND("LATENCY|RESET", -2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
-        "[event [event ...]]", "Forgets events", "how many kinds, 0", latency_reset)
+        "[event [event ...]]", "Forgets events", "how many kinds had any", latency_reset_cmd)
+COMMAND("LATENCY|DOCTOR", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+        "Says in words what was seen", "text", latency_doctor)
+COMMAND("LATENCY|HISTOGRAM", -2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(N) of the commands",
+        "[command [command ...]]", "Shows how many calls of commands took how long", "map of command and calls, histogram_usec", latency_histogram)
 COMMAND("LATENCY|HELP", 2, CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "", "Shows the sub-commands", "lines", cmd_help)
 CONTAINER("ACL", -2, 0, 0, "server", "1.0.0", "Commands about users")
 COMMAND("ACL|WHOAMI", 2, CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "", "Tells who is logged in",

@@ -15,9 +15,7 @@
 #include "server/config.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
 
 #include "base/mem.h"
@@ -35,6 +33,8 @@ const struct config_row config_rows[CFG_COUNT] = {
 #define CONFIG(id, name, type, flags, initial, min, max, extra, doc) [CFG_##id] = {name, initial, extra, doc, type, flags, min, max},
 #define INERT(id, name, type, initial, extra) \
     [CFG_##id] = {name, initial, extra, "Accepted, kept and shown; does nothing.", type, CONFIG_INERT, INT64_MIN, INT64_MAX},
+#define HIDDEN(id, name, type, initial, extra) \
+    [CFG_##id] = {name, initial, extra, "For Redis's tests; accepted and kept, does nothing.", type, CONFIG_INERT | CONFIG_HIDDEN, INT64_MIN, INT64_MAX},
 #define ALIAS(other, name)
 #include "server/config.tbl.h"
 };
@@ -52,7 +52,7 @@ static const struct {
 
 #define ALIASES (sizeof aliases / sizeof aliases[0])
 
-static const char *const obuf_names[OBUF_CLASSES] = {"normal", "slave", "pubsub"};
+const char *const config_obuf_names[OBUF_CLASSES] = {"normal", "slave", "pubsub"};
 
 static int is_name(struct bytes s, const char *name)
 {
@@ -87,7 +87,7 @@ static int is_text(enum config_type t)
     return t == CONFIG_TEXT || t == CONFIG_LIST || t == CONFIG_LINES;
 }
 
-static enum err text_new(enum config_id id, struct bytes value, struct config_text *out)
+enum err config_text_new(enum config_id id, struct bytes value, struct config_text *out)
 {
     out->s = config_rows[id].flags & CONFIG_SECRET ? mem_secret_alloc(value.n + 1) : mem_alloc(value.n + 1);
     out->n = value.n;
@@ -106,181 +106,6 @@ static void text_free(enum config_id id, struct config_text *t)
     else
         mem_free(t->s);
     t->s = NULL;
-}
-
-/* ---- checks ---- */
-
-struct check {
-    struct config *c;
-    enum config_id id;
-    const struct config_row *row;
-    char *why;
-    size_t room;
-};
-
-static enum err wrong(const struct check *k, const char *what)
-{
-    snprintf(k->why, k->room, "%s", what);
-    return ERR_SYNTAX;
-}
-
-/* strtoll of a whole value. */
-static int read_number(struct bytes v, int base, int64_t *out)
-{
-    char digits[32], *end;
-    if (v.n == 0 || v.n >= sizeof digits)
-        return 0;
-    memcpy(digits, v.p, v.n);
-    digits[v.n] = 0;
-    if (digits[0] != '-' && (digits[0] < '0' || digits[0] > '9'))
-        return 0;
-    errno = 0;
-    *out = strtoll(digits, &end, base);
-    return *end == 0 && errno == 0;
-}
-
-static enum err in_range(const struct check *k, int64_t v)
-{
-    const struct config_row *r = k->row;
-    if (v >= r->min && v <= r->max)
-        return ERR_OK;
-    if (r->extra)
-        snprintf(k->why, k->room, "argument must be between %llo and %llo inclusive", (unsigned long long)r->min,
-                 (unsigned long long)r->max);
-    else
-        snprintf(k->why, k->room, "argument must be between %lld and %lld inclusive", (long long)r->min,
-                 (long long)r->max);
-    return ERR_SYNTAX;
-}
-
-static enum err check_bool(const struct check *k, struct bytes v, struct config_parsed *out)
-{
-    out->number = is_name(v, "yes");
-    return out->number || is_name(v, "no") ? ERR_OK : wrong(k, "argument must be 'yes' or 'no'");
-}
-
-static enum err check_number(const struct check *k, struct bytes v, struct config_parsed *out)
-{
-    if (!read_number(v, k->row->extra ? 8 : 10, &out->number))
-        return wrong(k, "argument couldn't be parsed into an integer");
-    return in_range(k, out->number);
-}
-
-/* A number and one of the units; 0: neither. */
-static int read_unit(struct bytes v, const char *const *units, const int64_t *factors, int64_t *out)
-{
-    size_t digits = 0;
-    while (digits < v.n && v.p[digits] >= '0' && v.p[digits] <= '9')
-        digits++;
-    if (!read_number(bytes_of(v.p, digits), 10, out))
-        return 0;
-    for (unsigned i = 0; units[i]; i++)
-        if (is_name(bytes_of(v.p + digits, v.n - digits), units[i]))
-            return !__builtin_mul_overflow(*out, factors[i], out);
-    return 0;
-}
-
-static int read_size(struct bytes v, int64_t *out)
-{
-    static const char *const units[] = {"", "b", "k", "kb", "m", "mb", "g", "gb", NULL};
-    static const int64_t factors[] = {1, 1, 1000, 1024, 1000000, 1048576, 1000000000, 1073741824};
-    return read_unit(v, units, factors, out);
-}
-
-static enum err check_size(const struct check *k, struct bytes v, struct config_parsed *out)
-{
-    return read_size(v, &out->number) ? in_range(k, out->number) : wrong(k, "argument must be a memory value");
-}
-
-static enum err check_seconds(const struct check *k, struct bytes v, struct config_parsed *out)
-{
-    static const char *const units[] = {"", "s", "m", "h", "d", "w", NULL};
-    static const int64_t factors[] = {1, 1, 60, 3600, 86400, 604800};
-    if (!read_unit(v, units, factors, &out->number))
-        return wrong(k, "argument must be a number of seconds, or one with s, m, h, d or w");
-    return in_range(k, out->number);
-}
-
-static enum err check_name(const struct check *k, struct bytes v, struct config_parsed *out)
-{
-    const char *at = k->row->extra;
-    for (out->number = 0;; out->number++) {
-        size_t n = strcspn(at, "|");
-        if (v.n == n && strncasecmp((const char *)v.p, at, n) == 0)
-            return ERR_OK;
-        if (!at[n])
-            break;
-        at += n + 1;
-    }
-    size_t used = (size_t)snprintf(k->why, k->room, "argument(s) must be one of the following: ");
-    for (at = k->row->extra; *at && used + 2 < k->room; at++) {
-        k->why[used++] = *at == '|' ? ',' : *at;
-        if (*at == '|')
-            k->why[used++] = ' ';
-    }
-    k->why[used] = 0;
-    return ERR_SYNTAX;
-}
-
-static enum err check_text(const struct check *k, struct bytes v, struct config_parsed *out)
-{
-    if (v.n && memchr(v.p, 0, v.n))
-        return wrong(k, "argument may not contain a NUL");
-    return text_new(k->id, v, &out->text);
-}
-
-static int obuf_class(struct bytes name)
-{
-    if (is_name(name, "replica"))
-        return OBUF_REPLICA;
-    for (int i = 0; i < OBUF_CLASSES; i++)
-        if (is_name(name, obuf_names[i]))
-            return i;
-    return -1;
-}
-
-static enum err check_obuf(const struct check *k, struct bytes v, struct config_parsed *out)
-{
-    struct bytes w[4 * OBUF_CLASSES + 1];
-    char line[512];
-    if (v.n >= sizeof line)
-        return wrong(k, "Wrong number of arguments in buffer limit configuration.");
-    memcpy(line, v.p, v.n);
-    int n = config_split(line, v.n, w, 4 * OBUF_CLASSES + 1);
-    pthread_mutex_lock(&k->c->lock);
-    memcpy(out->obuf, k->c->obuf, sizeof out->obuf);
-    pthread_mutex_unlock(&k->c->lock);
-    if (n <= 0 || n % 4)
-        return wrong(k, "Wrong number of arguments in buffer limit configuration.");
-    for (int i = 0; i < n; i += 4) {
-        int64_t hard, soft, seconds;
-        int class = obuf_class(w[i]);
-        if (class < 0)
-            return wrong(k, "Invalid client class specified in buffer limit configuration.");
-        if (!read_size(w[i + 1], &hard) || !read_size(w[i + 2], &soft) || !read_number(w[i + 3], 10, &seconds) ||
-            seconds < 0)
-            return wrong(k, "Error in hard, soft or soft_seconds setting in buffer limit configuration.");
-        out->obuf[class] = (struct obuf_limit){(uint64_t)hard, (uint64_t)soft, (uint64_t)seconds};
-    }
-    return ERR_OK;
-}
-
-static enum err (*const checks[])(const struct check *k, struct bytes v, struct config_parsed *out) = {
-    [CONFIG_BOOL] = check_bool,       [CONFIG_NUMBER] = check_number, [CONFIG_SIZE] = check_size,
-    [CONFIG_SECONDS] = check_seconds, [CONFIG_NAME] = check_name,     [CONFIG_TEXT] = check_text,
-    [CONFIG_LIST] = check_text,       [CONFIG_LINES] = check_text,    [CONFIG_OBUF] = check_obuf,
-};
-
-enum err config_parse(struct config *c, enum config_id id, struct bytes value, struct config_parsed *out, char *why,
-                      size_t room)
-{
-    struct check k = {.c = c, .id = id, .row = &config_rows[id], .why = why, .room = room};
-    *out = (struct config_parsed){0};
-    why[0] = 0;
-    enum err e = checks[k.row->type](&k, value, out);
-    if (e == ERR_OOM)
-        snprintf(why, room, "out of memory");
-    return e;
 }
 
 void config_parsed_drop(enum config_id id, struct config_parsed *p)
@@ -400,7 +225,7 @@ static enum err show_obuf(struct config *c, struct buf *out)
     for (unsigned i = 0; i < OBUF_CLASSES; i++) {
         struct obuf_limit l;
         config_obuf(c, (enum obuf_class)i, &l);
-        n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %llu %llu %llu", i ? " " : "", obuf_names[i],
+        n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %llu %llu %llu", i ? " " : "", config_obuf_names[i],
                               (unsigned long long)l.hard_bytes, (unsigned long long)l.soft_bytes,
                               (unsigned long long)l.soft_seconds);
     }

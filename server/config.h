@@ -51,6 +51,7 @@ enum config_flag {
     CONFIG_INERT = 1 << 2,     /* Redis's; accepted, kept, shown; does nothing here */
     CONFIG_PROTECTED = 1 << 3, /* CONFIG SET only as enable-protected-configs says */
     CONFIG_OURS = 1 << 4,      /* Coffer's own */
+    CONFIG_HIDDEN = 1 << 5,    /* CONFIG GET shows it by its whole name only */
 };
 
 struct config_row {
@@ -81,6 +82,7 @@ struct config {
     struct config_text text[CFG_COUNT];
     struct obuf_limit obuf[OBUF_CLASSES];
     struct config_hook *hooks;
+    int save_given; /* the first `save` replaces the initial value, the next ones add to it */
 };
 
 /* All defaults. ERR_OOM. */
@@ -146,7 +148,7 @@ const char *config_name(enum config_id id, unsigned i);
 
 /* Writes the file anew: comments and order stay, lines of changed rows are replaced, rows that are not default and not
  * there are added at the end. Atomic. ERR_NOTFOUND: there is no file; ERR_IO, ERR_MISCONF, ERR_OOM. Blocks. */
-must_use enum err config_rewrite(struct config *c);
+must_use enum err config_rewrite(struct config *c, int all); /* all: rows at their initial value too */
 
 /* ---- for config*.c ---- */
 
@@ -158,6 +160,8 @@ struct config_parsed {
 /* Checks one value; *why (static or in room) says what is wrong. ERR_SYNTAX, ERR_OOM. */
 must_use enum err config_parse(struct config *c, enum config_id id, struct bytes value, struct config_parsed *out,
                                char *why, size_t room);
+extern const char *const config_obuf_names[OBUF_CLASSES]; /* as CONFIG GET shows them */
+must_use enum err config_text_new(enum config_id id, struct bytes value, struct config_text *out);
 void config_parsed_drop(enum config_id id, struct config_parsed *p);
 /* Exchanges the row's value with p's. */
 void config_swap(struct config *c, enum config_id id, struct config_parsed *p);

@@ -3,10 +3,14 @@
  *     SECTION(title)
  *     CONFIG(id, name, type, flags, initial value, min, max, names of CONFIG_NAME, what it does)
  *     INERT(id, name, type, initial value, names)      Redis's directive that means nothing here; accepted, kept, shown
+ *     HIDDEN(...)                                      the same, and CONFIG GET shows it by its whole name only
  *     ALIAS(other name, name)                          Redis's old names
  *
  * A text that is empty initially means: not given.
  */
+#ifndef HIDDEN
+#define HIDDEN INERT
+#endif
 /* clang-format off */
 SECTION("Network")
 CONFIG(PORT, "port", CONFIG_NUMBER, 0, "7379", 0, 65535, NULL, "TCP port for clients; 0: none.")
@@ -71,6 +75,7 @@ CONFIG(SLOWLOG_LOG_SLOWER_THAN, "slowlog-log-slower-than", CONFIG_NUMBER, 0, "10
 CONFIG(SLOWLOG_MAX_LEN, "slowlog-max-len", CONFIG_NUMBER, 0, "128", 0, 1000000, NULL, "Entries that SLOWLOG keeps.")
 CONFIG(LATENCY_MONITOR_THRESHOLD, "latency-monitor-threshold", CONFIG_NUMBER, 0, "0", 0, INT64_MAX, NULL, "Events that take longer, in milliseconds, are in LATENCY; 0: none.")
 CONFIG(LATENCY_TRACKING, "latency-tracking", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "Keep latency percentiles of commands.")
+CONFIG(LATENCY_TRACKING_INFO_PERCENTILES, "latency-tracking-info-percentiles", CONFIG_LIST, 0, "50 99 99.9", 0, 100, "percentiles", "Which percentiles INFO latencystats shows.")
 CONFIG(NOTIFY_KEYSPACE_EVENTS, "notify-keyspace-events", CONFIG_TEXT, 0, "", 0, 0, NULL, "Classes of keyspace events that are published, as in Redis.")
 
 SECTION("HSM")
@@ -111,7 +116,7 @@ CONFIG(USER_RATE, "user-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NU
 CONFIG(VAULT_RATE, "vault-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL, "Operations a second for each vault that has no rate of its own; 0: no limit.")
 
 SECTION("Replication and cells")
-CONFIG(REPLICAOF, "replicaof", CONFIG_LIST, CONFIG_FIXED, "", 0, 0, NULL, "`<host> <port>` of the primary; not given: this is one. REPLICAOF changes it, CONFIG REWRITE keeps it.")
+CONFIG(REPLICAOF, "replicaof", CONFIG_LIST, CONFIG_FIXED, "", 0, 0, "host-port", "`<host> <port>` of the primary; not given: this is one. REPLICAOF changes it, CONFIG REWRITE keeps it.")
 CONFIG(MASTERUSER, "masteruser", CONFIG_TEXT, 0, "", 0, 0, NULL, "User to log in to the primary as.")
 CONFIG(MASTERAUTH, "masterauth", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Password to log in to the primary with.")
 CONFIG(REPLICA_READ_ONLY, "replica-read-only", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "A replica refuses writes; it always does.")
@@ -147,7 +152,7 @@ CONFIG(AUDIT_LOG, "audit-log", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0
 CONFIG(AUDIT_FAIL_CLOSED, "audit-fail-closed", CONFIG_BOOL, CONFIG_OURS, "yes", 0, 0, NULL, "Refuse what cannot be audited.")
 
 SECTION("Accepted from redis.conf")
-INERT(SAVE, "save", CONFIG_LIST, "", NULL)
+INERT(SAVE, "save", CONFIG_LIST, "3600 1 300 100 60 10000", NULL)
 INERT(APPENDONLY, "appendonly", CONFIG_BOOL, "no", NULL)
 INERT(APPENDFSYNC, "appendfsync", CONFIG_NAME, "always", "always|everysec|no")
 INERT(APPENDFILENAME, "appendfilename", CONFIG_TEXT, "appendonly.aof", NULL)
@@ -164,16 +169,16 @@ INERT(RDBCOMPRESSION, "rdbcompression", CONFIG_BOOL, "yes", NULL)
 INERT(RDBCHECKSUM, "rdbchecksum", CONFIG_BOOL, "yes", NULL)
 INERT(RDB_SAVE_INCREMENTAL_FSYNC, "rdb-save-incremental-fsync", CONFIG_BOOL, "yes", NULL)
 INERT(RDB_DEL_SYNC_FILES, "rdb-del-sync-files", CONFIG_BOOL, "no", NULL)
-INERT(RDB_KEY_SAVE_DELAY, "rdb-key-save-delay", CONFIG_NUMBER, "0", NULL)
-INERT(KEY_LOAD_DELAY, "key-load-delay", CONFIG_NUMBER, "0", NULL)
-INERT(LOADING_PROCESS_EVENTS_INTERVAL_BYTES, "loading-process-events-interval-bytes", CONFIG_SIZE, "2mb", NULL)
+HIDDEN(RDB_KEY_SAVE_DELAY, "rdb-key-save-delay", CONFIG_NUMBER, "0", NULL)
+HIDDEN(KEY_LOAD_DELAY, "key-load-delay", CONFIG_NUMBER, "0", NULL)
+HIDDEN(LOADING_PROCESS_EVENTS_INTERVAL_BYTES, "loading-process-events-interval-bytes", CONFIG_SIZE, "2mb", NULL)
 INERT(SANITIZE_DUMP_PAYLOAD, "sanitize-dump-payload", CONFIG_NAME, "no", "no|yes|clients")
 INERT(STOP_WRITES_ON_BGSAVE_ERROR, "stop-writes-on-bgsave-error", CONFIG_BOOL, "yes", NULL)
 INERT(MAXMEMORY, "maxmemory", CONFIG_SIZE, "0", NULL)
 INERT(MAXMEMORY_POLICY, "maxmemory-policy", CONFIG_NAME, "noeviction", "volatile-lru|volatile-lfu|volatile-random|volatile-ttl|allkeys-lru|allkeys-lfu|allkeys-random|noeviction")
 INERT(MAXMEMORY_SAMPLES, "maxmemory-samples", CONFIG_NUMBER, "5", NULL)
 INERT(MAXMEMORY_EVICTION_TENACITY, "maxmemory-eviction-tenacity", CONFIG_NUMBER, "10", NULL)
-INERT(MAXMEMORY_CLIENTS, "maxmemory-clients", CONFIG_TEXT, "0", NULL)
+INERT(MAXMEMORY_CLIENTS, "maxmemory-clients", CONFIG_TEXT, "0", "memory-or-percent")
 INERT(LFU_LOG_FACTOR, "lfu-log-factor", CONFIG_NUMBER, "10", NULL)
 INERT(LFU_DECAY_TIME, "lfu-decay-time", CONFIG_NUMBER, "1", NULL)
 INERT(HZ, "hz", CONFIG_NUMBER, "10", NULL)
@@ -243,9 +248,8 @@ INERT(CRASH_MEMCHECK_ENABLED, "crash-memcheck-enabled", CONFIG_BOOL, "yes", NULL
 INERT(USE_EXIT_ON_PANIC, "use-exit-on-panic", CONFIG_BOOL, "no", NULL)
 INERT(WATCHDOG_PERIOD, "watchdog-period", CONFIG_NUMBER, "0", NULL)
 INERT(ENABLE_MODULE_COMMAND, "enable-module-command", CONFIG_NAME, "no", "no|yes|local")
-INERT(LATENCY_TRACKING_INFO_PERCENTILES, "latency-tracking-info-percentiles", CONFIG_LIST, "50 99 99.9", NULL)
-INERT(SHUTDOWN_ON_SIGINT, "shutdown-on-sigint", CONFIG_LIST, "default", NULL)
-INERT(SHUTDOWN_ON_SIGTERM, "shutdown-on-sigterm", CONFIG_LIST, "default", NULL)
+INERT(SHUTDOWN_ON_SIGINT, "shutdown-on-sigint", CONFIG_LIST, "default", "shutdown")
+INERT(SHUTDOWN_ON_SIGTERM, "shutdown-on-sigterm", CONFIG_LIST, "default", "shutdown")
 INERT(BIND_SOURCE_ADDR, "bind-source-addr", CONFIG_TEXT, "", NULL)
 INERT(SOCKET_MARK_ID, "socket-mark-id", CONFIG_NUMBER, "0", NULL)
 INERT(IGNORE_WARNINGS, "ignore-warnings", CONFIG_TEXT, "", NULL)
@@ -278,4 +282,5 @@ ALIAS("lua-time-limit", "busy-reply-threshold")
 #undef SECTION
 #undef CONFIG
 #undef INERT
+#undef HIDDEN
 #undef ALIAS

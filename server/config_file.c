@@ -105,14 +105,28 @@ struct where {
 
 static enum err load_file(struct config *c, const char *path, unsigned depth, struct config_loader *l);
 
-static enum err complain(struct config_loader *l, const struct where *at, struct bytes directive, const char *why)
+/* 'directive "value" "value"', without values that may be secrets. */
+static void quote_line(char *out, size_t room, const struct bytes *words, unsigned n)
 {
+    enum config_id id = n ? config_find(words[0]) : CFG_COUNT;
+    int secret = id == CFG_COUNT || config_rows[id].flags & CONFIG_SECRET || config_rows[id].type == CONFIG_LINES;
+    size_t at = (size_t)snprintf(out, room, "'%.*s", n ? (int)(words[0].n < 64 ? words[0].n : 64) : 0,
+                                 n ? (const char *)words[0].p : "");
+    for (unsigned i = 1; i < n && !secret && at + 70 < room; i++)
+        at += (size_t)snprintf(out + at, room - at, " \"%.*s\"", (int)(words[i].n < 64 ? words[i].n : 64),
+                               (const char *)words[i].p);
+    snprintf(out + at, room - at, "'");
+}
+
+static enum err complain(struct config_loader *l, const struct where *at, const struct bytes *words, unsigned n,
+                         const char *why)
+{
+    char quoted[256];
+    quote_line(quoted, sizeof quoted, words, n);
     if (at->file)
-        snprintf(l->error, sizeof l->error, "%s, line %u: '%.*s': %s", at->file, at->line,
-                 (int)(directive.n < 64 ? directive.n : 64), (const char *)directive.p, why);
+        snprintf(l->error, sizeof l->error, "%s, line %u: %s: %s", at->file, at->line, quoted, why);
     else
-        snprintf(l->error, sizeof l->error, "command line: '%.*s': %s", (int)(directive.n < 64 ? directive.n : 64),
-                 (const char *)directive.p, why);
+        snprintf(l->error, sizeof l->error, "command line: %s: %s", quoted, why);
     return ERR_SYNTAX;
 }
 
@@ -167,7 +181,7 @@ static enum err join(struct buf *b, const struct bytes *words, unsigned n, int k
 static enum err with_earlier(struct config *c, enum config_id id, struct buf *b)
 {
     enum config_type t = config_rows[id].type;
-    if (t != CONFIG_LINES && id != CFG_SAVE)
+    if (t != CONFIG_LINES && (id != CFG_SAVE || !c->save_given))
         return ERR_OK;
     enum err e = config_text(c, id, b);
     if (!e && id == CFG_SAVE && buf_size(b))
@@ -175,20 +189,23 @@ static enum err with_earlier(struct config *c, enum config_id id, struct buf *b)
     return e;
 }
 
+/* words[0] is the directive. */
 static enum err set_words(struct config *c, enum config_id id, const struct bytes *words, unsigned n,
-                          struct config_loader *l, const struct where *at, struct bytes directive)
+                          struct config_loader *l, const struct where *at)
 {
     enum config_type t = config_rows[id].type;
     struct config_parsed p = {0};
     struct buf value;
     char why[256];
 
-    if (t != CONFIG_LIST && t != CONFIG_LINES && t != CONFIG_OBUF && n != 1)
-        return complain(l, at, directive, "wrong number of arguments");
+    if (t != CONFIG_LIST && t != CONFIG_LINES && t != CONFIG_OBUF && n != 2)
+        return complain(l, at, words, n, "wrong number of arguments");
     buf_init_secret(&value, FILE_MAX_BYTES);
-    enum err e = with_earlier(c, id, &value);
+    int clears = id == CFG_SAVE && n == 2 && words[1].n == 0; /* save "" */
+    enum err e = clears ? ERR_OK : with_earlier(c, id, &value);
+    c->save_given |= id == CFG_SAVE;
     if (!e)
-        e = join(&value, words, n, t == CONFIG_LINES);
+        e = join(&value, words + 1, n - 1, t == CONFIG_LINES);
     if (!e && t == CONFIG_LINES)
         e = buf_put_u8(&value, '\n');
     if (!e)
@@ -196,7 +213,7 @@ static enum err set_words(struct config *c, enum config_id id, const struct byte
     if (!e)
         config_swap(c, id, &p);
     else if (e == ERR_SYNTAX)
-        complain(l, at, directive, why);
+        complain(l, at, words, n, why);
     config_parsed_drop(id, &p);
     buf_fini(&value);
     return e;
@@ -211,14 +228,15 @@ static enum err load_words(struct config *c, const struct bytes *words, unsigned
         warn_unknown(l, at, words[0]);
         return ERR_OK;
     }
-    if (n < 2)
-        return complain(l, at, words[0], "wrong number of arguments");
+    int tells_itself = id == CFG_SHUTDOWN_ON_SIGINT || id == CFG_SHUTDOWN_ON_SIGTERM; /* what is wrong with nothing */
+    if (n < 2 && !tells_itself)
+        return complain(l, at, words, n, "wrong number of arguments");
     if (id != CFG_INCLUDE)
-        return set_words(c, id, words + 1, n - 1, l, at, words[0]);
+        return set_words(c, id, words, n, l, at);
     if (n != 2 || words[1].n >= sizeof path)
-        return complain(l, at, words[0], "wants the name of one file");
+        return complain(l, at, words, 1, "wants the name of one file");
     if (at->depth == INCLUDE_DEPTH)
-        return complain(l, at, words[0], "files include each other too deeply");
+        return complain(l, at, words, 1, "files include each other too deeply");
     memcpy(path, words[1].p, words[1].n);
     path[words[1].n] = 0;
     return load_file(c, path, at->depth + 1, l);
@@ -244,7 +262,7 @@ static enum err load_lines(struct config *c, char *text, size_t n, const char *n
             continue;
         int count = config_split(text + start, to - start, words, CONFIG_WORDS_MAX);
         if (count < 0)
-            return complain(l, &at, bytes_str(""), "unbalanced quotes, or too many words");
+            return complain(l, &at, NULL, 0, "unbalanced quotes, or too many words");
         e = load_words(c, words, (unsigned)count, &at, l);
     }
     return e;
@@ -312,25 +330,51 @@ enum err config_load_file(struct config *c, const char *path, struct config_load
     return e ? e : remember_path(c, path);
 }
 
-enum err config_load_args(struct config *c, int argc, char **argv, struct config_loader *l)
+static int is_option(const char *arg)
+{
+    return strncmp(arg, "--", 2) == 0;
+}
+
+/* One directive of the command line, from argv[*i] on: "--name", "value" ..., or with the value in the same argument.
+ * The first argument behind a name is its value whatever it looks like; later ones are until the next option. */
+static enum err load_option(struct config *c, int argc, char **argv, int *i, struct config_loader *l)
 {
     struct where at = {0};
     struct bytes words[CONFIG_WORDS_MAX];
+    struct buf copy;
+    unsigned n = 0;
+
+    buf_init_secret(&copy, FILE_MAX_BYTES);
+    const char *first = argv[*i] + (is_option(argv[*i]) ? 2 : 0);
+    enum err e = buf_put(&copy, first, strlen(first));
+    int count = e || !first[0] ? 0 : config_split((char *)buf_data(&copy), buf_size(&copy), words, CONFIG_WORDS_MAX);
+    if (!e && count < 1) {
+        words[0] = bytes_str(argv[*i]);
+        e = complain(l, &at, words, 1, "is no directive");
+    }
+    n = count > 0 ? (unsigned)count : 0;
+    ++*i;
+    if (n == 1 && config_find(words[0]) == CFG_SAVE && (*i == argc || is_option(argv[*i])))
+        words[n++] = bytes_str(""); /* --save alone clears */
+    else
+        while (*i < argc && n < CONFIG_WORDS_MAX && (n == 1 || !is_option(argv[*i])))
+            words[n++] = bytes_str(argv[(*i)++]);
+    if (!e)
+        e = load_words(c, words, n, &at, l);
+    buf_fini(&copy);
+    return e;
+}
+
+enum err config_load_args(struct config *c, int argc, char **argv, struct config_loader *l)
+{
     int i = 0;
     enum err e = ERR_OK;
 
     l->error[0] = 0;
-    if (argc > 0 && strncmp(argv[0], "--", 2) != 0)
+    if (argc > 0 && !is_option(argv[0]))
         e = config_load_file(c, argv[i++], l);
-    while (i < argc && !e) {
-        unsigned n = 1;
-        if (strncmp(argv[i], "--", 2) != 0 || !argv[i][2])
-            return complain(l, &at, bytes_str(argv[i]), "directives start with --");
-        words[0] = bytes_str(argv[i++] + 2);
-        while (i < argc && n < CONFIG_WORDS_MAX && (n == 1 || strncmp(argv[i], "--", 2) != 0))
-            words[n++] = bytes_str(argv[i++]);
-        e = load_words(c, words, n, &at, l);
-    }
+    while (i < argc && !e)
+        e = load_option(c, argc, argv, &i, l);
     return e;
 }
 
@@ -403,7 +447,7 @@ static enum err put_obuf_lines(struct config *c, enum config_id id, struct buf *
     return e;
 }
 
-/* The row as lines of a file; nothing for an empty text, which cannot be said other than by leaving it out. */
+/* The row as lines of a file; nothing for a text that is empty by itself. */
 static enum err put_row(struct config *c, enum config_id id, struct buf *b)
 {
     const struct config_row *r = &config_rows[id];
@@ -414,11 +458,11 @@ static enum err put_row(struct config *c, enum config_id id, struct buf *b)
         return put_obuf_lines(c, id, b);
     buf_init_secret(&value, FILE_MAX_BYTES);
     enum err e = r->type == CONFIG_SIZE ? put_size(&value, config_int(c, id)) : config_show(c, id, &value);
-    if (e || buf_size(&value) == 0)
+    if (e || (buf_size(&value) == 0 && r->initial[0] == 0))
         goto out;
     if ((e = put_blank_and(b, r->name)))
         goto out;
-    if (r->type == CONFIG_LIST) {
+    if (r->type == CONFIG_LIST && buf_size(&value)) {
         int n = config_split((char *)buf_data(&value), buf_size(&value), words, CONFIG_WORDS_MAX);
         e = n < 0 ? ERR_SYNTAX : join(b, words, (unsigned)n, 1);
     } else {
@@ -513,7 +557,7 @@ static enum err rewrite_lines(struct rewrite *w, struct bytes text)
     return e;
 }
 
-static enum err append_rest(struct rewrite *w)
+static enum err append_rest(struct rewrite *w, int all)
 {
     enum err e = ERR_OK;
     for (unsigned id = 0; id < CFG_COUNT && !e; id++) {
@@ -521,7 +565,7 @@ static enum err append_rest(struct rewrite *w)
         if (w->seen[id] || config_rows[id].type == CONFIG_LINES)
             continue;
         e = is_initial(w->c, (enum config_id)id, &initial);
-        if (e || initial)
+        if (e || (initial && !all))
             continue;
         if (!w->signed_already)
             e = keep_line(w, bytes_str(SIGNATURE));
@@ -532,7 +576,7 @@ static enum err append_rest(struct rewrite *w)
     return e;
 }
 
-enum err config_rewrite(struct config *c)
+enum err config_rewrite(struct config *c, int all)
 {
     struct rewrite w = {.c = c};
     struct buf old;
@@ -549,7 +593,7 @@ enum err config_rewrite(struct config *c)
     if (!e)
         e = rewrite_lines(&w, buf_bytes(&old));
     if (!e)
-        e = append_rest(&w);
+        e = append_rest(&w, all);
     if (!e)
         e = file_write_atomic(c->path, buf_bytes(&w.out), stat(c->path, &st) == 0 ? st.st_mode & 0777 : 0600);
     pthread_mutex_unlock(&c->change);

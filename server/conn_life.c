@@ -264,7 +264,8 @@ size_t conn_describe(struct conn *c, char *out, size_t room)
     if (f == flags)
         *f++ = 'N';
     *f = 0;
-    size_t qbuf = c->cur ? c->cur_n : buf_size(&c->in), obuf = buf_size(&c->out);
+    /* The request that a pending answer is for has left the buffer; it is shown as Redis would. */
+    size_t qbuf = c->cur ? c->cur_n : buf_size(&c->in) + (c->pendings ? c->last_bytes : 0), obuf = buf_size(&c->out);
     int n = snprintf(out, room,
                      "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=%u sub=0 psub=0 ssub=0 "
                      "multi=-1 qbuf=%zu "

@@ -85,6 +85,7 @@ struct conn {
     uint64_t created_ms, active_ms, soft_since_ms;
     uint64_t last_lsn, net_in, net_out, commands;
     const struct command *last_cmd;
+    size_t last_bytes; /* of its request */
     struct conn_text name, lib_name, lib_ver;
     char peer[CONN_PEER_BYTES], local[CONN_PEER_BYTES];
     struct {
@@ -116,6 +117,8 @@ struct io {
     struct request_limits limits, limits_unauth;
     uint64_t query_limit, idle_ms;
     int64_t slower_than_us;
+    uint64_t event_ms; /* latency-monitor-threshold, 0: none */
+    int tracking;      /* latency-tracking */
     struct obuf_limit obuf[OBUF_CLASSES];
 
     uint8_t *in;        /* CONN_READ_BYTES, secret */
@@ -162,6 +165,9 @@ size_t conn_describe(struct conn *c, char *out,
 /* dispatch.c: the parsed command in parser.argv. */
 enum dispatched { DISPATCH_DONE, DISPATCH_HOLD, DISPATCH_PARK, DISPATCH_AGAIN /* at once, in the next turn */ };
 enum dispatched dispatch(struct conn *c);
+
+/* The books of one command that was carried out: calls, time, histogram, events. */
+void dispatch_count(struct io *io, const struct command *cmd, uint64_t usec);
 
 /* call.c */
 uint64_t call_wakes(void);                 /* how many waitlist_wake there have been */

@@ -106,7 +106,10 @@ static struct fetch *fetch_of(struct deks *d, enum fetch_kind kind, uint64_t vau
         return NULL;
     }
     HASH_ADD(hh, d->fetches, key, sizeof f->key, f);
-    return f;
+    if (f->hh.tbl)
+        return f;
+    fetch_free(f);
+    return NULL;
 }
 
 /* The fetch is over: everybody who waits tries again. */
@@ -249,6 +252,7 @@ static enum err (*const fetch_start[])(struct fetch *f) = {
 /* Parks c until the thing is there, starting to bring it if nobody does. */
 static enum err fetch(struct deks *d, struct call *c, enum fetch_kind kind, uint64_t vault, uint32_t version, struct vault *v)
 {
+    size_t mark = reply_mark(c->reply);
     enum err err = ERR_AGAIN;
     int start = 0;
 
@@ -258,10 +262,12 @@ static enum err fetch(struct deks *d, struct call *c, enum fetch_kind kind, uint
         err = ERR_OOM;
     } else if (f->state == FETCH_FAILED && clock_mono_us() - f->failed_us < FAILURE_KEPT_US) {
         err = f->failed;
+    } else if (call_park(c, f->waiters) != CALL_PARK) {
+        reply_rewind(c->reply, mark); /* it has answered; that is the handler's to do */
+        err = ERR_OOM;
     } else {
         start = f->state != FETCH_RUNNING;
         f->state = FETCH_RUNNING;
-        call_park(c, f->waiters);
     }
     pthread_mutex_unlock(&d->lock);
     if (start) {

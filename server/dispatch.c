@@ -20,6 +20,7 @@
 #include "server/acl.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/latency.h"
 #include "server/monitor.h"
 #include "server/slowlog.h"
 
@@ -150,6 +151,21 @@ static void mend_reply(struct conn *c, size_t mark)
         conn_kill(c);
 }
 
+void dispatch_count(struct io *io, const struct command *cmd, uint64_t usec)
+{
+    size_t row = command_index(cmd);
+    struct command_stat *s = &io->stats.command[row];
+    stat_add(&s->calls, 1);
+    stat_add(&s->usec, usec);
+    if (io->tracking) {
+        _Atomic uint32_t *h = &io->stats.histogram[row * LATENCY_BUCKETS + latency_bucket(usec)];
+        atomic_store_explicit(h, atomic_load_explicit(h, memory_order_relaxed) + 1, memory_order_relaxed);
+    }
+    if (io->event_ms && usec >= io->event_ms * 1000 && io->srv->latency)
+        latency_add(io->srv->latency, cmd->flags & CMD_FAST ? LATENCY_FAST_COMMAND : LATENCY_COMMAND, usec / 1000,
+                    io->now_ms);
+}
+
 static void count(struct call *c, struct conn *conn, size_t mark, int ran)
 {
     struct io *io = c->io;
@@ -162,8 +178,7 @@ static void count(struct call *c, struct conn *conn, size_t mark, int ran)
         stat_add(&s->rejected, 1);
         return;
     }
-    stat_add(&s->calls, 1);
-    stat_add(&s->usec, usec);
+    dispatch_count(io, c->cmd, usec);
     if (io->slower_than_us >= 0 && usec >= (uint64_t)io->slower_than_us && io->srv->slowlog)
         slowlog_add(io->srv->slowlog, c, usec);
 }
@@ -210,6 +225,7 @@ enum dispatched dispatch(struct conn *c)
     int ran = admit(&call, sub_unknown);
     if (ran) {
         c->last_cmd = call.cmd;
+        c->last_bytes = c->held_used;
         if (paused(&call))
             result = call_park(&call, io->srv->paused);
         else

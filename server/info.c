@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/latency.h"
 #include "server/listen.h"
 #include "server/version.h"
 
@@ -268,6 +269,32 @@ static void commandstats_section(struct printer *p)
     }
 }
 
+static void latencystats_section(struct printer *p)
+{
+    struct bytes words[16];
+    struct buf b;
+    buf_init(&b, 4096);
+    p->e = p->e ? p->e : config_text(p->srv->config, CFG_LATENCY_TRACKING_INFO_PERCENTILES, &b);
+    int n = p->e || !buf_size(&b) ? 0 : config_split((char *)buf_data(&b), buf_size(&b), words, 16);
+    for (size_t i = 0; i < commands_count && n > 0; i++) {
+        uint64_t h[LATENCY_BUCKETS];
+        char name[COMMAND_NAME_MAX];
+        latency_sum(p->srv, i, h);
+        if (!latency_calls(h))
+            continue;
+        command_lower(&commands[i], name);
+        PUT(p, "latency_percentiles_usec_%s:", name);
+        for (int k = 0; k < n; k++) {
+            char percent[32];
+            snprintf(percent, sizeof percent, "%.*s", (int)words[k].n, (const char *)words[k].p);
+            PUT(p, "%sp%s=%llu.000", k ? "," : "", percent,
+                (unsigned long long)latency_percentile(h, strtod(percent, NULL)));
+        }
+        PUT(p, "\r\n");
+    }
+    buf_fini(&b);
+}
+
 static void keyspace_section(struct printer *p)
 {
     if (!p->ready)
@@ -298,6 +325,7 @@ static const struct {
     {"cpu", "CPU", cpu_section, BY_DEFAULT | IN_ALL},
     {"hsm", "HSM", hsm_section, BY_DEFAULT | IN_ALL},
     {"commandstats", "Commandstats", commandstats_section, IN_ALL},
+    {"latencystats", "Latencystats", latencystats_section, IN_ALL},
     {"errorstats", "Errorstats", errorstats_section, BY_DEFAULT | IN_ALL},
     {"cluster", "Cluster", cluster_section, BY_DEFAULT | IN_ALL},
     {"keyspace", "Keyspace", keyspace_section, BY_DEFAULT | IN_ALL},

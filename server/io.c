@@ -31,6 +31,7 @@
 #include "base/mem.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/latency.h"
 
 /* ---- what handlers ask ---- */
 
@@ -276,6 +277,8 @@ void io_refresh_settings(struct io *io)
     io->query_limit = (uint64_t)config_int(cfg, CFG_CLIENT_QUERY_BUFFER_LIMIT);
     io->idle_ms = (uint64_t)config_int(cfg, CFG_TIMEOUT) * 1000;
     io->slower_than_us = config_int(cfg, CFG_SLOWLOG_LOG_SLOWER_THAN);
+    io->event_ms = (uint64_t)config_int(cfg, CFG_LATENCY_MONITOR_THRESHOLD);
+    io->tracking = (int)config_int(cfg, CFG_LATENCY_TRACKING);
     for (unsigned k = 0; k < OBUF_CLASSES; k++)
         config_obuf(cfg, (enum obuf_class)k, &io->obuf[k]);
 }
@@ -315,7 +318,8 @@ enum err io_new(struct io **out, struct server *srv, unsigned index)
     buf_init(&io->scratch, SIZE_MAX / 4);
     io->in = mem_secret_alloc(CONN_READ_BYTES);
     io->stats.command = mem_zalloc(commands_count * sizeof *io->stats.command);
-    enum err e = io->in && io->stats.command ? make_events(io) : ERR_OOM;
+    io->stats.histogram = mem_zalloc(commands_count * LATENCY_BUCKETS * sizeof *io->stats.histogram);
+    enum err e = io->in && io->stats.command && io->stats.histogram ? make_events(io) : ERR_OOM;
     if (e) {
         io_free(io);
         return e;
@@ -345,6 +349,7 @@ void io_free(struct io *io)
     buf_fini(&io->scratch);
     mem_secret_free(io->in, CONN_READ_BYTES);
     mem_free(io->stats.command);
+    mem_free(io->stats.histogram);
     mem_free(io);
 }
 

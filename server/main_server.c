@@ -32,6 +32,7 @@
 #include "server/acl.h"
 #include "server/cmd_command.h"
 #include "server/io.h"
+#include "server/latency.h"
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/notify.h"
@@ -258,6 +259,8 @@ static enum err make_parts(void)
     if (!e)
         e = slowlog_new(&srv.slowlog, srv.config);
     if (!e)
+        e = latency_new(&srv.latency);
+    if (!e)
         e = waitlist_new(&srv.applied);
     if (!e)
         e = waitlist_new(&srv.paused);
@@ -355,6 +358,7 @@ static void clean_up(void)
     io_free(srv.main);
     mem_free(srv.io);
     slowlog_free(srv.slowlog);
+    latency_free(srv.latency);
     acl_free(srv.acl);
     if (m.pidfile_written)
         (void)unlink(config_str(srv.config, CFG_PIDFILE));

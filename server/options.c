@@ -2,6 +2,7 @@
  */
 #include "server/options.h"
 
+#include "base/mem.h"
 #include "resp/number.h"
 
 #define SHOWN_MAX 64
@@ -37,7 +38,9 @@ enum call_result options_syntax_error(struct call *c, struct bytes word)
     for (size_t i = 0; i < n; i++)
         shown[i] = (char)(word.p[i] >= ' ' && word.p[i] <= '~' ? word.p[i] : '?');
     shown[n] = 0;
-    return call_errorf(c, ERR_SYNTAX, "syntax error near '%s'", shown);
+    enum call_result result = call_errorf(c, ERR_SYNTAX, "syntax error near '%s'", shown);
+    mem_wipe(shown, n); /* may be the second word of a value that was not quoted */
+    return result;
 }
 
 /* The integer of an option, or an error that was replied. */

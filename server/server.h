@@ -17,6 +17,7 @@ struct cursors;   /* cursors.h */
 struct deks;      /* dek.h */
 struct io;        /* io.h */
 struct keyops;    /* keyop.h */
+struct latency;   /* latency.h */
 struct listeners; /* listen.h */
 struct slowlog;   /* slowlog.h */
 struct waitlist;  /* call.h */
@@ -41,6 +42,7 @@ struct server {
     struct waitlist *paused;  /* CLIENT PAUSE */
     struct acl *acl;
     struct slowlog *slowlog;
+    struct latency *latency;
     struct listeners *listeners; /* NULL in a test server */
     char run_id[41];             /* 40 hex */
     uint64_t started_ms;

@@ -316,7 +316,8 @@ enum err start_open(struct server *srv)
 
 void start_close(struct server *srv)
 {
-    /* What comes back from the HSM may still write; what comes back from the log asks the HSM for nothing while the server stops. */
+    /* What comes back from the HSM may still write; what comes back from the log asks the HSM for nothing while the
+     * server stops. */
     chores_free(srv->chores);
     hsm_close(srv->hsm);
     engine_close(srv->engine);

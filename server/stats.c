@@ -5,6 +5,7 @@
 
 #include "server/command.h"
 #include "server/io.h"
+#include "server/latency.h"
 #include "server/server.h"
 
 void stats_note_error(struct io_stats *s, struct command_stat *cmd, const struct buf *b, size_t mark)
@@ -46,6 +47,8 @@ void stats_clear(struct io_stats *s)
         atomic_store_explicit(&c->rejected, 0, memory_order_relaxed);
         atomic_store_explicit(&c->failed, 0, memory_order_relaxed);
     }
+    for (size_t i = 0; i < commands_count * LATENCY_BUCKETS; i++)
+        atomic_store_explicit(&s->histogram[i], 0, memory_order_relaxed);
 }
 
 uint64_t stats_sum(struct server *srv, size_t offset)

@@ -35,6 +35,7 @@ struct io_stats {
 
     struct error_stat error[STATS_PREFIXES];
     struct command_stat *command; /* commands_count of them */
+    _Atomic uint32_t *histogram;  /* LATENCY_BUCKETS for each of these: latency.h */
 };
 
 /* Own thread only: when the answer in b behind mark is an error, counts it for the command (may be NULL) and by its

@@ -1,4 +1,5 @@
-/* store_fixture.h - what the tests of stores share: directories in memory, copied as a crash would leave them, and damaged. */
+/* store_fixture.h - what the tests of stores share: directories in memory, copied as a crash would leave them, and
+ * damaged. */
 #ifndef COFFER_TESTS_STORE_FIXTURE_H
 #define COFFER_TESTS_STORE_FIXTURE_H
 

@@ -270,7 +270,7 @@ static void only_the_last_batch_of_a_round_carries_its_lsn(void **state)
     (void)state;
     struct bench *b = bench_new();
     struct rlimit old, low;
-    size_t n = 3 << 20;
+    size_t n = 6 << 20;
     char *big = malloc(n);
     memset(big, 'x', n - 1);
     big[n - 1] = '\0';
@@ -279,7 +279,7 @@ static void only_the_last_batch_of_a_round_carries_its_lsn(void **state)
     for (uint64_t i = 0; i < 12; i++) {
         char key[8];
         snprintf(key, sizeof key, "k%02u", (unsigned)i);
-        put(b, 1, key, i == 7 ? big : big + (2 << 20), 8 + i); /* the second batch is one of 6 MiB */
+        put(b, 1, key, i == 7 ? big : big + (5 << 20), 8 + i); /* a batch each, one of 6 MiB */
     }
     put(b, 0, "other", "store", 20);
     signal(SIGXFSZ, SIG_IGN);
@@ -298,7 +298,7 @@ static void only_the_last_batch_of_a_round_carries_its_lsn(void **state)
     store_close(b->stores[1]);
     b->stores[1] = sf_open(b->paths[1]);
     assert_int_equal(store_applied(b->stores[1]), 7);
-    assert_stored(b->stores[1], "k00", big + (2 << 20), 8); /* written, and to be replayed all the same */
+    assert_stored(b->stores[1], "k00", big + (5 << 20), 8); /* written, and to be replayed all the same */
     assert_stored(b->stores[1], "k07", NULL, 0);
     assert_stored(b->stores[1], "k11", NULL, 0);
     free(big);
@@ -402,7 +402,7 @@ static void a_failing_store_leaves_the_others_alone_and_comes_back(void **state)
     assert_int_equal(b->failed[2], ERR_OK);
     assert_stored(b->stores[2], "a", "2", 21);
     assert_int_equal(store_get(b->stores[1], bytes_str("a"), &v), ERR_IO); /* and not "1" */
-    assert_int_equal(hot_dirty_bytes(b->hot), 0);                           /* it holds nothing up */
+    assert_int_equal(hot_dirty_bytes(b->hot), 0);                          /* it holds nothing up */
     assert_int_equal(stats(b).dropped, 1);
     assert_int_equal(stats(b).checkpoint_lsn, 0);
     b->failed[1] = ERR_OK;

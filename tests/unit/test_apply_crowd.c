@@ -1,5 +1,6 @@
-/* Hot table, applier and real stores with all their threads at once: readers never see a value go back, a view taken in a pause is exactly
- * the state at its LSN, and after kill -9 a replay ends in exactly the state at the end of the log. */
+/* Hot table, applier and real stores with all their threads at once: readers never see a value go back, a view taken in
+ * a pause is exactly the state at its LSN, and after kill -9 a replay ends in exactly the state at the end of the log.
+ */
 #include "store_fixture.h"
 
 #include <pthread.h>
@@ -26,7 +27,8 @@ static unsigned ops_of(uint64_t lsn, struct op_at ops[3])
     unsigned n = 1 + (unsigned)(sf_rnd(&r) % 3);
     for (unsigned i = 0; i < n; i++) {
         uint64_t x = sf_rnd(&r);
-        ops[i] = (struct op_at){(unsigned)(x % STORES), (unsigned)((x >> 8) % 7 ? (x >> 16) % 20 : (x >> 16) % KEYS), (x >> 40) % 5 == 0};
+        ops[i] = (struct op_at){(unsigned)(x % STORES), (unsigned)((x >> 8) % 7 ? (x >> 16) % 20 : (x >> 16) % KEYS),
+                                (x >> 40) % 5 == 0};
         for (unsigned j = 0; j < i; j++)
             if (ops[j].store == ops[i].store && ops[j].key == ops[i].key)
                 return i; /* not the same key twice */
@@ -191,7 +193,8 @@ static void *sequencer(void *arg)
                 blob_unref(b);
             }
             w->values[at] = blob_of(lsn, &ops[i]);
-            check(hot_stage(w->hot, (uint16_t)ops[i].store, key, w->values[at], &w->entries[at]) == ERR_OK, "hot_stage");
+            check(hot_stage(w->hot, (uint16_t)ops[i].store, key, w->values[at], &w->entries[at]) == ERR_OK,
+                  "hot_stage");
         }
         pthread_mutex_lock(&w->lock);
         w->staged_lsn = lsn;
@@ -393,8 +396,9 @@ static void replay(struct world *w, uint64_t to)
         buf_clear(&blob);
         for (unsigned i = 0; i < n; i++) {
             struct bytes key = key_of(ops[i].key, kb);
-            enum err e = ops[i].deletes ? ops_delete(&blob, (uint16_t)ops[i].store, key)
-                                        : ops_put(&blob, (uint16_t)ops[i].store, key, value_of(lsn, ops[i].store, ops[i].key, vb));
+            enum err e = ops[i].deletes
+                             ? ops_delete(&blob, (uint16_t)ops[i].store, key)
+                             : ops_put(&blob, (uint16_t)ops[i].store, key, value_of(lsn, ops[i].store, ops[i].key, vb));
             check(e == ERR_OK, "ops");
         }
         struct record r = {.lsn = lsn, .blob = buf_bytes(&blob)};
@@ -405,7 +409,8 @@ static void replay(struct world *w, uint64_t to)
     apply_wait_lsn(w->apply, to);
 }
 
-/* Opens what the killed process left, replays to an end past whatever its last round had written ahead of its LSN. Returns that end. */
+/* Opens what the killed process left, replays to an end past whatever its last round had written ahead of its LSN.
+ * Returns that end. */
 static uint64_t recover_and_check(struct world *w, uint64_t end_before)
 {
     struct content c = {0};
@@ -427,7 +432,8 @@ static uint64_t recover_and_check(struct world *w, uint64_t end_before)
     return highest + 3000;
 }
 
-/* Each life is a process of its own; this one must not touch LevelDB, whose background thread would not survive the fork. */
+/* Each life is a process of its own; this one must not touch LevelDB, whose background thread would not survive the
+ * fork. */
 static void a_killed_process_leaves_what_a_replay_completes(void **state)
 {
     (void)state;
@@ -469,7 +475,8 @@ static void a_killed_process_leaves_what_a_replay_completes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_killed_process_leaves_what_a_replay_completes), /* first: it forks, before there are threads */
+        cmocka_unit_test(
+            a_killed_process_leaves_what_a_replay_completes), /* first: it forks, before there are threads */
         cmocka_unit_test(readers_views_and_stores_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,6 +124,7 @@ static void a_file_is_read_as_redis_does(void **state)
                              "client-output-buffer-limit replica 1k 0 0\n"
                              "no-such-thing hunter2\n"
                              "slave-priority 7\n"
+                             "latency-tracking-info-percentiles 0.0 50.00 99.9\n"
                              "cache-size 2GB"),
                      ERR_OK);
     expect(c, "port", "7001");
@@ -135,6 +136,7 @@ static void a_file_is_read_as_redis_does(void **state)
     expect(c, "user", "ann on >pw ~* +@all\n\"b b\" off\n");
     expect(c, "client-output-buffer-limit", "normal 1048576 2048 3 slave 1000 0 0 pubsub 33554432 8388608 60");
     expect(c, "replica-priority", "7");
+    expect(c, "latency-tracking-info-percentiles", "0 50 99.9");
     expect(c, "cache-size", "2147483648");
     assert_string_equal(warned, "test.conf, line 15: unknown directive 'no-such-thing' is ignored\n");
     config_free(c);
@@ -145,23 +147,39 @@ static void a_wrong_line_is_named(void **state)
     static const struct {
         const char *text, *error;
     } cases[] = {
-        {"port 1\nport x", "test.conf, line 2: 'port': argument couldn't be parsed into an integer"},
-        {"port 70000", "test.conf, line 1: 'port': argument must be between 0 and 65535 inclusive"},
+        {"port 1\nport x", "test.conf, line 2: 'port \"x\"': argument couldn't be parsed into an integer"},
+        {"port 70000", "test.conf, line 1: 'port \"70000\"': argument must be between 0 and 65535 inclusive"},
         {"port", "test.conf, line 1: 'port': wrong number of arguments"},
-        {"port 1 2", "test.conf, line 1: 'port': wrong number of arguments"},
-        {"protected-mode maybe", "test.conf, line 1: 'protected-mode': argument must be 'yes' or 'no'"},
-        {"cache-size 1tb", "test.conf, line 1: 'cache-size': argument must be a memory value"},
-        {"cache-size 99999999999999999999", "test.conf, line 1: 'cache-size': argument must be a memory value"},
-        {"loglevel loud", "test.conf, line 1: 'loglevel': argument(s) must be one of the following: debug, verbose, "
-                          "notice, warning, nothing"},
+        {"port 1 2", "test.conf, line 1: 'port \"1\" \"2\"': wrong number of arguments"},
+        {"protected-mode maybe", "test.conf, line 1: 'protected-mode \"maybe\"': argument must be 'yes' or 'no'"},
+        {"cache-size 1tb", "test.conf, line 1: 'cache-size \"1tb\"': argument must be a memory value"},
+        {"cache-size 99999999999999999999",
+         "test.conf, line 1: 'cache-size \"99999999999999999999\"': argument must be a memory value"},
+        {"loglevel loud",
+         "test.conf, line 1: 'loglevel \"loud\"': argument(s) must be one of the following: debug, verbose, "
+         "notice, warning, nothing"},
         {"dir \"open", "test.conf, line 1: '': unbalanced quotes, or too many words"},
         {"dir \"a\"b", "test.conf, line 1: '': unbalanced quotes, or too many words"},
-        {"unixsocketperm 999", "test.conf, line 1: 'unixsocketperm': argument couldn't be parsed into an integer"},
-        {"unixsocketperm 1777", "test.conf, line 1: 'unixsocketperm': argument must be between 0 and 777 inclusive"},
-        {"client-output-buffer-limit odd 0 0 0", "test.conf, line 1: 'client-output-buffer-limit': Invalid client "
-                                                 "class specified in buffer limit configuration."},
-        {"secret-recovery-window 7y", "test.conf, line 1: 'secret-recovery-window': argument must be a number of "
-                                      "seconds, or one with s, m, h, d or w"},
+        {"unixsocketperm 999",
+         "test.conf, line 1: 'unixsocketperm \"999\"': argument couldn't be parsed into an integer"},
+        {"unixsocketperm 1777",
+         "test.conf, line 1: 'unixsocketperm \"1777\"': argument must be between 0 and 777 inclusive"},
+        {"client-output-buffer-limit odd 0 0 0",
+         "test.conf, line 1: 'client-output-buffer-limit \"odd\" \"0\" \"0\" \"0\"': Invalid client "
+         "class specified in buffer limit configuration."},
+        {"secret-recovery-window 7y",
+         "test.conf, line 1: 'secret-recovery-window \"7y\"': argument must be a number of "
+         "seconds, or one with s, m, h, d or w"},
+        {"latency-tracking-info-percentiles 50 101", "test.conf, line 1: 'latency-tracking-info-percentiles \"50\" "
+                                                     "\"101\"': latency-tracking-info-percentiles wants numbers "
+                                                     "from 0 to 100"},
+        {"requirepass hunter2 hunter3", "test.conf, line 1: 'requirepass': wrong number of arguments"},
+        {"replicaof host abc", "test.conf, line 1: 'replicaof \"host\" \"abc\"': Invalid master port"},
+        {"replicaof host", "test.conf, line 1: 'replicaof \"host\"': wrong number of arguments"},
+        {"shutdown-on-sigterm", "test.conf, line 1: 'shutdown-on-sigterm': argument(s) must be one of the following: "
+                                "default, save, nosave, now, force"},
+        {"maxmemory-clients 101%",
+         "test.conf, line 1: 'maxmemory-clients \"101%\"': percentage argument must be less or equal to 100"},
         {"include /nonexistent/x", "/nonexistent/x: no such file"},
     };
     (void)state;
@@ -215,7 +233,32 @@ static void the_command_line_comes_last(void **state)
     expect(c, "loglevel", "debug");
     char *bad[] = {"--port", "x"};
     assert_int_equal(config_load_args(c, 2, bad, &loader), ERR_SYNTAX);
-    assert_string_equal(loader.error, "command line: 'port': argument couldn't be parsed into an integer");
+    assert_string_equal(loader.error, "command line: 'port \"x\"': argument couldn't be parsed into an integer");
+    static const struct { /* as Redis takes them */
+        const char *argv[6], *name, *value;
+    } forms[] = {
+        {{"--maxmemory 700mb"}, "maxmemory", "734003200"},
+        {{"loglevel", "verbose"}, "loglevel", "verbose"},
+        {{"--maxmemory '7mb'"}, "maxmemory", "7340032"},
+        {{"--proc-title-template", "--my--title"}, "proc-title-template", "--my--title"},
+        {{"--proc-title-template --your--title"}, "proc-title-template", "--your--title"},
+        {{"--save", "--timeout", "3"}, "save", ""},
+        {{"--save", "100", "10"}, "save", "100 10"},
+        {{"--save", "5", "1"}, "save", "100 10 5 1"},
+        {{"--timeout", "4", "--save"}, "save", ""},
+        {{"--shutdown-on-sigint", "nosave", "force", "now"}, "shutdown-on-sigint", "nosave now force"},
+        {{"--shutdown-on-sigint", "nosave force"}, "shutdown-on-sigint", "nosave force"},
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        char *words[7] = {(char *)(uintptr_t) "/dev/null"};
+        int n = 1;
+        while (n < 7 && forms[i].argv[n - 1]) {
+            words[n] = (char *)(uintptr_t)forms[i].argv[n - 1];
+            n++;
+        }
+        assert_int_equal(config_load_args(c, n, words, &loader), ERR_OK);
+        expect(c, forms[i].name, forms[i].value);
+    }
     char *odd[] = {"--port", "1", "2"};
     assert_int_equal(config_load_args(c, 3, odd, &loader), ERR_SYNTAX);
     char *unknown[] = {"--nonsense", "1"};
@@ -310,7 +353,7 @@ static void rewrite_keeps_what_it_can(void **state)
     assert_int_equal(SET(c, "maxclients", "70", "requirepass", "new \"pass\"", "timeout", "9", "masteruser", "a b",
                          "repl-backlog-size", "2097152"),
                      ERR_OK);
-    assert_int_equal(config_rewrite(c), ERR_OK);
+    assert_int_equal(config_rewrite(c, 0), ERR_OK);
     expect_file("r.conf", "# my server\n"
                           "port   7001   \n"
                           "\n"
@@ -324,7 +367,7 @@ static void rewrite_keeps_what_it_can(void **state)
                           "timeout 9\n"
                           "masteruser \"a b\"\n"
                           "repl-backlog-size 2mb\n");
-    assert_int_equal(config_rewrite(c), ERR_OK); /* nothing changes any more */
+    assert_int_equal(config_rewrite(c, 0), ERR_OK); /* nothing changes any more */
     struct config *d = fresh();
     assert_int_equal(config_load_file(d, path_of("r.conf"), &loader), ERR_OK);
     for (unsigned id = 0; id < CFG_COUNT; id++) { /* what was written is read as the same */
@@ -338,7 +381,7 @@ static void rewrite_keeps_what_it_can(void **state)
         buf_fini(&b);
     }
     assert_int_equal(SET(c, "requirepass", "", "masteruser", ""), ERR_OK);
-    assert_int_equal(config_rewrite(c), ERR_OK);
+    assert_int_equal(config_rewrite(c, 0), ERR_OK);
     struct config *e = fresh();
     assert_int_equal(config_load_file(e, path_of("r.conf"), &loader), ERR_OK);
     expect(e, "requirepass", "");
@@ -355,7 +398,7 @@ static void rewrite_wants_a_file(void **state)
 {
     struct config *c = fresh();
     (void)state;
-    assert_int_equal(config_rewrite(c), ERR_NOTFOUND);
+    assert_int_equal(config_rewrite(c, 0), ERR_NOTFOUND);
     config_free(c);
 }
 
@@ -380,15 +423,19 @@ static void every_row_survives_a_rewrite(void **state)
                      strchr(r->extra, '|') + 1);
             break;
         case CONFIG_TEXT:
-            snprintf(other, sizeof other, "it's \"odd\" \\ # \x01");
+            snprintf(other, sizeof other, r->extra ? "50%%" : "it's \"odd\" \\ # \x01");
             break;
         case CONFIG_LIST:
-            snprintf(other, sizeof other, "one two");
+            snprintf(other, sizeof other, "%s",
+                     !r->extra                            ? "one two"
+                     : strcmp(r->extra, "host-port") == 0 ? "one 2"
+                     : strcmp(r->extra, "shutdown") == 0  ? "save now"
+                                                          : "1 2.5");
             break;
         case CONFIG_OBUF:
             snprintf(other, sizeof other, "pubsub 1 2 3");
             break;
-        default:
+        default: /* some texts have a shape of their own */
             snprintf(other, sizeof other, r->extra ? "%llo" : "%lld",
                      (long long)(config_int(c, (enum config_id)id) < r->max ? config_int(c, (enum config_id)id) + 1
                                                                             : r->min));
@@ -396,7 +443,7 @@ static void every_row_survives_a_rewrite(void **state)
         assert_int_equal(config_put(c, r->name, other), ERR_OK);
         write_file("e.conf", "");
         assert_int_equal(config_load_file(c, path_of("e.conf"), &loader), ERR_OK);
-        assert_int_equal(config_rewrite(c), ERR_OK);
+        assert_int_equal(config_rewrite(c, 0), ERR_OK);
         struct config *d = fresh();
         assert_int_equal(config_load_file(d, path_of("e.conf"), &loader), ERR_OK);
         struct buf a, b;
@@ -450,7 +497,7 @@ static void faults_leave_things_as_they_were(void **state)
         for (long n = 1;; n++) { /* CONFIG REWRITE: the old file or the new one, whole */
             write_file("f.conf", "port 1\n");
             fault_arm((enum fault_kind)kind, n, kind == FAULT_MEM ? 1 : 5);
-            enum err e = config_rewrite(c);
+            enum err e = config_rewrite(c, 0);
             int fired = fault_fired((enum fault_kind)kind);
             fault_disarm((enum fault_kind)kind);
             (void)unlink(path_of("f.conf.tmp"));

@@ -676,9 +676,9 @@ static void rounds_are_sorted_whatever_the_keys(void **state)
         assert_sorts(seed, 0, 256, 30, 2, seed);
         assert_sorts(1000, 0, 256, 30, 3, seed);
         assert_sorts(1000, 9, 4, 40, 1, seed);
-        assert_sorts(SORT_MAX, 0, 1, 20, 2, seed);         /* zeros only: told apart by length */
+        assert_sorts(SORT_MAX, 0, 1, 20, 2, seed); /* zeros only: told apart by length */
         assert_sorts(SORT_MAX, 30, 2, 12, 1, seed);
-        assert_sorts(200, SORT_KEY - 40, 3, 30, 1, seed);  /* a prefix longer than it looks at */
+        assert_sorts(200, SORT_KEY - 40, 3, 30, 1, seed); /* a prefix longer than it looks at */
         assert_sorts(200, SORT_KEY - 40, 1, 30, 65, seed);
     }
 }

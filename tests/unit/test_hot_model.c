@@ -1,8 +1,9 @@
-/* The hot table against a simple model, one step at a time from a seed; then with all its threads at once, against an oracle.
+/* The hot table against a simple model, one step at a time from a seed; then with all its threads at once, against an
+ * oracle.
  *
- * The model keeps for each key what is committed, what is staged and what LevelDB holds. After each step what the table answers must be
- * what the model says, and a miss must mean that LevelDB holds the committed value. A round is taken apart into its steps, with traffic in
- * between, and must bring LevelDB to exactly the state at its LSN. */
+ * The model keeps for each key what is committed, what is staged and what LevelDB holds. After each step what the table
+ * answers must be what the model says, and a miss must mean that LevelDB holds the committed value. A round is taken
+ * apart into its steps, with traffic in between, and must bring LevelDB to exactly the state at its LSN. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -300,7 +301,7 @@ static void do_drop(struct model *m)
 
 static void run_model(uint64_t seed, size_t limit, unsigned steps, struct model *m)
 {
-    static void (*const all[])(struct model *) = {do_stage, do_stage,     do_publish, do_get,    do_get,   do_get,
+    static void (*const all[])(struct model *) = {do_stage, do_stage,     do_publish, do_get,     do_get,    do_get,
                                                   do_peek,  do_late_fill, do_round,   do_unstage, do_replay, do_drop};
     struct hot_stats before, after;
     *m = (struct model){.r = seed * 0x9e3779b97f4a7c15u + 1};
@@ -379,7 +380,8 @@ static struct bytes thread_key(unsigned k, uint8_t buf[16])
 
 static struct blob *thread_value(uint64_t lsn)
 {
-    struct blob *b = lsn == 0 || record_deletes(lsn) ? blob_tombstone(lsn) : blob_new(bytes_of(&lsn, 8), 8 + lsn % 100, lsn);
+    struct blob *b =
+        lsn == 0 || record_deletes(lsn) ? blob_tombstone(lsn) : blob_new(bytes_of(&lsn, 8), 8 + lsn % 100, lsn);
     if (!b)
         abort();
     return b;
@@ -481,7 +483,8 @@ static void *reader(void *arg)
             b = thread_value(atomic_load(&c->stored[k]));
             hot_fill(c->h, 0, key, b, token);
         }
-        /* Never older than what was committed before the read, nor than what this reader saw. A skipped deletion has an older LSN. */
+        /* Never older than what was committed before the read, nor than what this reader saw. A skipped deletion has an
+         * older LSN. */
         if ((b->lsn < floor || b->lsn < seen[k]) && !b->tombstone)
             abort();
         if (b->tombstone && b->lsn < floor && !record_deletes(floor)) {

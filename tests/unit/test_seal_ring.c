@@ -1,6 +1,7 @@
 /* Envelope encryption: data keys that expire and are dropped, warm openers, what memory keeps, failing allocations,
  * threads. OpenSSL's allocations go through mem_alloc here, so that the fail-the-n-th loops reach into it; that is set
  * up in main(), before OpenSSL allocates anything. */
+#include "hsm/gcm.h"
 #include "tests/unit/seal_fixture.h"
 
 #include <fcntl.h>
@@ -461,5 +462,8 @@ int main(void)
     };
     if (CRYPTO_set_mem_functions(ossl_malloc, ossl_realloc, ossl_free) != 1)
         return 1;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    /* With what the machine offers, then with OpenSSL's cipher: the same bytes, the same promises. */
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    gcm_test_openssl(1);
+    return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Damaged stores: a flipped bit, a cut file, a missing one. Whatever happens, no get and no scan may answer with anything but the state at
- * the applied LSN that the store claims, or an error. */
+/* Damaged stores: a flipped bit, a cut file, a missing one. Whatever happens, no get and no scan may answer with
+ * anything but the state at the applied LSN that the store claims, or an error. */
 #include "store_fixture.h"
 
 #include "base/crc32c.h"
@@ -154,7 +154,8 @@ static const char *ending_of(const char *name)
     return dot ? dot : strncmp(name, "MANIFEST-", 9) == 0 ? "MANIFEST" : name;
 }
 
-/* Flips bits of one file of the intact store, each time in a fresh copy; a full pass over small files, samples of large ones. */
+/* Flips bits of one file of the intact store, each time in a fresh copy; a full pass over small files, samples of large
+ * ones. */
 static void flip_file(const char *name, unsigned samples, uint64_t *r, unsigned count[OUTCOMES])
 {
     char from[SF_PATH * 3], to[SF_PATH * 3];
@@ -195,8 +196,8 @@ static void no_flipped_bit_is_served(void **state)
             flip_file(e->d_name, kinds[kind].samples, &r, count);
         }
         closedir(d);
-        print_message("%u %s: %u opened as if nothing were, %u at an earlier LSN, %u refused, %u detected by reads\n", files, kinds[kind].ending,
-                      count[INTACT], count[EARLIER], count[REFUSED], count[DETECTED]);
+        print_message("%u %s: %u opened as if nothing were, %u at an earlier LSN, %u refused, %u detected by reads\n",
+                      files, kinds[kind].ending, count[INTACT], count[EARLIER], count[REFUSED], count[DETECTED]);
         assert_true(files >= 1);
         assert_true(count[REFUSED] + count[DETECTED] > 0);
         if (kind == 0)
@@ -229,14 +230,16 @@ static void the_newest_log_may_end_anywhere(void **state)
         sf_copy_dir(dir, copy);
         cut(path, sf_rnd(&r) % n);
         if (i % 2)
-            cut(path, n); /* the file system had grown the file, but not written it: may be refused, as damage would be */
+            cut(path,
+                n); /* the file system had grown the file, but not written it: may be refused, as damage would be */
         count[examine()]++;
         assert_true(i % 2 || count[EARLIER] > i / 2);
     }
     assert_int_equal(count[EARLIER] + count[REFUSED], 200);
 }
 
-/* A log that was closed and whose end is missing, under a newer one: LevelDB opens that without a word, with a hole in it. */
+/* A log that was closed and whose end is missing, under a newer one: LevelDB opens that without a word, with a hole in
+ * it. */
 static void a_hole_under_a_newer_log_is_found(void **state)
 {
     (void)state;
