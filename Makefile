@@ -163,13 +163,14 @@ fuzz:
 lint: all
 	@tests/run tests/lint/lint
 
-## coverage: unit and end-to-end tests with gcov; build/coverage/report.txt, index.html
+## coverage: unit and end-to-end tests with gcov; build/coverage/report.txt, html/index.html
 coverage:
 	@packaging/packages build run test coverage
 	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
 	@$(AS_COVERAGE) -j$(JOBS) all tests-build
-	@tests/run -j $(JOBS) $(call in,coverage,$(UNITS) $(E2E))
-	@gcovr -r . --object-directory build/coverage -e 'tests/' --html-details build/coverage/index.html --txt build/coverage/report.txt
+	-@tests/run -j $(JOBS) $(call in,coverage,$(UNITS) $(E2E))
+	@mkdir -p build/coverage/html
+	@gcovr -r . --object-directory build/coverage -e tests/ --html-details build/coverage/html/index.html --txt build/coverage/report.txt
 	@cat build/coverage/report.txt
 
 # ---- the rest ----

@@ -431,14 +431,29 @@ int main(int argc, char **argv)
     l.seed = 88172645463325252u ^ now_ns();
     while (argc > 2 && (c = getopt(argc - 1, argv + 1, "+p:c:P:n:t:k:r")) != -1) {
         switch (c) {
-        case 'p': o->port = (int)strtol(optarg, NULL, 10); break;
-        case 'c': o->connections = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'P': o->pipeline = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'n': o->requests = strtoull(optarg, NULL, 10); break;
-        case 't': o->seconds = strtod(optarg, NULL); break;
-        case 'k': o->numbers = strtoull(optarg, NULL, 10); break;
-        case 'r': o->random = 1; break;
-        default: return 2;
+        case 'p':
+            o->port = (int)strtol(optarg, NULL, 10);
+            break;
+        case 'c':
+            o->connections = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'P':
+            o->pipeline = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'n':
+            o->requests = strtoull(optarg, NULL, 10);
+            break;
+        case 't':
+            o->seconds = strtod(optarg, NULL);
+            break;
+        case 'k':
+            o->numbers = strtoull(optarg, NULL, 10);
+            break;
+        case 'r':
+            o->random = 1;
+            break;
+        default:
+            return 2;
         }
     }
     int words = argc - 1 - optind;

@@ -2,8 +2,9 @@
  *
  *     hsm WHAT TOKENDIR PROCESSES SECONDS
  *
- * TOKENDIR was made by `coffer-hsm provision`: the same kind of token as a server's. Each process loads the module, logs
- * in, makes session keys and calls in a loop; all begin together. Prints "operations-a-second cpu-us-an-operation".
+ * TOKENDIR was made by `coffer-hsm provision`: the same kind of token as a server's. Each process loads the module,
+ * logs in, makes session keys and calls in a loop; all begin together. Prints "operations-a-second
+ * cpu-us-an-operation".
  *
  *     encrypt         C_EncryptInit, C_Encrypt: AES-256-GCM of 1 KiB, the nonce a counter
  *     encrypt-random  the same; nonces from C_GenerateRandom, 85 at a call as the worker draws them
@@ -135,8 +136,8 @@ static const struct {
     const char *name;
     void (*run)(struct bare *b);
 } whats[] = {
-    {"encrypt", encrypt}, {"encrypt-random", encrypt_random}, {"encrypt-call", encrypt_call},
-    {"cold", cold},       {"create", create},
+    {"encrypt", encrypt}, {"encrypt-random", encrypt_random}, {"encrypt-call", encrypt_call}, {"cold", cold},
+    {"create", create},
 };
 
 /* ---- one process ---- */
@@ -254,7 +255,7 @@ int main(int argc, char **argv)
     unsigned processes = argc == 5 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
     double seconds = argc == 5 ? strtod(argv[4], NULL) : 0;
     struct result sum = {0, 0}, r;
-    void (*run)(struct bare *b) = NULL;
+    void (*run)(struct bare * b) = NULL;
 
     for (size_t i = 0; argc == 5 && i < sizeof whats / sizeof whats[0]; i++)
         run = strcmp(argv[1], whats[i].name) == 0 ? whats[i].run : run;

@@ -13,15 +13,15 @@ export KEYSPACE=$KEYS
 VALUE=$(printf 'x%.0s' $(seq 100))
 SCALE=${SCALE:-1}
 
-start_redis 17390 --appendonly no
-READ_REDIS=$REDIS_PID
-start_redis 17391 --appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0
-WRITE_REDIS=$REDIS_PID
-start_coffer 17379
-redis-cli -p 17379 VAULT.CREATE bench >/dev/null
-load_keys 17390 $KEYS 100 SET
-load_keys 17391 $KEYS 100 SET
-load_keys 17379 $KEYS 100 SECRET.SET bench
+start_redis --appendonly no
+READ_REDIS=$REDIS_PID READ_PORT=$PORT
+start_redis --appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0
+WRITE_REDIS=$REDIS_PID WRITE_PORT=$PORT
+start_coffer coffer
+redis-cli -p "$PORT" VAULT.CREATE bench >/dev/null
+load_keys "$READ_PORT" $KEYS 100 SET
+load_keys "$WRITE_PORT" $KEYS 100 SET
+load_keys "$PORT" $KEYS 100 SECRET.SET bench
 
 OUT=$SCRATCH/rounds
 pair() { # name requests pipeline redis-port redis-pid redis-command... -- coffer-command...
@@ -32,18 +32,18 @@ pair() { # name requests pipeline redis-port redis-pid redis-command... -- coffe
     ours=("$@")
     local a b
     a=$(run_once "$port" "$pid" "$n" 50 "$p" "${peer[@]}")
-    b=$(run_once 17379 "$COFFER_PID" "$n" 50 "$p" "${ours[@]}")
+    b=$(run_once "$PORT" "$COFFER_PID" "$n" 50 "$p" "${ours[@]}")
     echo "$name $a $b" >>"$OUT"
 }
 
 for _ in $(seq "$ROUNDS"); do
-    pair "GET,P=1" 100000 1 17390 "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
-    pair "GET,P=16" 600000 16 17390 "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
-    pair "SET,durable,P=1" 50000 1 17391 "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
-    pair "SET,durable,P=16" 300000 16 17391 "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
+    pair "GET,P=1" 100000 1 "$READ_PORT" "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
+    pair "GET,P=16" 600000 16 "$READ_PORT" "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
+    pair "SET,durable,P=1" 50000 1 "$WRITE_PORT" "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
+    pair "SET,durable,P=16" 300000 16 "$WRITE_PORT" "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
 done
 
 {
-    heading "bench/redis.sh $ROUNDS: 100-byte values, $KEYS keys, 50 clients"
+    heading "bench/redis.sh $ROUNDS: 100-byte values, $KEYS keys, 50 clients, redis-benchmark; interleaved rounds, medians; ratios are medians of the rounds' ratios, coffer / redis"
     table "$OUT"
 } | tee "${RESULT:-/dev/null}"

@@ -45,6 +45,18 @@ static inline struct store *engine_store_ok(struct engine *e, unsigned store)
     return store <= e->shards && !atomic_load_explicit(&e->store_failed[store], memory_order_relaxed) ? e->stores[store] : NULL;
 }
 
+/* What the hot table does not have: from the store, and into the table, absence too. fill is what the miss handed out. */
+must_use enum err engine_load(struct engine *e, uint16_t store, struct bytes key, uint64_t fill, struct blob **out);
+
+/* The table's "there is none" as the callers of engine_get and txn_get see it. */
+static inline void engine_tombstone_is_null(struct blob **b)
+{
+    if ((*b)->tombstone) {
+        blob_unref(*b);
+        *b = NULL;
+    }
+}
+
 /* One value through hot table and store: ERR_OK with *out NULL when there is none. */
 must_use enum err engine_get(struct engine *e, uint16_t store, struct bytes key, struct blob **out);
 

@@ -12,26 +12,30 @@
 #include "base/clock.h"
 #include "engine/engine_impl.h"
 
+enum err engine_load(struct engine *e, uint16_t store, struct bytes key, uint64_t fill, struct blob **out)
+{
+    struct store *s = engine_store_ok(e, store);
+    *out = NULL;
+    enum err err = s ? store_get(s, key, out) : ERR_CORRUPT;
+    if (err == ERR_OK) {
+        hot_fill(e->hot, store, key, *out, fill);
+    } else if (err == ERR_NOTFOUND) {
+        struct blob *absent = blob_tombstone(0);
+        if (absent)
+            hot_fill(e->hot, store, key, absent, fill);
+        blob_unref(absent);
+        err = ERR_OK;
+    }
+    return err;
+}
+
 enum err engine_get(struct engine *e, uint16_t store, struct bytes key, struct blob **out)
 {
     uint64_t fill;
-    enum err err = ERR_OK;
-
-    if (hot_get(e->hot, store, key, out, &fill)) {
-        if ((*out)->tombstone) {
-            blob_unref(*out);
-            *out = NULL;
-        }
-        return ERR_OK;
-    }
-    struct store *s = engine_store_ok(e, store);
-    *out = NULL;
-    err = s ? store_get(s, key, out) : ERR_CORRUPT;
-    if (err == ERR_NOTFOUND)
-        return ERR_OK;
-    if (err == ERR_OK)
-        hot_fill(e->hot, store, key, *out, fill);
-    return err;
+    if (!hot_get(e->hot, store, key, out, &fill))
+        return engine_load(e, store, key, fill, out);
+    engine_tombstone_is_null(out);
+    return ERR_OK;
 }
 
 static enum err read_head(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v)
@@ -91,7 +95,7 @@ static enum err read_once(struct engine *e, struct vault *vault, struct bytes pa
 /* What is torn while a record is being published is whole when the next one begins; the log writer may have lost its processor in between. What
  * is torn and nobody writes is lost. */
 #define TORN_SPINS 10
-#define TORN_US 5000000
+#define TORN_US 30000000
 
 enum err secret_read(struct engine *e, struct vault *vault, struct bytes path, uint32_t version, struct bytes label, struct secret_view *v)
 {

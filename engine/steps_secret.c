@@ -412,7 +412,7 @@ static enum err give_old(struct edit *ed, struct step *s)
     struct txn *t = ed->t;
     enum err err = ERR_OK;
 
-    if (!(s->flags & SET_OLD) || !ed->was_visible)
+    if (!(s->flags & SET_OLD) || !ed->was_visible || !ed->h.current) /* there may be a pending version only */
         return ERR_OK;
     s->old.version = ed->h.current;
     if (ed->h.flags & SECRET_CURRENT_INLINE) {

@@ -20,21 +20,10 @@ void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w
 enum err txn_get(struct txn *t, uint16_t store, struct bytes key, struct blob **out)
 {
     uint64_t fill;
-    enum err err = ERR_OK;
-
-    if (!hot_peek_staged(t->e->hot, store, key, out, &fill)) {
-        struct store *s = engine_store_ok(t->e, store);
-        *out = NULL;
-        err = s ? store_get(s, key, out) : ERR_CORRUPT;
-        if (err == ERR_NOTFOUND)
-            err = ERR_OK;
-        else if (err == ERR_OK)
-            hot_fill(t->e->hot, store, key, *out, fill);
-    } else if ((*out)->tombstone) {
-        blob_unref(*out);
-        *out = NULL;
-    }
-    return err;
+    if (!hot_peek_staged(t->e->hot, store, key, out, &fill))
+        return engine_load(t->e, store, key, fill, out);
+    engine_tombstone_is_null(out);
+    return ERR_OK;
 }
 
 static enum err staged_room(struct group *g)

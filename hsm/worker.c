@@ -1,8 +1,9 @@
 /* worker.c - the loop of a coffer-hsm worker, and the hygiene of its process.
  *
  * Happy path: wait in read; take everything the socket has (up to a limit, so that answers do not wait for ever);
- * process frame by frame, appending answers; one write. The parent's batches so cost two system calls here, whatever
- * their length.
+ * process frame by frame, appending answers; write. A batch of a few requests so costs two system calls here. Of a
+ * longer one the answers so far go out after FLUSH_US or OUT_FLUSH_BYTES: the parent works on them meanwhile, and sees
+ * that this worker does not hang.
  *
  * Failure modes: end of file is the normal end. A malformed frame, or a request out of place, ends the worker: the two
  * ends disagree, and the parent starts a fresh one. When an operation asks for the worker's end, what was answered so
@@ -21,13 +22,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "hsm/ops.h"
 
-#define READ_BYTES (256u << 10)    /* asked for at once */
-#define BATCH_BYTES (256u << 10)   /* read before the first frame is processed */
-#define OUT_FLUSH_BYTES (64u << 10) /* answers written before the batch is over */
-#define KEEP_BYTES (1u << 20)      /* memory of buffers kept for the next batch */
+#define READ_BYTES (256u << 10)     /* asked for at once */
+#define BATCH_BYTES (256u << 10)    /* read before the first frame is processed */
+#define OUT_FLUSH_BYTES (64u << 10) /* answers written before the batch is over: so many, ... */
+#define FLUSH_US 1000               /* ... or after so long */
+#define KEEP_BYTES (1u << 20)       /* memory of buffers kept for the next batch */
 #define IN_MAX (HSM_FRAME_MAX + BATCH_BYTES + READ_BYTES)
 #define OUT_MAX (HSM_FRAME_MAX + OUT_FLUSH_BYTES)
 #define SECURE_HEAP_BYTES (1u << 20)
@@ -36,6 +39,7 @@
 struct worker {
     int fd;
     struct buf in, out;
+    uint64_t flushed_us; /* the last write, or the batch's begin */
     struct answer answer;
     struct ops ops;
 };
@@ -98,6 +102,7 @@ static int flush(struct worker *w)
         buf_consume(&w->out, (size_t)n);
     }
     buf_shrink(&w->out, KEEP_BYTES);
+    w->flushed_us = clock_mono_us();
     return -1;
 }
 
@@ -138,13 +143,14 @@ static int step(struct worker *w, int *more)
         return WORKER_EXIT_MEMORY;
     if (w->ops.fatal)
         return (int)w->ops.fatal;
-    return buf_size(&w->out) >= OUT_FLUSH_BYTES ? flush(w) : -1;
+    return buf_size(&w->out) >= OUT_FLUSH_BYTES || clock_mono_us() - w->flushed_us >= FLUSH_US ? flush(w) : -1;
 }
 
 static int serve_batch(struct worker *w)
 {
     int more = 1, end = -1, sent;
 
+    w->flushed_us = clock_mono_us();
     while (more && end < 0)
         end = step(w, &more);
     sent = flush(w);

@@ -1,7 +1,8 @@
 /* worker.h - the coffer-hsm worker process: one thread, one module, one login.
  *
  * `coffer-hsm worker FD` serves one connected stream socket. It reads all there is, processes frame after frame
- * (proto.h), answers the batch with one write, and ends when the socket closes. The first request must be START.
+ * (proto.h), answers with a write for each batch or millisecond, and ends when the socket closes. The first request
+ * must be START.
  * SIGTERM, SIGINT and SIGHUP are ignored: the parent decides when it ends.
  *
  * How a failure shows, so that the parent knows what to do:

@@ -41,6 +41,7 @@ enum call_result call_errorf(struct call *c, enum err e, const char *fmt, ...)
     int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     reply_error_text(c->reply, err_prefix(e), bytes_str(n < 0 ? fmt : text));
+    mem_wipe(text, n < 0 || (size_t)n >= sizeof text ? sizeof text : (size_t)n); /* may quote an argument */
     return CALL_DONE;
 }
 

@@ -169,6 +169,10 @@ void config_swap(struct config *c, enum config_id id, struct config_parsed *p);
  * many. */
 int config_split(char *line, size_t n, struct bytes *words, unsigned max);
 #define CONFIG_WORDS_MAX 256
+int config_is_blank(char c);
+/* A word as it must be written to be read back; several, with blanks between, with quotes or as they are. */
+must_use enum err config_put_word(struct buf *b, struct bytes word);
+must_use enum err config_join(struct buf *b, const struct bytes *words, unsigned n, int keep_quotes);
 
 /* docs/config.md, and the shipped packaging/coffer.conf. */
 must_use enum err config_print_reference(struct buf *out);

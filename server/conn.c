@@ -38,8 +38,8 @@
 #include "server/command.h"
 #include "server/conn_private.h"
 
-#define KEEP_BUFFER_BYTES 65536 /* of the thread's output buffer between turns */
-#define CLOSING_MS 60000        /* for a client to take its last answers */
+#define KEEP_BUFFER_BYTES (4 * CONN_FLUSH_BYTES) /* of the thread's output buffer between turns */
+#define CLOSING_MS 60000                         /* for a client to take its last answers */
 
 /* ---- states ---- */
 
@@ -350,12 +350,15 @@ static void on_eof(struct conn *c)
         conn_run(c);
 }
 
-/* Room in the connection's own buffer: behind what is there, for the argument under way. NULL: killed. */
+/* Room in the connection's own buffer: behind what is there, for the argument under way. NULL: killed. A short rest and
+ * what is read behind it fit CONN_READ_BYTES together: locked memory beyond that is a mapping of its own (base/mem.c),
+ * which costs more than the requests in it. */
 static uint8_t *room_behind(struct conn *c, size_t *n)
 {
     uint8_t *room;
-    size_t want = c->held ? 0 : c->parser.need_bytes;
-    *n = want < CONN_READ_BYTES ? CONN_READ_BYTES : want > CONN_RESERVE_MAX ? CONN_RESERVE_MAX : want;
+    size_t have = buf_size(&c->in), want = c->held ? 0 : c->parser.need_bytes;
+    size_t least = have < CONN_READ_BYTES / 2 ? CONN_READ_BYTES - have : CONN_READ_BYTES;
+    *n = want < least ? least : want > CONN_RESERVE_MAX ? CONN_RESERVE_MAX : want;
     if (buf_reserve(&c->in, *n, &room) == ERR_OK)
         return room;
     log_at(LOG_WARNING, "Out of memory for the input of client id=%llu, closing it", (unsigned long long)c->id);

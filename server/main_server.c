@@ -455,7 +455,7 @@ static int load_config(int argc, char **argv)
     if (!e)
         e = acl_new(&srv.acl);
     if (!e)
-        e = setup_apply(srv.acl, srv.config, l.error, sizeof l.error);
+        e = setup_apply(srv.acl, srv.config, &l);
     if (e)
         fprintf(stderr, "\n*** FATAL CONFIG FILE ERROR (Coffer %s) ***\n%s\n", COFFER_VERSION,
                 l.error[0] ? l.error : err_text(e));

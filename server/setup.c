@@ -30,32 +30,39 @@ static enum err on_requirepass(void *arg, enum config_id id, const char **why)
     return apply_requirepass(h->acl, h->config);
 }
 
-static enum err apply_user(struct acl *a, const struct bytes *words, unsigned n, char *error, size_t room)
+static enum err apply_user(struct acl *a, const struct bytes *words, unsigned n, struct config_loader *l)
 {
     const char *why;
     enum err e = acl_set_user(a, words, n, &why);
     if (e == ERR_SYNTAX)
-        snprintf(error, room, "user %.*s: %s", (int)(words[0].n < 64 ? words[0].n : 64), (const char *)words[0].p, why);
+        snprintf(l->error, sizeof l->error, "user %.*s: %s", (int)(words[0].n < 64 ? words[0].n : 64),
+                 (const char *)words[0].p, why);
     return e;
 }
 
-static enum err apply_rename(struct acl *a, const struct bytes *words, unsigned n, char *error, size_t room)
+static enum err apply_rename(struct acl *a, const struct bytes *words, unsigned n, struct config_loader *l)
 {
     (void)a;
     enum err e = n == 2 ? command_rename(words[0], words[1]) : ERR_SYNTAX;
+    if (e == ERR_NOTFOUND) { /* a redis.conf may take commands away that are not here anyway */
+        char line[160];
+        snprintf(line, sizeof line, "rename-command %.*s: there is no such command",
+                 (int)(words[0].n < 64 ? words[0].n : 64), (const char *)words[0].p);
+        l->warn(l->arg, line);
+        return ERR_OK;
+    }
     if (e)
-        snprintf(error, room, "rename-command %.*s: %s", (int)(words[0].n < 64 ? words[0].n : 64),
+        snprintf(l->error, sizeof l->error, "rename-command %.*s: %s", (int)(words[0].n < 64 ? words[0].n : 64),
                  (const char *)words[0].p,
-                 e == ERR_NOTFOUND   ? "no such command"
-                 : e == ERR_CONFLICT ? "there is a command of the new name"
-                 : e == ERR_RANGE    ? "the new name is too long, or there are too many"
-                                     : "wants the old name and the new one");
+                 e == ERR_CONFLICT ? "there is a command of the new name"
+                 : e == ERR_RANGE  ? "the new name is too long, or there are too many"
+                                   : "wants the old name and the new one");
     return e ? ERR_SYNTAX : ERR_OK;
 }
 
-typedef enum err (*line_fn)(struct acl *a, const struct bytes *words, unsigned n, char *error, size_t room);
+typedef enum err (*line_fn)(struct acl *a, const struct bytes *words, unsigned n, struct config_loader *l);
 
-static enum err apply_lines(struct acl *a, struct config *c, enum config_id id, line_fn fn, char *error, size_t room)
+static enum err apply_lines(struct acl *a, struct config *c, enum config_id id, line_fn fn, struct config_loader *l)
 {
     struct bytes words[CONFIG_WORDS_MAX];
     struct buf b;
@@ -65,14 +72,14 @@ static enum err apply_lines(struct acl *a, struct config *c, enum config_id id, 
         char *line = (char *)buf_data(&b), *end = memchr(line, '\n', buf_size(&b));
         size_t n = end ? (size_t)(end - line) : buf_size(&b);
         int count = config_split(line, n, words, CONFIG_WORDS_MAX);
-        e = count > 0 ? fn(a, words, (unsigned)count, error, room) : ERR_SYNTAX;
+        e = count > 0 ? fn(a, words, (unsigned)count, l) : ERR_SYNTAX;
         buf_consume(&b, n + (end ? 1 : 0));
     }
     buf_fini(&b);
     return e;
 }
 
-enum err setup_apply(struct acl *a, struct config *c, char *error, size_t room)
+enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l)
 {
     static struct hook_arg h; /* one server in a process */
     enum err e = ERR_OK;
@@ -80,8 +87,8 @@ enum err setup_apply(struct acl *a, struct config *c, char *error, size_t room)
     if (config_given(c, CFG_REQUIREPASS))
         e = apply_requirepass(a, c);
     if (!e)
-        e = apply_lines(a, c, CFG_USER, apply_user, error, room);
+        e = apply_lines(a, c, CFG_USER, apply_user, l);
     if (!e)
-        e = apply_lines(a, c, CFG_RENAME_COMMAND, apply_rename, error, room);
+        e = apply_lines(a, c, CFG_RENAME_COMMAND, apply_rename, l);
     return e ? e : config_on_change(c, CFG_REQUIREPASS, on_requirepass, &h);
 }

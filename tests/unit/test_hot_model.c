@@ -4,25 +4,7 @@
  * The model keeps for each key what is committed, what is staged and what LevelDB holds. After each step what the table
  * answers must be what the model says, and a miss must mean that LevelDB holds the committed value. A round is taken
  * apart into its steps, with traffic in between, and must bring LevelDB to exactly the state at its LSN. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "engine/hot_impl.h"
-#include "engine/hotsort.h"
-
-static uint64_t rnd(uint64_t *r)
-{
-    *r ^= *r << 13;
-    *r ^= *r >> 7;
-    *r ^= *r << 17;
-    return *r;
-}
+#include "hot_fixture.h"
 
 static unsigned number_at(struct bytes key, size_t at)
 {
@@ -43,7 +25,7 @@ struct state {
     int there;
 };
 
-struct staged {
+struct staged_write {
     unsigned key;
     struct hot_entry *entry;
     struct blob *value;
@@ -59,7 +41,7 @@ struct model {
     struct hot *h;
     uint64_t r, lsn, published;
     struct state committed[KEYS], stored[KEYS], at_cut[KEYS];
-    struct staged queue[QUEUE]; /* staged, oldest first */
+    struct staged_write queue[QUEUE]; /* staged, oldest first */
     unsigned queued;
     int group_open;
     struct late_fill late[LATE];
@@ -104,7 +86,7 @@ static void do_stage(struct model *m)
     uint16_t store;
     if (m->queued == QUEUE)
         return;
-    struct staged *s = &m->queue[m->queued++];
+    struct staged_write *s = &m->queue[m->queued++];
     s->key = (unsigned)(rnd(&m->r) % KEYS);
     s->value = blob_of(&m->r, ++m->lsn, rnd(&m->r) % 4 != 0);
     struct bytes key = key_of(s->key, buf, &store);
@@ -114,7 +96,7 @@ static void do_stage(struct model *m)
 static void do_unstage(struct model *m)
 {
     for (unsigned n = (unsigned)(rnd(&m->r) % 4); n && m->queued; n--) {
-        struct staged *s = &m->queue[--m->queued];
+        struct staged_write *s = &m->queue[--m->queued];
         hot_unstage(m->h, s->entry, s->value);
     }
 }
@@ -134,7 +116,7 @@ static void do_publish(struct model *m)
     if (n > m->queued)
         n = m->queued;
     for (unsigned i = 0; i < n; i++) {
-        struct staged *s = &m->queue[i];
+        struct staged_write *s = &m->queue[i];
         m->committed[s->key] = (struct state){s->value->lsn, !s->value->tombstone};
         m->published = s->value->lsn;
         m->group_open = 1;
@@ -215,7 +197,7 @@ static void do_peek(struct model *m)
     struct blob *b;
     uint64_t token;
     unsigned k = (unsigned)(rnd(&m->r) % KEYS);
-    const struct staged *newest = NULL;
+    const struct staged_write *newest = NULL;
     for (unsigned i = 0; i < m->queued; i++)
         if (m->queue[i].key == k)
             newest = &m->queue[i];
