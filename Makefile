@@ -150,6 +150,11 @@ check-tsan:
 	@$(AS_TSAN) -j$(JOBS) all tests-build
 	@tests/run -j $(JOBS) $(call in,tsan,$(UNITS) $(E2E))
 
+## check-redis: parts of Redis's own test suite, from the distribution's source package
+check-redis: all
+	@packaging/packages redis
+	@tests/run -t 600 redis-tests/run
+
 ## check-crash: kill -9 of a server under load, CYCLES=50 times; every acknowledged write must be there
 check-crash: all $(B)/tests/e2e/crash
 	@CYCLES=$(CYCLES) tests/run -t $$((120 + $(CYCLES) * 10)) $(B)/tests/e2e/crash
