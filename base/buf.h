@@ -28,7 +28,7 @@ struct buf {
 
 void buf_init(struct buf *b, size_t limit_bytes);        /* plain; allocates nothing yet */
 void buf_init_secret(struct buf *b, size_t limit_bytes); /* in locked memory */
-void buf_fini(struct buf *b);                            /* wipes if secret, frees, leaves an empty buffer of the same kind */
+void buf_fini(struct buf *b); /* wipes if secret, frees, leaves an empty buffer of the same kind */
 
 static inline size_t buf_size(const struct buf *b) /* readable bytes */
 {

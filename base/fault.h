@@ -22,7 +22,8 @@ void fault_arm(enum fault_kind k, long n, int code);
 void fault_disarm(enum fault_kind k);
 int fault_fired(enum fault_kind k); /* 1 when the armed fault has fired since fault_arm */
 
-/* "mem:<n>" or "file:<n>", then optionally ":" and an errno by name (file: EIO when left out). ERR_SYNTAX arms nothing. */
+/* "mem:<n>" or "file:<n>", then optionally ":" and an errno by name (file: EIO when left out). ERR_SYNTAX arms nothing.
+ */
 must_use enum err fault_arm_text(const char *spec);
 
 int fault_step_(enum fault_kind k); /* slow path: code when the countdown reached 0, else 0 */

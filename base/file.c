@@ -281,7 +281,7 @@ static void parent_of(char *path)
 {
     char *slash = strrchr(path, '/');
     if (!slash)
-        strcpy(path, ".");
+        memcpy(path, ".", 2);
     else
         slash[slash == path] = '\0';
 }

@@ -18,7 +18,7 @@
 int file_errno(void); /* errno of this thread's last failed file_ call */
 
 must_use enum err file_open(const char *path, int flags, mode_t mode, int *fd); /* O_CLOEXEC is added */
-must_use enum err file_close(int fd);                                           /* checks the result; fd < 0 is a no-op */
+must_use enum err file_close(int fd); /* checks the result; fd < 0 is a no-op */
 must_use enum err file_pread(int fd, void *p, size_t n, uint64_t off, size_t *got); /* *got < n only at end of file */
 must_use enum err file_pwrite(int fd, const void *p, size_t n, uint64_t off);
 must_use enum err file_pwritev(int fd, struct iovec *iov, int count, uint64_t off); /* iov is used up */

@@ -1,5 +1,6 @@
-/* glob.c - see glob.h. One loop over the text; *star and *mark remember the last '*' of the pattern and how much of the text it has taken, and a mismatch
- * goes back there with one byte more. An earlier '*' need not be tried again: whatever it could take more, the last one can as well. */
+/* glob.c - see glob.h. One loop over the text; *star and *mark remember the last '*' of the pattern and how much of the
+ * text it has taken, and a mismatch goes back there with one byte more. An earlier '*' need not be tried again:
+ * whatever it could take more, the last one can as well. */
 #include "base/glob.h"
 
 static uint8_t fold(uint8_t c, int nocase)

@@ -3,7 +3,8 @@
  *     *       any bytes, also none          [abc] [a-z]   one of these      \x   x itself
  *     ?       one byte                      [^abc]        none of these
  *
- * Binary-safe; time is at worst pattern length times text length: after a mismatch only the last * is tried again. Any thread.
+ * Binary-safe; time is at worst pattern length times text length: after a mismatch only the last * is tried again. Any
+ * thread.
  */
 #ifndef COFFER_BASE_GLOB_H
 #define COFFER_BASE_GLOB_H

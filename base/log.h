@@ -2,8 +2,9 @@
  *
  *     4711:M 22 Nov 2026 10:00:00.123 * Ready to accept connections
  *
- * Levels and their marks: debug '.', verbose '-', notice '*', warning '#'. Only server/ and main programs log; libraries
- * return errors. Arguments never hold secrets: names, numbers, error texts only. Any thread; may block on the file.
+ * Levels and their marks: debug '.', verbose '-', notice '*', warning '#'. Only server/ and main programs log;
+ * libraries return errors. Arguments never hold secrets: names, numbers, error texts only. Any thread; may block on the
+ * file.
  */
 #ifndef COFFER_BASE_LOG_H
 #define COFFER_BASE_LOG_H

@@ -3,8 +3,8 @@
  * The engine stores, orders and serves secrets without ever holding one in the clear. Two types enforce that:
  *
  *   struct sealed   ciphertext as it lies in the log and in the stores. Only hsm/ makes one.
- *   struct plain    plaintext on its way to be sealed; opaque outside hsm/. The engine may only carry it, and hand it to
- *                   the sealer once it knows the version that the ciphertext is bound to.
+ *   struct plain    plaintext on its way to be sealed; opaque outside hsm/. The engine may only carry it, and hand it
+ * to the sealer once it knows the version that the ciphertext is bound to.
  *
  * Passing plaintext where sealed bytes are wanted does not compile.
  */

@@ -9,8 +9,9 @@
 # cold            KEY.ENCRYPT with keys that are in no cache (4,096 keys, a cache of 16), beside HMAC, C_UnwrapKey, C_Encrypt, C_DestroyObject
 # create          KEY.CREATE of aes-256, durable, beside C_GenerateKey, C_WrapKey, HMAC, C_DestroyObject
 #
-# N is `hsm-workers` on one side and processes on the other. The server's threads and the client want cores besides those of the workers: where
-# there are none left, "of hsm" says what remains, the bare loop's CPU time per operation over that of the worker.
+# N is `hsm-workers` on one side and processes on the other. The server's threads and the client want cores besides those of the workers. Where
+# there are none left the ratio says little; "of hsm" then says what the server makes of a worker: the bare loop's CPU time per operation over the
+# worker's.
 . "$(dirname "$0")/lib.sh"
 
 ROUNDS=${1:-7}
@@ -60,6 +61,7 @@ done
 
 {
     heading "bench/hsm.sh $ROUNDS $TIME: a server's key operations beside the bare module; interleaved rounds, medians; ratios are medians of the rounds' ratios"
+    echo "# of hsm: CPU time per operation of the bare loop / of the worker"
     awk "$AWK_MEDIAN"'
         END {
             printf "%-20s %6s %10s %11s %7s | %s %8s %8s %8s %8s %8s\n", "what", "rounds", "bare op/s", "coffer op/s", "ratio", "us cpu per operation:", "bare", "worker", "of hsm", "server", "client"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # lib.sh - what the comparisons share: servers on free ports under a scratch directory, interleaved rounds, medians of ratios.
 # Sourced by the scripts of this folder. Needs build/ with build/bench/, and redis-server, redis-cli, redis-benchmark (Debian:
 # redis-server, redis-tools), awk. COFFER_BUILD is another build folder, BENCH_SCRATCH where servers keep their data.
@@ -7,11 +8,11 @@ BENCH_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=${COFFER_BUILD:-$BENCH_DIR/../build}
 CLIENT=$BUILD/bench/client
 SCRATCH=$(mktemp -d "${BENCH_SCRATCH:-$BUILD}/bench-XXXXXX")
-PIDS=()
+declare -A PIDS=() # of what finish() ends
 NEXT_PORT=$((20000 + $$ % 20000))
 
 finish() {
-    for pid in "${PIDS[@]:-}"; do [ -n "$pid" ] && kill "$pid" 2>/dev/null || true; done
+    for pid in "${!PIDS[@]}"; do kill "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
     rm -rf "$SCRATCH"
 }
@@ -43,7 +44,7 @@ start_redis() {
     mkdir -p "$SCRATCH/redis-$PORT"
     redis-server --port "$PORT" --dir "$SCRATCH/redis-$PORT" --save '' --daemonize no --loglevel warning "$@" >"$SCRATCH/redis-$PORT.log" 2>&1 &
     REDIS_PID=$!
-    PIDS+=("$REDIS_PID")
+    PIDS[$REDIS_PID]=1
     wait_ready "$PORT" "$REDIS_PID" || { cat "$SCRATCH/redis-$PORT.log" >&2; return 1; }
 }
 
@@ -55,7 +56,7 @@ start_coffer() {
     mkdir -p "$SCRATCH/$name"
     "$BUILD/coffer-server" --port "$PORT" --dir "$SCRATCH/$name" --loglevel warning "$@" >"$SCRATCH/$name.log" 2>&1 &
     COFFER_PID=$!
-    PIDS+=("$COFFER_PID")
+    PIDS[$COFFER_PID]=1
     wait_ready "$PORT" "$COFFER_PID" || { cat "$SCRATCH/$name.log" >&2; return 1; }
 }
 
@@ -63,6 +64,7 @@ start_coffer() {
 stop_server() {
     kill "$1"
     wait "$1" || true
+    unset "PIDS[$1]" # the number may be another process's soon
 }
 
 # load_keys PORT COUNT SIZE COMMAND... - COMMAND key:000000000000 VALUE for every key, as redis-benchmark -r names them.

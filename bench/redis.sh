@@ -25,7 +25,8 @@ load_keys "$PORT" $KEYS 100 SECRET.SET bench
 
 OUT=$SCRATCH/rounds
 pair() { # name requests pipeline redis-port redis-pid redis-command... -- coffer-command...
-    local name=$1 n=$(($2 * SCALE)) p=$3 port=$4 pid=$5 peer=() ours=()
+    local name=$1 n p=$3 port=$4 pid=$5 peer=() ours=()
+    n=$(awk -v n="$2" -v by="$SCALE" 'BEGIN {print int(n * by)}')
     shift 5
     while [ "$1" != -- ]; do peer+=("$1"); shift; done
     shift

@@ -25,6 +25,7 @@
 /* Not more: a memtable grows past its limit by a whole batch, and there are two of them for each store. */
 #define BATCH_BYTES ((size_t)1 << 20)
 #define RETRY_MS 10
+#define STALL_MS 100
 
 enum state { BUSY, IDLE, TIMER };
 
@@ -36,6 +37,7 @@ struct apply {
     pthread_t thread;
 
     _Atomic int state;
+    _Atomic int stalled;
     _Atomic uint64_t applied, demand;
 
     pthread_mutex_t lock; /* what follows */
@@ -54,9 +56,9 @@ static struct timespec at_us(uint64_t us)
     return (struct timespec){.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
 }
 
-static void moment(void)
+static void moment(unsigned ms)
 {
-    struct timespec t = {.tv_nsec = RETRY_MS * 1000000L};
+    struct timespec t = {.tv_nsec = ms * 1000000L};
     nanosleep(&t, NULL);
 }
 
@@ -95,7 +97,7 @@ static enum err write_items(struct apply *a, struct store *s, const struct hot_d
         size_t used = fill_batch(a, items, n), size = store_batch_bytes(a->batch);
         e = store_write(s, a->batch, used == n ? after : before);
         if (e == ERR_OOM) {
-            moment();
+            moment(RETRY_MS);
             e = ERR_OK;
             continue;
         }
@@ -198,6 +200,22 @@ static void do_checkpoint(struct apply *a)
 
 /* ---- the thread ---- */
 
+static int has_room(struct apply *a)
+{
+    int stalled = a->cfg.has_room && !a->cfg.has_room(a->cfg.arg);
+    if (stalled == atomic_load(&a->stalled))
+        return !stalled;
+    pthread_mutex_lock(&a->lock);
+    atomic_store(&a->stalled, stalled);
+    pthread_cond_broadcast(&a->changed);
+    pthread_mutex_unlock(&a->lock);
+    if (a->cfg.on_stall)
+        a->cfg.on_stall(a->cfg.arg, stalled);
+    if (a->cfg.on_applied) /* whoever waits looks again */
+        a->cfg.on_applied(a->cfg.arg, atomic_load(&a->applied));
+    return !stalled;
+}
+
 static int pending(struct apply *a)
 {
     return hot_published(a->cfg.hot) > atomic_load(&a->applied);
@@ -249,12 +267,14 @@ static void run_unlocked(struct apply *a, int round)
     enum err e = ERR_OK;
     a->running = 1;
     pthread_mutex_unlock(&a->lock);
-    if (round)
+    if (!has_room(a))
+        e = ERR_MISCONF;
+    else if (round)
         e = do_round(a);
     else
         do_checkpoint(a);
-    if (e == ERR_OOM)
-        moment();
+    if (e == ERR_OOM || e == ERR_MISCONF)
+        moment(e == ERR_OOM ? RETRY_MS : STALL_MS);
     pthread_mutex_lock(&a->lock);
     a->running = 0;
     if (round)
@@ -277,8 +297,10 @@ static void *thread_main(void *arg)
             sleep_until_kicked(a);
     }
     pthread_mutex_unlock(&a->lock);
+    if (!has_room(a))
+        return NULL;
     while (do_round(a) == ERR_OOM)
-        moment();
+        moment(RETRY_MS);
     do_checkpoint(a);
     return NULL;
 }
@@ -316,13 +338,19 @@ void apply_demand(struct apply *a, uint64_t lsn)
     wake_up(a);
 }
 
-void apply_wait_lsn(struct apply *a, uint64_t lsn)
+enum err apply_wait_lsn(struct apply *a, uint64_t lsn)
 {
     apply_demand(a, lsn);
     pthread_mutex_lock(&a->lock);
-    while (apply_lsn(a) < lsn)
+    while (apply_lsn(a) < lsn && !atomic_load(&a->stalled))
         pthread_cond_wait(&a->changed, &a->lock);
     pthread_mutex_unlock(&a->lock);
+    return apply_lsn(a) < lsn ? ERR_MISCONF : ERR_OK;
+}
+
+int apply_stalled(struct apply *a)
+{
+    return atomic_load_explicit(&a->stalled, memory_order_relaxed);
 }
 
 uint64_t apply_pause(struct apply *a)

@@ -19,6 +19,10 @@
  * its checkpoint on (checkpoint_lsn below sees to that). To bring it back: open it anew, replay from its applied LSN
  * (or load a snapshot first) straight into it; then apply_pause, replay the rest up to the LSN that it returned,
  * apply_set_store, hot_drop_clean(store), apply_resume.
+ *
+ * **A disk that is full** fails a store for good: LevelDB's log may end in half a record then. So the applier stalls
+ * before that: while has_room() says no it writes nothing, no checkpoint either. What is committed stays in the table
+ * and in the log, and goes on as soon as there is room.
  */
 #ifndef COFFER_ENGINE_APPLY_H
 #define COFFER_ENGINE_APPLY_H
@@ -39,15 +43,21 @@ struct apply_config {
     unsigned round_ms;
     unsigned checkpoint_ms;    /* 0: not by time */
     uint64_t checkpoint_bytes; /* 0: not by size */
-    /* On the applier's thread, without locks; may be NULL. After each round; before that round's on_applied. */
+    /* On the applier's thread, without locks; may be NULL. After each round, and when has_room changed its mind; before
+     * that round's on_applied. */
     void (*on_applied)(void *arg, uint64_t lsn);
     void (*on_failure)(void *arg, unsigned store, enum err e);
+    /* 1: the disk has room for a round. On the applier's thread, before each round and checkpoint, ten times a second
+     * while it says 0. NULL: always. */
+    int (*has_room)(void *arg);
+    /* has_room changed its mind. On the applier's thread, without locks; may be NULL. */
+    void (*on_stall)(void *arg, int stalled);
     void *arg;
 };
 
 must_use enum err apply_start(struct apply **out, const struct apply_config *cfg);
-/* Applies what is published (but for a group that was left open), checkpoints, ends the thread. Nobody publishes any
- * more. Accepts NULL. */
+/* Applies what is published (but for a group that was left open), checkpoints, ends the thread; without room it leaves
+ * both to the next start. Nobody publishes any more. Accepts NULL. */
 void apply_stop(struct apply *a);
 
 /* Log writer, after hot_set_published. Wakes the thread only when it must. */
@@ -56,8 +66,10 @@ void apply_kick(struct apply *a);
 uint64_t apply_lsn(struct apply *a);
 /* Starts a round now if apply_lsn is below lsn, and returns at once; on_applied tells. */
 void apply_demand(struct apply *a, uint64_t lsn);
-/* Blocks until apply_lsn has reached lsn: tests, recovery, shutdown. */
-void apply_wait_lsn(struct apply *a, uint64_t lsn);
+/* Blocks until apply_lsn has reached lsn: tests, recovery, shutdown. ERR_MISCONF: it has not, the applier stalls. */
+enum err apply_wait_lsn(struct apply *a, uint64_t lsn);
+/* 1: the disk has no room, nothing is applied until it has. */
+int apply_stalled(struct apply *a);
 
 /* Between the two no round and no checkpoint runs: the stores hold exactly the state at the LSN returned (open an
  * iterator on each, resume, and you have a consistent view of all). Pauses nest. apply_pause waits for the round that

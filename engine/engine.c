@@ -7,12 +7,14 @@
  *     DIR/base/       base store
  *     DIR/shard-N/    shards
  *
- * **Recovery.** The log is the truth, the stores are a cache of it. After a clean stop, or the death of the process alone (same boot id), what LevelDB
- * wrote is in the page cache or on disk, so each store's applied LSN is trusted. After a power loss it is not (store.h), and replay starts at
- * the store's checkpoint. Records hold full values, so replaying more than was lost changes nothing. A store that does not open, or reports
- * damage, is deleted and rebuilt by replay from the start of the log.
+ * **Recovery.** The log is the truth, the stores are a cache of it. After a clean stop, or the death of the process
+ * alone (same boot id), what LevelDB wrote is in the page cache or on disk, so each store's applied LSN is trusted.
+ * After a power loss it is not (store.h), and replay starts at the store's checkpoint. Records hold full values, so
+ * replaying more than was lost changes nothing. A store that does not open, or reports damage, is deleted and rebuilt
+ * by replay from the start of the log.
  *
- * A log that ends before what a store has applied, or is damaged within what was durable, is not cut: the engine refuses to open and says so.
+ * A log that ends before what a store has applied, or is damaged within what was durable, is not cut: the engine
+ * refuses to open and says so.
  */
 #include "engine/engine.h"
 
@@ -22,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -31,6 +34,7 @@
 
 #define REPLAY_PUBLISH_EVERY 1024
 #define DISK_RESERVE_BYTES (64u << 20)
+#define STORE_RESERVE_BYTES (16u << 20) /* with less free nothing is applied: a full disk would fail the stores */
 #define ROUND_BYTES (16u << 20)
 #define ROUND_MS 2000
 #define CHECKPOINT_MS 30000
@@ -99,8 +103,8 @@ static enum err read_cell(struct engine *e, const char *text)
 {
     char id[33];
     unsigned shards;
-    if (sscanf(text, "coffer-cell 1\ncell-id %32[0-9a-f]\nshards %u\n", id, &shards) != 2 || strlen(id) != 32 || shards < 1 ||
-        shards >= ENGINE_STORES_MAX)
+    if (sscanf(text, "coffer-cell 1\ncell-id %32[0-9a-f]\nshards %u\n", id, &shards) != 2 || strlen(id) != 32 ||
+        shards < 1 || shards >= ENGINE_STORES_MAX)
         return refuse(e, ERR_CORRUPT, "%s/cell is damaged or of an unknown format", e->dir);
     for (unsigned i = 0; i < 16; i++) {
         unsigned byte;
@@ -244,15 +248,42 @@ static void on_store_failure(void *arg, unsigned store, enum err err)
 {
     struct engine *e = arg;
     atomic_store(&e->store_failed[store], 1);
-    engine_logf(e, LOG_WARNING, "%s %u failed (%s): its vaults answer CORRUPT until it is rebuilt", store ? "shard" : "base store",
-                store ? store - 1 : 0, err_name(err));
+    engine_logf(e, LOG_WARNING, "%s %u failed (%s): its vaults answer CORRUPT until it is rebuilt",
+                store ? "shard" : "base store", store ? store - 1 : 0, err_name(err));
+}
+
+static int has_room(void *arg)
+{
+    struct engine *e = arg;
+    struct statvfs st;
+    return statvfs(e->dir, &st) != 0 || (uint64_t)st.f_bavail * st.f_frsize >= STORE_RESERVE_BYTES;
+}
+
+static void on_stall(void *arg, int stalled)
+{
+    struct engine *e = arg;
+    if (stalled)
+        engine_logf(e, LOG_WARNING,
+                    "less than %u MiB of disk are free: nothing is written to the stores until there is room",
+                    STORE_RESERVE_BYTES >> 20);
+    else
+        engine_logf(e, LOG_NOTICE, "there is room on the disk again: writing to the stores goes on");
 }
 
 static enum err start_apply(struct engine *e)
 {
-    struct apply_config cfg = {.hot = e->hot, .stores = e->stores, .store_count = e->shards + 1, .round_bytes = ROUND_BYTES, .round_ms = ROUND_MS,
-                               .checkpoint_ms = CHECKPOINT_MS, .checkpoint_bytes = CHECKPOINT_BYTES, .on_applied = on_applied,
-                               .on_failure = on_store_failure, .arg = e};
+    struct apply_config cfg = {.hot = e->hot,
+                               .stores = e->stores,
+                               .store_count = e->shards + 1,
+                               .round_bytes = ROUND_BYTES,
+                               .round_ms = ROUND_MS,
+                               .checkpoint_ms = CHECKPOINT_MS,
+                               .checkpoint_bytes = CHECKPOINT_BYTES,
+                               .on_applied = on_applied,
+                               .on_failure = on_store_failure,
+                               .has_room = has_room,
+                               .on_stall = on_stall,
+                               .arg = e};
     if (cfg.round_bytes > e->cfg.dirty_bytes / 2)
         cfg.round_bytes = e->cfg.dirty_bytes / 2;
     return apply_start(&e->apply, &cfg);
@@ -269,12 +300,18 @@ static uint64_t highest_applied(const struct engine *e)
     return lsn;
 }
 
-static void replay_published(struct engine *e, uint64_t lsn)
+static enum err no_room(struct engine *e, enum err err)
+{
+    return err ? refuse(e, err, "less than %u MiB of disk are free: the stores cannot be brought up to date",
+                        STORE_RESERVE_BYTES >> 20)
+               : err;
+}
+
+static enum err replay_published(struct engine *e, uint64_t lsn)
 {
     hot_set_published(e->hot, lsn);
     apply_kick(e->apply);
-    if (hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
-        apply_wait_lsn(e->apply, lsn);
+    return hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes ? apply_wait_lsn(e->apply, lsn) : ERR_OK;
 }
 
 static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, uint64_t last, struct engine_report *rep)
@@ -288,15 +325,19 @@ static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, ui
         return ERR_OK;
     enum err err = wal_cursor_open(&c, e->wal, from);
     if (err)
-        return refuse(e, err, "the log does not reach back to LSN %llu, which the stores need", (unsigned long long)from);
+        return refuse(e, err, "the log does not reach back to LSN %llu, which the stores need",
+                      (unsigned long long)from);
     for (; err == ERR_OK && lsn <= last; lsn++) {
-        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK || (err = apply_record(e->hot, &r, skip, e->shards + 1)) != ERR_OK)
+        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK ||
+            (err = apply_record(e->hot, &r, skip, e->shards + 1)) != ERR_OK)
             break;
         rep->replayed++;
         if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == last || hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
-            replay_published(e, lsn);
+            err = replay_published(e, lsn);
     }
     wal_cursor_close(c);
+    if (err == ERR_MISCONF)
+        return no_room(e, err);
     return err ? refuse(e, err, "replay stopped at LSN %llu: %s", (unsigned long long)lsn, err_text(err)) : ERR_OK;
 }
 
@@ -314,9 +355,9 @@ static enum err recover(struct engine *e, struct engine_report *rep)
         return err;
     hot_set_published(e->hot, last);
     atomic_store(&e->commit_lsn, last);
-    apply_wait_lsn(e->apply, last);
+    err = no_room(e, apply_wait_lsn(e->apply, last));
     rep->applied_lsn = apply_lsn(e->apply);
-    return ERR_OK;
+    return err;
 }
 
 /* ---- vaults ---- */
@@ -406,8 +447,8 @@ static enum err load_counters(struct engine *e, struct vault *v)
     if (err == ERR_OK && b)
         err = observe_counters(v, b);
     blob_unref(b);
-    v->seq = (struct vault_seq){atomic_load(&v->secrets), atomic_load(&v->keys), atomic_load(&v->bytes), atomic_load(&v->names_lsn),
-                                atomic_load(&v->dek_newest), atomic_load(&v->state)};
+    v->seq = (struct vault_seq){atomic_load(&v->secrets),   atomic_load(&v->keys),       atomic_load(&v->bytes),
+                                atomic_load(&v->names_lsn), atomic_load(&v->dek_newest), atomic_load(&v->state)};
     return err;
 }
 
@@ -432,27 +473,34 @@ static enum err load_vaults(struct engine *e)
 static enum err open_log(struct engine *e, struct engine_report *rep)
 {
     struct path p;
-    struct wal_config cfg = {.dir = in_dir(e, &p, "wal"), .segment_bytes = e->cfg.wal_segment_bytes, .known_lsn = highest_applied(e),
+    struct wal_config cfg = {.dir = in_dir(e, &p, "wal"),
+                             .segment_bytes = e->cfg.wal_segment_bytes,
+                             .known_lsn = highest_applied(e),
                              .reserve_bytes = DISK_RESERVE_BYTES};
     memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
     enum err err = wal_open(&e->wal, &cfg, &rep->wal);
     if (err)
         return refuse(e, err, "cannot open the log in %s: %s", p.s, rep->wal.text[0] ? rep->wal.text : err_text(err));
     if (rep->wal.damaged_lsn)
-        return refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s", (unsigned long long)rep->wal.damaged_lsn,
-                      rep->wal.text);
+        return refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s",
+                      (unsigned long long)rep->wal.damaged_lsn, rep->wal.text);
     if (rep->wal.last_lsn < cfg.known_lsn)
-        return refuse(e, ERR_CORRUPT, "the log ends at LSN %llu, but a store has applied %llu: part of the log is missing",
+        return refuse(e, ERR_CORRUPT,
+                      "the log ends at LSN %llu, but a store has applied %llu: part of the log is missing",
                       (unsigned long long)rep->wal.last_lsn, (unsigned long long)cfg.known_lsn);
     return ERR_OK;
 }
 
-/* A new log begins with the barrier of term 1; a start that does not follow a clean stop begins a term of its own. What the last run appended and
- * never acknowledged may be lost: its LSNs are given out again, and (LSN, term) must name one record for ever (WBL.OUTCOME). */
+/* A new log begins with the barrier of term 1; a start that does not follow a clean stop begins a term of its own. What
+ * the last run appended and never acknowledged may be lost: its LSNs are given out again, and (LSN, term) must name one
+ * record for ever (WBL.OUTCOME). */
 static enum err begin_term(struct engine *e, struct engine_report *rep)
 {
     struct wal_report *w = &rep->wal;
-    struct record r = {.lsn = w->last_lsn + 1, .term = w->last_term + 1, .type = RECORD_BARRIER, .time_ms = clock_wall_ms(),
+    struct record r = {.lsn = w->last_lsn + 1,
+                       .term = w->last_term + 1,
+                       .type = RECORD_BARRIER,
+                       .time_ms = clock_wall_ms(),
                        .key = bytes_of(e->cell_id, sizeof e->cell_id)};
     struct buf b;
 
@@ -479,11 +527,13 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     if ((err = lock_dir(e)) || (err = load_cell(e)))
         return err;
     load_state(e, rep, was);
-    if ((err = vaults_new(&e->vaults)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e, rep)) || (err = open_log(e, rep)))
+    if ((err = vaults_new(&e->vaults)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e, rep)) ||
+        (err = open_log(e, rep)))
         return err;
-    /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes behind. */
-    if ((err = save_state(e, was, 0)) || (err = begin_term(e, rep)) || (err = start_apply(e)) || (err = recover(e, rep)) ||
-        (err = stores_recovered(e)) || (err = load_vaults(e)))
+    /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
+     * behind. */
+    if ((err = save_state(e, was, 0)) || (err = begin_term(e, rep)) || (err = start_apply(e)) ||
+        (err = recover(e, rep)) || (err = stores_recovered(e)) || (err = load_vaults(e)))
         return err;
     e->term = rep->wal.last_term;
     struct sequencer *q;

@@ -1,13 +1,14 @@
 /* engine.h - vaults, secrets and keys over the log: what the server calls.
  *
- * **Writing.** A struct write is one atomic change of one or several steps. engine_submit hands it to the sequencer thread, which
- * evaluates its conditions against committed plus staged state, seals, gives it an LSN and appends it to the group; the log writer makes the
- * group durable, publishes it, and calls done() of every write in order. Nothing of a write is visible before it is durable; when done() says
- * ERR_OK it is visible to every reader. Writes of one thread are carried out, and done, in the order of submission, also those that were
- * refused (a refusal may rest on a write before it that is not durable yet).
+ * **Writing.** A struct write is one atomic change of one or several steps. engine_submit hands it to the sequencer
+ * thread, which evaluates its conditions against committed plus staged state, seals, gives it an LSN and appends it to
+ * the group; the log writer makes the group durable, publishes it, and calls done() of every write in order. Nothing of
+ * a write is visible before it is durable; when done() says ERR_OK it is visible to every reader. Writes of one thread
+ * are carried out, and done, in the order of submission, also those that were refused (a refusal may rest on a write
+ * before it that is not durable yet).
  *
- * **Reading.** secret_read and key_read look in the hot table, then in the shard; results hold a reference, not a copy. Any thread. They may
- * block for a LevelDB read (page cache or disk), never for a lock that is held across I/O.
+ * **Reading.** secret_read and key_read look in the hot table, then in the shard; results hold a reference, not a copy.
+ * Any thread. They may block for a LevelDB read (page cache or disk), never for a lock that is held across I/O.
  *
  *     I/O threads --engine_submit--> sequencer --group--> log writer --done()--> I/O threads
  *                                                            | publish
@@ -35,15 +36,16 @@ struct engine_config {
     const char *dir;
     unsigned shards; /* at first start; later starts use what the directory has */
     uint64_t wal_segment_bytes;
-    size_t cache_bytes;        /* clean part of the hot table */
-    size_t dirty_bytes;        /* the sequencer waits above it */
-    size_t write_buffer_bytes; /* per store */
-    uint64_t secret_max_bytes; /* plaintext */
+    size_t cache_bytes;             /* clean part of the hot table */
+    size_t dirty_bytes;             /* the sequencer waits above it */
+    size_t write_buffer_bytes;      /* per store */
+    uint64_t secret_max_bytes;      /* plaintext */
     struct vault_settings defaults; /* of new vaults */
     const struct sealer *sealer;
-    void (*log)(int level, const char *line); /* enum log_level; any thread */
+    void (*log)(int level, const char *line);    /* enum log_level; any thread */
     void (*on_applied)(void *arg, uint64_t lsn); /* applier's thread; wakes listings that wait */
-    void (*on_vault)(void *arg, struct vault *v); /* a vault appeared (recovery, or the log writer's thread): set v->user */
+    void (*on_vault)(void *arg,
+                     struct vault *v); /* a vault appeared (recovery, or the log writer's thread): set v->user */
     void *arg;
 };
 
@@ -54,9 +56,10 @@ struct engine_report { /* of the start, for the log and INFO */
     unsigned shards, shards_rebuilt;
 };
 
-/* Locks the directory, opens stores and log, recovers (docs/recovery.md). ERR_IO, ERR_MISCONF, ERR_CORRUPT (damaged log), ERR_OOM, with
- * *why naming the file and what to do. Blocks. */
-must_use enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *report, const char **why);
+/* Locks the directory, opens stores and log, recovers (docs/recovery.md). ERR_IO, ERR_MISCONF, ERR_CORRUPT (damaged
+ * log), ERR_OOM, with *why naming the file and what to do. Blocks. */
+must_use enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *report,
+                              const char **why);
 /* Waits for what was submitted, applies, checkpoints, leaves the clean mark. */
 void engine_close(struct engine *e);
 
@@ -67,31 +70,33 @@ struct vaults *engine_vaults(struct engine *e);
 
 enum step_kind {
     STEP_SECRET_SET,
-    STEP_SECRET_DELETE,   /* soft */
+    STEP_SECRET_DELETE, /* soft */
     STEP_SECRET_UNDELETE,
-    STEP_SECRET_DESTROY,  /* whole secret, or one version */
-    STEP_SECRET_EXPIRE,   /* sets or clears (0) the expiry */
+    STEP_SECRET_DESTROY, /* whole secret, or one version */
+    STEP_SECRET_EXPIRE,  /* sets or clears (0) the expiry */
     STEP_SECRET_META,
     STEP_SECRET_STAGE,
-    STEP_SECRET_DUE,      /* internal: the expiry index says something is due */
+    STEP_SECRET_DUE, /* internal: the expiry index says something is due */
     STEP_VAULT_CREATE,
-    STEP_VAULT_SET,       /* settings, state */
+    STEP_VAULT_SET, /* settings, state */
     STEP_DEK_ADD,
-    STEP_KEY_PUT,         /* create, rotate, change: the whole new record, if the old one is as expected */
+    STEP_KEY_PUT, /* create, rotate, change: the whole new record, if the old one is as expected */
     STEP_KEY_DESTROY,
     STEP_KINDS
 };
 
 enum set_flags {
-    SET_NX = 1,        /* only if not there */
-    SET_XX = 2,        /* only if there */
-    SET_CAS = 4,       /* only if CURRENT is `version` (0: not there) */
+    SET_NX = 1,  /* only if not there */
+    SET_XX = 2,  /* only if there */
+    SET_CAS = 4, /* only if CURRENT is `version` (0: not there) */
     SET_KEEPTTL = 8,
-    SET_META = 16,     /* replace metadata with `meta`; without it the metadata stays */
-    SET_PENDING = 32,  /* do not make it CURRENT: only `label` points at it */
-    SET_GT = 64, SET_LT = 128,          /* EXPIRE: only if later, earlier than what is set (none counts as infinite) */
-    SET_HASTTL = 256, SET_NOTTL = 512,  /* EXPIRE: only if there is, is no expiry */
-    SET_OLD = 1024,                     /* SET, DESTROY: hand out the CURRENT value as it was, in `old` */
+    SET_META = 16,    /* replace metadata with `meta`; without it the metadata stays */
+    SET_PENDING = 32, /* do not make it CURRENT: only `label` points at it */
+    SET_GT = 64,
+    SET_LT = 128, /* EXPIRE: only if later, earlier than what is set (none counts as infinite) */
+    SET_HASTTL = 256,
+    SET_NOTTL = 512, /* EXPIRE: only if there is, is no expiry */
+    SET_OLD = 1024,  /* SET, DESTROY: hand out the CURRENT value as it was, in `old` */
 };
 
 /* One step. All bytes are borrowed and must live until done(). */
@@ -99,25 +104,26 @@ struct step {
     uint8_t kind; /* enum step_kind */
     uint16_t flags;
     uint32_t version;
-    struct bytes path;      /* or the vault's or key's name */
-    struct plain *plain;    /* SET: sealed and wiped by the sequencer; freed by the submitter after done() */
-    uint64_t expires_ms;    /* SET, EXPIRE: absolute, 0: none */
+    struct bytes path;   /* or the vault's or key's name */
+    struct plain *plain; /* SET: sealed and wiped by the sequencer; freed by the submitter after done() */
+    uint64_t expires_ms; /* SET, EXPIRE: absolute, 0: none */
     struct bytes label;
-    struct bytes meta;      /* KEY_PUT: the old record that `record` was made from, else CONFLICT; empty: not compared */
-    struct bytes record;    /* KEY_PUT: encoded key_record; VAULT_CREATE: partition config; DEK_ADD: wrapped data key */
-    const uint8_t *hmac;    /* KEY_PUT: 32 bytes of the new masked object's tag, or NULL */
-    const struct vault_settings *settings; /* VAULT_CREATE; VAULT_SET: those in flags (enum vault_field; 0: all) count, the others stay */
-    uint16_t store;         /* VAULT_CREATE: 1 + shard, 0: the engine chooses */
-    int state;              /* VAULT_SET: enum vault_state, -1: as is */
-    uint64_t when_ms;       /* VAULT_SET: deletion due */
+    struct bytes meta;   /* KEY_PUT: the old record that `record` was made from, else CONFLICT; empty: not compared */
+    struct bytes record; /* KEY_PUT: encoded key_record; VAULT_CREATE: partition config; DEK_ADD: wrapped data key */
+    const uint8_t *hmac; /* KEY_PUT: 32 bytes of the new masked object's tag, or NULL */
+    const struct vault_settings
+        *settings;    /* VAULT_CREATE; VAULT_SET: those in flags (enum vault_field; 0: all) count, the others stay */
+    uint16_t store;   /* VAULT_CREATE: 1 + shard, 0: the engine chooses */
+    int state;        /* VAULT_SET: enum vault_state, -1: as is */
+    uint64_t when_ms; /* VAULT_SET: deletion due */
 
     /* result */
     enum err err;
-    uint8_t nil;            /* the condition (NX, XX, CAS-less) did not hold, or there was nothing to do */
-    uint32_t out_version;   /* SET: the new one; DESTROY: number of versions gone */
-    int changed;            /* 1: something was written */
-    struct secret_old {     /* with SET_OLD, when the secret was visible; also when NX or XX did not hold */
-        struct blob *hold;  /* references for the submitter: blob_unref */
+    uint8_t nil;           /* the condition (NX, XX, CAS-less) did not hold, or there was nothing to do */
+    uint32_t out_version;  /* SET: the new one; DESTROY: number of versions gone */
+    int changed;           /* 1: something was written */
+    struct secret_old {    /* with SET_OLD, when the secret was visible; also when NX or XX did not hold */
+        struct blob *hold; /* references for the submitter: blob_unref */
         struct sealed value;
         uint32_t version;
     } old;
@@ -132,7 +138,8 @@ struct write {
     void (*done)(struct write *w); /* on the log writer's thread; must not block */
     void *arg;
 
-    /* result: ERR_OK when all steps were carried out (a nil is not an error). On an error nothing at all was written. */
+    /* result: ERR_OK when all steps were carried out (a nil is not an error). On an error nothing at all was written.
+     */
     enum err err;
     uint64_t lsn; /* of its record; 0 when nothing had to be written */
     uint32_t term;
@@ -151,8 +158,10 @@ struct secret_view {
 };
 
 /* Which version: 0 and an empty label: CURRENT. */
-/* ERR_OK with *v filled (secret_view_release it), ERR_NOTFOUND (no such secret, version or label; deleted; expired), ERR_CORRUPT, ERR_IO. */
-must_use enum err secret_read(struct engine *e, struct vault *vault, struct bytes path, uint32_t version, struct bytes label, struct secret_view *v);
+/* ERR_OK with *v filled (secret_view_release it), ERR_NOTFOUND (no such secret, version or label; deleted; expired),
+ * ERR_CORRUPT, ERR_IO. */
+must_use enum err secret_read(struct engine *e, struct vault *vault, struct bytes path, uint32_t version,
+                              struct bytes label, struct secret_view *v);
 /* The head alone, whatever its state: for SECRET.VERSIONS, STATE, TTL. v->value is empty. */
 must_use enum err secret_read_head(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v);
 void secret_view_release(struct secret_view *v);
@@ -161,8 +170,9 @@ void secret_view_release(struct secret_view *v);
  *
  *     engine_moment_begin -> secret_read, engine_moment_saw for each -> engine_moment_held? else read all of them again
  *
- * What has an LSN at or below L, the commit LSN before the first read, was not overwritten between L and its read: when that holds for all, they are
- * the state at L. What is not there has no LSN; with such, no group may have been published meanwhile. Any thread. */
+ * What has an LSN at or below L, the commit LSN before the first read, was not overwritten between L and its read: when
+ * that holds for all, they are the state at L. What is not there has no LSN; with such, no group may have been
+ * published meanwhile. Any thread. */
 struct engine_moment {
     uint64_t lsn, turn;
     unsigned seen;
@@ -176,7 +186,8 @@ struct key_view {
     struct key_record rec;
     struct blob *hold;
 };
-must_use enum err key_read(struct engine *e, struct vault *vault, struct bytes name, struct key_view *v); /* ERR_NOTFOUND ... */
+must_use enum err key_read(struct engine *e, struct vault *vault, struct bytes name,
+                           struct key_view *v); /* ERR_NOTFOUND ... */
 void key_view_release(struct key_view *v);
 
 /* A data key's wrapped form from the base store. */
@@ -184,22 +195,26 @@ must_use enum err engine_dek(struct engine *e, struct vault *vault, uint32_t ver
 
 /* ---- listings: need the shard to be current up to vault->names_lsn ---- */
 
-/* ERR_OK: listings may run now. ERR_AGAIN: a round of the applier was started; on_applied tells when *lsn is reached. */
+/* ERR_OK: listings may run now. ERR_AGAIN: a round of the applier was started; on_applied tells when *lsn is reached.
+ * ERR_MISCONF: not reached, and the disk has no room for a round. */
 must_use enum err engine_list_ready(struct engine *e, struct vault *vault, uint64_t *lsn);
 
-/* One page of names under prefix, after `after` (empty: from the start), at most max of them, and at most scan_max keys looked at. With one_level names
- * end at the first '/' behind the prefix and sub-folders are skipped by a seek. visit() gets the name relative to nothing (the whole path, a folder
- * with its '/'), and the head (NULL for a folder). Returns through *more whether there is more; *last (appended to a buf) is where to go on. */
+/* One page of names under prefix, after `after` (empty: from the start), at most max of them, and at most scan_max keys
+ * looked at. With one_level names end at the first '/' behind the prefix and sub-folders are skipped by a seek. visit()
+ * gets the name relative to nothing (the whole path, a folder with its '/'), and the head (NULL for a folder). Returns
+ * through *more whether there is more; *last (appended to a buf) is where to go on. */
 struct list_query {
     struct bytes prefix, after;
     unsigned max, scan_max;
     int one_level;
-    int (*visit)(void *arg, struct bytes path, const struct secret_head *head); /* 1: counts against max; 0: filtered out */
+    int (*visit)(void *arg, struct bytes path,
+                 const struct secret_head *head); /* 1: counts against max; 0: filtered out */
     void *arg;
 };
-must_use enum err secret_list(struct engine *e, struct vault *vault, const struct list_query *q, struct buf *last, int *more);
-must_use enum err key_list(struct engine *e, struct vault *vault, struct bytes after, unsigned max, void (*visit)(void *arg, struct bytes name), void *arg,
-                           struct buf *last, int *more);
+must_use enum err secret_list(struct engine *e, struct vault *vault, const struct list_query *q, struct buf *last,
+                              int *more);
+must_use enum err key_list(struct engine *e, struct vault *vault, struct bytes after, unsigned max,
+                           void (*visit)(void *arg, struct bytes name), void *arg, struct buf *last, int *more);
 
 /* ---- the log ---- */
 

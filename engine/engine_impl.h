@@ -1,6 +1,7 @@
-/* engine_impl.h - the engine's insides, shared by its own files: engine.c (open, close, recovery), sequencer.c, read.c, keeper.c, txn.c. */
-#ifndef COFFER_ENGINE_IMPL_H
-#define COFFER_ENGINE_IMPL_H
+/* engine_impl.h - the engine's insides, shared by its own files: engine.c (open, close, recovery), sequencer.c, read.c,
+ * keeper.c, txn.c. */
+#ifndef COFFER_ENGINE_ENGINE_IMPL_H
+#define COFFER_ENGINE_ENGINE_IMPL_H
 
 #include <pthread.h>
 
@@ -18,7 +19,8 @@ struct engine {
     int lock_fd;
     uint8_t cell_id[16];
     unsigned shards;
-    struct store *stores[ENGINE_STORES_MAX]; /* [0] base; NULL: failed. Written before the threads start, and by failure */
+    struct store
+        *stores[ENGINE_STORES_MAX]; /* [0] base; NULL: failed. Written before the threads start, and by failure */
     _Atomic uint8_t store_failed[ENGINE_STORES_MAX];
     struct hot *hot;
     struct wal *wal;
@@ -31,7 +33,8 @@ struct engine {
     char why[256];
 };
 
-/* Looks at one committed operation and brings the vault registry in line: vaults, settings, counters, data key versions. Log writer and recovery. */
+/* Looks at one committed operation and brings the vault registry in line: vaults, settings, counters, data key
+ * versions. Log writer and recovery. */
 must_use enum err engine_observe(struct engine *e, struct bytes key, const struct blob *value);
 /* 1 when engine_observe has anything to do for this key: most operations are a secret's and cost only this test. */
 static inline int engine_observes(struct bytes key)
@@ -42,10 +45,12 @@ static inline int engine_observes(struct bytes key)
 /* A store by its number; NULL when it failed. */
 static inline struct store *engine_store_ok(struct engine *e, unsigned store)
 {
-    return store <= e->shards && !atomic_load_explicit(&e->store_failed[store], memory_order_relaxed) ? e->stores[store] : NULL;
+    return store <= e->shards && !atomic_load_explicit(&e->store_failed[store], memory_order_relaxed) ? e->stores[store]
+                                                                                                      : NULL;
 }
 
-/* What the hot table does not have: from the store, and into the table, absence too. fill is what the miss handed out. */
+/* What the hot table does not have: from the store, and into the table, absence too. fill is what the miss handed out.
+ */
 must_use enum err engine_load(struct engine *e, uint16_t store, struct bytes key, uint64_t fill, struct blob **out);
 
 /* The table's "there is none" as the callers of engine_get and txn_get see it. */
@@ -63,7 +68,8 @@ must_use enum err engine_get(struct engine *e, uint16_t store, struct bytes key,
 void engine_logf(struct engine *e, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* ---- sequencer.c ---- */
-must_use enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn, const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term);
+must_use enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn,
+                                  const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term);
 void sequencer_stop(struct sequencer *q); /* carries out what was submitted, then ends both threads; accepts NULL */
 void sequencer_free(struct sequencer *q); /* a stopped one, when the applier is stopped too */
 void sequencer_submit(struct sequencer *q, struct write *w);

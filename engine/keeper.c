@@ -1,11 +1,14 @@
-/* keeper.c - a thread that carries out what is due: expired secrets, purges of soft-deleted ones, scheduled deletions of keys.
+/* keeper.c - a thread that carries out what is due: expired secrets, purges of soft-deleted ones, scheduled deletions
+ * of keys.
  *
- * The expiry index of a shard is ordered by time ('x' and 'y' entries, secret.h), so a round is one short scan from its beginning: its cost is what
- * is due, whatever the shard holds. Each entry becomes an ordinary write (STEP_SECRET_DUE, STEP_KEY_DESTROY), which the sequencer checks
- * against the head as it then is: an entry that was overtaken does nothing. Readers do not wait for this: they compare times themselves.
+ * The expiry index of a shard is ordered by time ('x' and 'y' entries, secret.h), so a round is one short scan from its
+ * beginning: its cost is what is due, whatever the shard holds. Each entry becomes an ordinary write (STEP_SECRET_DUE,
+ * STEP_KEY_DESTROY), which the sequencer checks against the head as it then is: an entry that was overtaken does
+ * nothing. Readers do not wait for this: they compare times themselves.
  *
- * A round hands at most DUE_BATCH writes to the sequencer and waits for them, so that a million secrets expiring in one second do not keep others'
- * writes waiting.
+ * DUE_BATCH writes at a time are handed to the sequencer and waited for, so that a million secrets expiring in one
+ * second do not keep others' writes waiting. A round goes on, batch after batch, until nothing more is due: what
+ * expires faster than a batch a round must not pile up.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +32,8 @@ struct keeper {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     int stop;
-    unsigned outstanding; /* under lock */
+    int refused; /* a write of this round was: the disk is full, a store failed. Under lock, as the next */
+    unsigned outstanding;
     struct due_write *batch;
 };
 
@@ -37,12 +41,14 @@ static void due_done(struct write *w)
 {
     struct keeper *k = w->arg;
     pthread_mutex_lock(&k->lock);
+    k->refused |= w->err != ERR_OK;
     if (--k->outstanding == 0)
         pthread_cond_signal(&k->wake);
     pthread_mutex_unlock(&k->lock);
 }
 
-static void due_submit(struct keeper *k, struct due_write *d, int step, struct vault *v, struct bytes name, uint64_t due_ms)
+static void due_submit(struct keeper *k, struct due_write *d, int step, struct vault *v, struct bytes name,
+                       uint64_t due_ms)
 {
     memset(&d->w, 0, sizeof d->w);
     memset(&d->s, 0, sizeof d->s);
@@ -61,34 +67,47 @@ static void due_submit(struct keeper *k, struct due_write *d, int step, struct v
     engine_submit(k->e, &d->w);
 }
 
-/* Submits what is due under one kind of index entry; returns how many. */
-static unsigned scan_due(struct keeper *k, struct store_iter *it, uint8_t kind, int step, uint64_t now_ms, unsigned used)
+/* 1: no more in this round. */
+static int wait_for_batch(struct keeper *k)
 {
-    unsigned n = 0;
-    for (store_iter_seek(it, bytes_of(&kind, 1)); store_iter_valid(it) && used + n < DUE_BATCH; store_iter_next(it)) {
+    pthread_mutex_lock(&k->lock);
+    while (k->outstanding)
+        pthread_cond_wait(&k->wake, &k->lock);
+    int stop = k->stop || k->refused;
+    pthread_mutex_unlock(&k->lock);
+    return stop;
+}
+
+/* Carries out what is due under one kind of index entry; returns how many. */
+static size_t scan_due(struct keeper *k, struct store_iter *it, uint8_t kind, int step, uint64_t now_ms)
+{
+    size_t n = 0;
+    int stop = 0;
+    for (store_iter_seek(it, bytes_of(&kind, 1)); store_iter_valid(it) && !stop; store_iter_next(it)) {
         struct bytes key = store_iter_key(it);
         if (key.p[0] != kind || key.n < 18 || key.n > 17 + SECRET_PATH_MAX || get_be64(key.p + 1) > now_ms)
             break;
         struct vault *v = vaults_find_id(k->e->vaults, get_be64(key.p + 9));
-        if (v && atomic_load(&v->state) == VAULT_ACTIVE)
-            due_submit(k, &k->batch[used + n++], step, v, bytes_of(key.p + 17, key.n - 17), get_be64(key.p + 1));
+        if (!v || atomic_load(&v->state) != VAULT_ACTIVE)
+            continue;
+        due_submit(k, &k->batch[n % DUE_BATCH], step, v, bytes_of(key.p + 17, key.n - 17), get_be64(key.p + 1));
+        if (++n % DUE_BATCH == 0)
+            stop = wait_for_batch(k);
     }
+    wait_for_batch(k);
     return n;
 }
 
-static unsigned round_of_store(struct keeper *k, struct store *s)
+static size_t round_of_store(struct keeper *k, struct store *s)
 {
     struct store_iter *it;
     uint64_t now_ms = clock_wall_ms();
     if (store_iter_new(s, &it))
         return 0;
-    unsigned n = scan_due(k, it, 'x', STEP_SECRET_DUE, now_ms, 0);
-    n += scan_due(k, it, 'y', STEP_KEY_DESTROY, now_ms, n);
+    k->refused = 0;
+    size_t n = scan_due(k, it, 'x', STEP_SECRET_DUE, now_ms);
+    n += scan_due(k, it, 'y', STEP_KEY_DESTROY, now_ms);
     store_iter_free(it);
-    pthread_mutex_lock(&k->lock);
-    while (k->outstanding)
-        pthread_cond_wait(&k->wake, &k->lock);
-    pthread_mutex_unlock(&k->lock);
     return n;
 }
 
@@ -117,7 +136,8 @@ static void *keeper_main(void *arg)
             if (!store || round_of_store(k, store) == 0)
                 continue;
             /* The next scan must not find the same entries again. */
-            apply_wait_lsn(k->e->apply, engine_commit_lsn(k->e));
+            if (apply_wait_lsn(k->e->apply, engine_commit_lsn(k->e)))
+                break; /* no room on the disk */
         }
     } while (!keeper_pause(k));
     return NULL;

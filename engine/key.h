@@ -11,14 +11,13 @@
  *     12  u32  number of versions
  *     16  16   key id
  *     32  u64  created ms
- *     40  u64  deletion due, ms, 0: none; a key with one can do nothing, and is in its state again when that is taken back
- *     48  u32  metadata length
- *     52  metadata (JSON, not secret)
- *      +  versions, oldest first: u32 version | u32 masked length | u32 public length | u64 created ms | u64 uses reserved |
- *         masked object | public key
+ *     40  u64  deletion due, ms, 0: none; a key with one can do nothing, and is in its state again when that is taken
+ * back 48  u32  metadata length 52  metadata (JSON, not secret)
+ *      +  versions, oldest first: u32 version | u32 masked length | u32 public length | u64 created ms | u64 uses
+ * reserved | masked object | public key
  *
- * "uses reserved": a version may have been used for so many encryptions; usage is counted in memory and reserved in the log in large steps,
- * so that 2^32 messages under one key are never passed, crash or not.
+ * "uses reserved": a version may have been used for so many encryptions; usage is counted in memory and reserved in the
+ * log in large steps, so that 2^32 messages under one key are never passed, crash or not.
  */
 #ifndef COFFER_ENGINE_KEY_H
 #define COFFER_ENGINE_KEY_H
@@ -46,7 +45,8 @@ struct key_record {
     struct bytes version_bytes; /* borrowed */
 };
 
-must_use enum err key_record_get(struct bytes raw, struct key_record *k); /* ERR_CORRUPT; borrowed parts live as long as raw */
+must_use enum err key_record_get(struct bytes raw,
+                                 struct key_record *k); /* ERR_CORRUPT; borrowed parts live as long as raw */
 must_use enum err key_record_put(struct buf *out, const struct key_record *k);
 /* Takes the next version off *in (start with k.version_bytes). ERR_END, ERR_CORRUPT. */
 must_use enum err key_version_next(struct bytes *in, struct key_version *v);

@@ -1,11 +1,13 @@
 /* read.c - reads: one look in the hot table, else one in the store, whose answer then fills the table. Any thread.
  *
- * A value apart from its head takes two looks, and the log writer publishes a record key by key: between the two it may have put a newer value
- * into the slot, or taken it away. So the two must belong together (LSNs), else it is read again, letting the log writer come to its end.
+ * A value apart from its head takes two looks, and the log writer publishes a record key by key: between the two it may
+ * have put a newer value into the slot, or taken it away. So the two must belong together (LSNs), else it is read
+ * again, letting the log writer come to its end.
  *
- * A listing is the one read that needs LevelDB to be current, because the hot table has no order. It waits for the applier only when the set of
- * names changed since the last round (vault->names_lsn): overwriting secrets does not delay it. What LevelDB says of a name (its expiry, its
- * version) may be older than what readers were told: while something is not applied yet each head is looked for in the hot table first.
+ * A listing is the one read that needs LevelDB to be current, because the hot table has no order. It waits for the
+ * applier only when the set of names changed since the last round (vault->names_lsn): overwriting secrets does not
+ * delay it. What LevelDB says of a name (its expiry, its version) may be older than what readers were told: while
+ * something is not applied yet each head is looked for in the hot table first.
  */
 #include <sched.h>
 
@@ -60,9 +62,10 @@ enum err secret_read_head(struct engine *e, struct vault *vault, struct bytes pa
     return err;
 }
 
-/* The value of a version that is not in the head. When the slot is empty, or holds what was written after the head was read, a new head has taken
- * its place between the two reads: the caller reads again. */
-static enum err read_apart(struct engine *e, struct vault *vault, struct bytes path, uint16_t slot, struct secret_view *v)
+/* The value of a version that is not in the head. When the slot is empty, or holds what was written after the head was
+ * read, a new head has taken its place between the two reads: the caller reads again. */
+static enum err read_apart(struct engine *e, struct vault *vault, struct bytes path, uint16_t slot,
+                           struct secret_view *v)
 {
     uint8_t key[SECRET_KEY_MAX];
     enum err err = engine_get(e, vault->store, secret_key_slot(key, vault->id, path, slot), &v->hold[1]);
@@ -74,7 +77,8 @@ static enum err read_apart(struct engine *e, struct vault *vault, struct bytes p
     return ERR_OK;
 }
 
-static enum err read_once(struct engine *e, struct vault *vault, struct bytes path, uint32_t version, struct bytes label, struct secret_view *v)
+static enum err read_once(struct engine *e, struct vault *vault, struct bytes path, uint32_t version,
+                          struct bytes label, struct secret_view *v)
 {
     struct secret_version sv;
     enum err err = read_head(e, vault, path, v);
@@ -92,12 +96,13 @@ static enum err read_once(struct engine *e, struct vault *vault, struct bytes pa
     return read_apart(e, vault, path, sv.slot, v);
 }
 
-/* What is torn while a record is being published is whole when the next one begins; the log writer may have lost its processor in between. What
- * is torn and nobody writes is lost. */
+/* What is torn while a record is being published is whole when the next one begins; the log writer may have lost its
+ * processor in between. What is torn and nobody writes is lost. */
 #define TORN_SPINS 10
 #define TORN_US 30000000
 
-enum err secret_read(struct engine *e, struct vault *vault, struct bytes path, uint32_t version, struct bytes label, struct secret_view *v)
+enum err secret_read(struct engine *e, struct vault *vault, struct bytes path, uint32_t version, struct bytes label,
+                     struct secret_view *v)
 {
     uint64_t since_us = 0;
     for (unsigned tries = 0;; tries++) {
@@ -180,6 +185,8 @@ enum err engine_list_ready(struct engine *e, struct vault *vault, uint64_t *lsn)
     *lsn = atomic_load(&vault->names_lsn);
     if (apply_lsn(e->apply) >= *lsn)
         return ERR_OK;
+    if (apply_stalled(e->apply))
+        return ERR_MISCONF;
     apply_demand(e->apply, *lsn);
     return ERR_AGAIN;
 }
@@ -189,8 +196,8 @@ struct listing {
     struct engine *e;
     struct vault *vault;
     struct store_iter *it;
-    int look;         /* not everything is applied: the hot table may know more of a name */
-    size_t skip;      /* of a store key before the path */
+    int look;    /* not everything is applied: the hot table may know more of a name */
+    size_t skip; /* of a store key before the path */
     uint64_t now_ms;
     struct buf *last; /* where to go on: the last path or folder that was dealt with */
     unsigned found, scanned;
@@ -264,9 +271,11 @@ static enum err list_run(struct listing *l, int *more)
     uint8_t key[SECRET_KEY_MAX + 1];
     const struct list_query *q = l->q;
     uint64_t vault = l->vault->id;
-    /* A path may end in '/' as well: only what a listing of one level gave out for a folder stands for all that is in it. */
+    /* A path may end in '/' as well: only what a listing of one level gave out for a folder stands for all that is in
+     * it. */
     int folder_before = folder_length(q, q->after) == q->after.n;
-    struct bytes from = q->after.n ? seek_after(key, vault, q->after, folder_before) : secret_key_head(key, vault, q->prefix);
+    struct bytes from =
+        q->after.n ? seek_after(key, vault, q->after, folder_before) : secret_key_head(key, vault, q->prefix);
     uint8_t limit_key[SECRET_KEY_MAX];
     struct bytes under = secret_key_head(limit_key, vault, q->prefix);
     enum err err = ERR_OK;
@@ -288,8 +297,13 @@ static enum err list_run(struct listing *l, int *more)
 
 enum err secret_list(struct engine *e, struct vault *vault, const struct list_query *q, struct buf *last, int *more)
 {
-    struct listing l = {.q = q, .e = e, .vault = vault, .look = apply_lsn(e->apply) < hot_published(e->hot), .skip = 9,
-                        .now_ms = clock_wall_ms(), .last = last};
+    struct listing l = {.q = q,
+                        .e = e,
+                        .vault = vault,
+                        .look = apply_lsn(e->apply) < hot_published(e->hot),
+                        .skip = 9,
+                        .now_ms = clock_wall_ms(),
+                        .last = last};
     struct store *s = engine_store_ok(e, vault->store);
     *more = 0;
     if (!s)
@@ -304,8 +318,8 @@ enum err secret_list(struct engine *e, struct vault *vault, const struct list_qu
     return err;
 }
 
-enum err key_list(struct engine *e, struct vault *vault, struct bytes after, unsigned max, void (*visit)(void *arg, struct bytes name), void *arg,
-                  struct buf *last, int *more)
+enum err key_list(struct engine *e, struct vault *vault, struct bytes after, unsigned max,
+                  void (*visit)(void *arg, struct bytes name), void *arg, struct buf *last, int *more)
 {
     uint8_t key[KEY_KEY_MAX + 1];
     struct store *s = engine_store_ok(e, vault->store);

@@ -1,18 +1,17 @@
-/* secret.h - how a secret lies in its shard: the head, its versions, the keys they are stored under. Codecs only: pure, any thread.
+/* secret.h - how a secret lies in its shard: the head, its versions, the keys they are stored under. Codecs only: pure,
+ * any thread.
  *
- * A path has one *head*: everything about the secret but old values. While the CURRENT version's sealed value is small (at most
- * SECRET_INLINE_MAX) it lies in the head, so that a read costs one look-up; when a new version takes its place it moves out to a key of its own
- * in the same record. Larger values are under keys of their own from the start.
+ * A path has one *head*: everything about the secret but old values. While the CURRENT version's sealed value is small
+ * (at most SECRET_INLINE_MAX) it lies in the head, so that a read costs one look-up; when a new version takes its place
+ * it moves out to a key of its own in the same record. Larger values are under keys of their own from the start.
  *
  *     'h' | vault u64be | path                     head
  *     'v' | vault u64be | path | slot u16be        a sealed value that is not in the head
- *     'x' | due ms u64be | vault u64be | path      expiry index: when something is due for this path (at most one entry a path)
- *     't' | vault u64be | path                     what is left of a destroyed secret: its last version u32, so that
- *                                                  versions are never reused (vaults of the facade leave none)
- *     'k' | vault u64be | name                     a key (key.h)
- *     'y' | due ms u64be | vault u64be | name      when a key's scheduled deletion is due
- *     'c' | vault u64be                            counters: secrets u64, keys u64, bytes u64, names LSN u64 (the last
- *                                                  record that added, removed, hid or showed a name)
+ *     'x' | due ms u64be | vault u64be | path      expiry index: when something is due for this path (at most one entry
+ * a path) 't' | vault u64be | path                     what is left of a destroyed secret: its last version u32, so
+ * that versions are never reused (vaults of the facade leave none) 'k' | vault u64be | name                     a key
+ * (key.h) 'y' | due ms u64be | vault u64be | name      when a key's scheduled deletion is due 'c' | vault u64be
+ * counters: secrets u64, keys u64, bytes u64, names LSN u64 (the last record that added, removed, hid or showed a name)
  *
  * Head (little-endian):
  *
@@ -24,19 +23,18 @@
  *      8  u32  CURRENT version, 0: none
  *     12  u32  PREVIOUS version, 0: none
  *     16  u64  expires at, ms, 0: never
- *     24  u64  soft-deleted versions (SECRET_VERSION_DELETED) are purged at, ms, 0: there are none. Until then UNDELETE brings them
- *              back; a SET on a deleted secret leaves them deleted.
- *     32  u16  number of versions kept
- *     34  u16  0
- *     36  u32  metadata length
- *     40  versions, oldest first, 19 bytes each: u32 version, u64 created ms, u32 sealed bytes, u8 flags (SECRET_VERSION_*), u16 slot
+ *     24  u64  soft-deleted versions (SECRET_VERSION_DELETED) are purged at, ms, 0: there are none. Until then UNDELETE
+ * brings them back; a SET on a deleted secret leaves them deleted. 32  u16  number of versions kept 34  u16  0 36  u32
+ * metadata length 40  versions, oldest first, 19 bytes each: u32 version, u64 created ms, u32 sealed bytes, u8 flags
+ * (SECRET_VERSION_*), u16 slot
  *      +  labels: u8 length, name, u32 version
  *      +  metadata (JSON, not secret)
  *      +  sealed CURRENT value, with SECRET_CURRENT_INLINE
  *
- * A *slot* is a place for a value apart from the head: the lowest free one is taken, and a version that goes leaves its slot to the next. So a
- * secret that is overwritten again and again writes over its oldest value instead of deleting one key and making another. A value's
- * ciphertext is bound to its version, and its record's LSN tells whether it is newer than the head that named the slot.
+ * A *slot* is a place for a value apart from the head: the lowest free one is taken, and a version that goes leaves its
+ * slot to the next. So a secret that is overwritten again and again writes over its oldest value instead of deleting
+ * one key and making another. A value's ciphertext is bound to its version, and its record's LSN tells whether it is
+ * newer than the head that named the slot.
  */
 #ifndef COFFER_ENGINE_SECRET_H
 #define COFFER_ENGINE_SECRET_H

@@ -1,20 +1,22 @@
 /* sequencer.c - the two threads that every change goes through.
  *
- *     sequencer    takes what was submitted, in order; evaluates each write against committed plus staged state (txn.h, steps_*.c), gives it the
- *                  next LSN, appends its record to the group that gathers. Whenever the log writer is free it gets the group.
- *     log writer   one pwritev and one fdatasync for the group (wal_append); then publishes its values, moves the commit LSN, tells the
- *                  applier, and calls done() of every write in order.
+ *     sequencer    takes what was submitted, in order; evaluates each write against committed plus staged state (txn.h,
+ * steps_*.c), gives it the next LSN, appends its record to the group that gathers. Whenever the log writer is free it
+ * gets the group. log writer   one pwritev and one fdatasync for the group (wal_append); then publishes its values,
+ * moves the commit LSN, tells the applier, and calls done() of every write in order.
  *
- * There are two groups: one gathers while the other is being written. So the time of an fdatasync is used, and nobody tunes a delay: a lone write
- * is written at once, eight hundred waiting ones share one sync.
+ * There are two groups: one gathers while the other is being written. So the time of an fdatasync is used, and nobody
+ * tunes a delay: a lone write is written at once, eight hundred waiting ones share one sync.
  *
- * Refusals wait for the group too: a write may have been refused because of one before it that is not durable yet, and its client must not
- * learn of that one early.
+ * Refusals wait for the group too: a write may have been refused because of one before it that is not durable yet, and
+ * its client must not learn of that one early.
  *
- * Failure: when the log cannot be written, the group's outcome is open - its bytes may or may not be on disk - so its writes get UNCERTAIN with
- * their LSN, every later one MISCONF, for good: after a failed fsync the page cache may lie. Values staged by then stay staged and are never seen.
+ * Failure: when the log cannot be written, the group's outcome is open - its bytes may or may not be on disk - so its
+ * writes get UNCERTAIN with their LSN, every later one MISCONF, for good: after a failed fsync the page cache may lie.
+ * Values staged by then stay staged and are never seen.
  *
- * Memory is bounded by waiting: the sequencer stops taking writes while more than dirty_bytes of committed values have not been applied.
+ * Memory is bounded by waiting: the sequencer stops taking writes while more than dirty_bytes of committed values have
+ * not been applied.
  */
 #include <stdlib.h>
 
@@ -31,7 +33,7 @@ struct sequencer {
     pthread_t sequencer_thread, writer_thread;
 
     pthread_mutex_t lock;
-    pthread_cond_t work;  /* for the sequencer: queue, writer free, room, stop */
+    pthread_cond_t work;   /* for the sequencer: queue, writer free, room, stop */
     pthread_cond_t handed; /* for the log writer */
     struct group *writing; /* NULL: the log writer is free */
     int stop, writer_stop;
@@ -80,7 +82,8 @@ static enum err run_steps(struct txn *t, struct write *w)
     enum err err = ERR_OK;
     for (unsigned i = 0; i < w->steps && err == ERR_OK; i++) {
         struct step *s = &w->step[i];
-        s->err = err = s->kind < STEP_KINDS && (t->vault || s->kind == STEP_VAULT_CREATE) ? step_table[s->kind](t, s) : ERR_INTERNAL;
+        s->err = err = s->kind < STEP_KINDS && (t->vault || s->kind == STEP_VAULT_CREATE) ? step_table[s->kind](t, s)
+                                                                                          : ERR_INTERNAL;
     }
     return err;
 }
@@ -88,7 +91,8 @@ static enum err run_steps(struct txn *t, struct write *w)
 static void evaluate(struct sequencer *q, struct write *w, uint64_t now_ms)
 {
     struct txn t;
-    enum err err = atomic_load(&q->failed) ? ERR_MISCONF : wal_room(q->e->wal, buf_size(&q->g->records) + RECORD_MAX_BYTES);
+    enum err err =
+        atomic_load(&q->failed) ? ERR_MISCONF : wal_room(q->e->wal, buf_size(&q->g->records) + RECORD_MAX_BYTES);
 
     if (err == ERR_OK) {
         txn_begin(&t, q->e, q->g, w, &q->ops, q->next_lsn, q->term, now_ms);
@@ -106,7 +110,8 @@ static void evaluate(struct sequencer *q, struct write *w, uint64_t now_ms)
     q->g->writes++;
 }
 
-/* Gives the gathered group to the log writer, when that is free (or waits until it is), and starts the next one. Called with the lock held. */
+/* Gives the gathered group to the log writer, when that is free (or waits until it is), and starts the next one. Called
+ * with the lock held. */
 static void hand_over(struct sequencer *q)
 {
     while (q->writing)
@@ -125,7 +130,7 @@ static void wait_for_room(struct sequencer *q)
         return;
     /* What is dirty has been published; what this thread holds back cannot help. */
     pthread_mutex_lock(&q->lock);
-    while (hot_dirty_bytes(q->e->hot) > limit && !atomic_load(&q->failed)) {
+    while (hot_dirty_bytes(q->e->hot) > limit && !atomic_load(&q->failed) && !apply_stalled(q->e->apply)) {
         apply_demand(q->e->apply, atomic_load(&q->e->commit_lsn));
         pthread_cond_wait(&q->work, &q->lock);
     }
@@ -193,7 +198,9 @@ static void publish(struct sequencer *q, struct group *g)
 static void group_failed(struct sequencer *q, struct group *g)
 {
     atomic_store(&q->failed, 1);
-    engine_logf(q->e, LOG_WARNING, "the log cannot be written (from LSN %llu on): no write is acknowledged any more; free disk space or replace the disk, then restart",
+    engine_logf(q->e, LOG_WARNING,
+                "the log cannot be written (from LSN %llu on): no write is acknowledged any more; free disk space or "
+                "replace the disk, then restart",
                 (unsigned long long)g->first_lsn);
     for (struct mpsc_node *n = g->first; n; n = n->next) {
         struct write *w = mpsc_entry(n, struct write, node);
@@ -300,7 +307,8 @@ void sequencer_free(struct sequencer *q)
     mem_free(q);
 }
 
-enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn, const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term)
+enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn,
+                         const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term)
 {
     struct sequencer *q = mem_zalloc(sizeof *q);
     *out = NULL;

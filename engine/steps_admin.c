@@ -1,4 +1,5 @@
-/* steps_admin.c - steps on vaults, data keys and customers' keys. Sequencer thread only. All of them write full values. */
+/* steps_admin.c - steps on vaults, data keys and customers' keys. Sequencer thread only. All of them write full values.
+ */
 #include "engine/engine_impl.h"
 
 #define BASE 0 /* the base store */
@@ -23,8 +24,8 @@ static uint16_t emptiest_store(struct engine *e)
     return best;
 }
 
-static enum err put_vault(struct txn *t, struct vault *v, struct bytes name, const struct vault_settings *settings, int state,
-                          uint64_t delete_ms)
+static enum err put_vault(struct txn *t, struct vault *v, struct bytes name, const struct vault_settings *settings,
+                          int state, uint64_t delete_ms)
 {
     uint8_t key[VAULT_KEY_MAX];
     struct buf record;
@@ -145,7 +146,8 @@ static enum err key_due_move(struct txn *t, struct bytes name, uint64_t from_ms,
     return err;
 }
 
-/* s->version is the newest version that the caller built its record on, 0: there must be no such key; s->meta, when given, the whole record. */
+/* s->version is the newest version that the caller built its record on, 0: there must be no such key; s->meta, when
+ * given, the whole record. */
 enum err step_key_put(struct txn *t, struct step *s)
 {
     uint8_t key[KEY_KEY_MAX];

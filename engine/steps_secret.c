@@ -1,11 +1,12 @@
 /* steps_secret.c - what each kind of step does to a secret. Sequencer thread only.
  *
- * A step opens an *edit*: the head as it is (staged state included), its lists copied into scratch where they can be changed. It looks at
- * conditions first and touches nothing before they hold. Then it changes the edit, and edit_write stages the new head, moves the expiry index
- * along, and keeps the vault's counters. Values that leave the head, or never were in it, have keys of their own (secret.h).
+ * A step opens an *edit*: the head as it is (staged state included), its lists copied into scratch where they can be
+ * changed. It looks at conditions first and touches nothing before they hold. Then it changes the edit, and edit_write
+ * stages the new head, moves the expiry index along, and keeps the vault's counters. Values that leave the head, or
+ * never were in it, have keys of their own (secret.h).
  *
- * The new value is sealed here and not earlier, because the ciphertext is bound to its version, and only the sequencer knows the version; it is
- * sealed straight into the new head's memory.
+ * The new value is sealed here and not earlier, because the ciphertext is bound to its version, and only the sequencer
+ * knows the version; it is sealed straight into the new head's memory.
  */
 #include "engine/engine_impl.h"
 
@@ -15,9 +16,9 @@
 struct edit {
     struct txn *t;
     struct bytes path;
-    struct blob *old;     /* what h's borrowed parts point into, NULL: there is no head */
+    struct blob *old; /* what h's borrowed parts point into, NULL: there is no head */
     struct secret_head h;
-    uint64_t due_ms;      /* in the expiry index now */
+    uint64_t due_ms; /* in the expiry index now */
     int was_visible;
     uint8_t versions[VERSIONS_LIMIT * SECRET_VERSION_BYTES];
     uint8_t labels[LABEL_BYTES_MAX];
@@ -87,7 +88,8 @@ static enum err slots_delete_freed(struct edit *ed)
     uint8_t key[SECRET_KEY_MAX];
     enum err err = ERR_OK;
     while (err == ERR_OK && ed->freed_n)
-        err = txn_delete(ed->t, ed->t->vault->store, secret_key_slot(key, ed->t->vault->id, ed->path, ed->freed[--ed->freed_n]));
+        err = txn_delete(ed->t, ed->t->vault->store,
+                         secret_key_slot(key, ed->t->vault->id, ed->path, ed->freed[--ed->freed_n]));
     return err;
 }
 
@@ -114,7 +116,8 @@ static enum err demote_current(struct edit *ed)
         return ERR_CORRUPT;
     v.slot = slot_take(ed);
     secret_version_put(entry, &v);
-    enum err err = txn_put_bytes(ed->t, ed->t->vault->store, secret_key_slot(key, ed->t->vault->id, ed->path, v.slot), ed->h.value.raw);
+    enum err err = txn_put_bytes(ed->t, ed->t->vault->store, secret_key_slot(key, ed->t->vault->id, ed->path, v.slot),
+                                 ed->h.value.raw);
     ed->h.flags &= (uint8_t)~SECRET_CURRENT_INLINE;
     ed->h.value.raw = bytes_of(NULL, 0);
     return err;
@@ -186,7 +189,8 @@ static void versions_drop_all(struct edit *ed)
 
 static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_bytes, uint16_t slot)
 {
-    struct secret_version v = {.version = version, .created_ms = ed->t->now_ms, .sealed_bytes = sealed_bytes, .slot = slot};
+    struct secret_version v = {
+        .version = version, .created_ms = ed->t->now_ms, .sealed_bytes = sealed_bytes, .slot = slot};
     secret_version_put(ed->versions + ed->h.version_bytes.n, &v);
     ed->h.version_bytes.n += SECRET_VERSION_BYTES;
     ed->h.versions++;
@@ -236,7 +240,8 @@ static enum err due_move(struct edit *ed, uint64_t due_ms)
     return err;
 }
 
-/* Stages the new head. With plain its inline value is sealed in place; h.value.raw.n then is the sealed size and .p NULL. */
+/* Stages the new head. With plain its inline value is sealed in place; h.value.raw.n then is the sealed size and .p
+ * NULL. */
 static enum err edit_write(struct edit *ed, struct plain *plain)
 {
     uint8_t key[SECRET_KEY_MAX];
@@ -279,7 +284,8 @@ static enum err edit_destroy(struct edit *ed)
         err = txn_delete(t, t->vault->store, secret_key_head(key, t->vault->id, ed->path));
     if (err == ERR_OK && !t->vault->facade) {
         put_le32(last, ed->h.last_version);
-        err = txn_put_bytes(t, t->vault->store, secret_key_last(key, t->vault->id, ed->path), bytes_of(last, sizeof last));
+        err = txn_put_bytes(t, t->vault->store, secret_key_last(key, t->vault->id, ed->path),
+                            bytes_of(last, sizeof last));
     }
     t->vault->seq.secrets--;
     t->names_changed = 1;
@@ -531,7 +537,8 @@ static uint32_t newest_left(const struct edit *ed, int any)
     return 0;
 }
 
-/* One version goes; when it was CURRENT the newest that is left takes its place. When all that are left are soft-deleted, so is the secret. */
+/* One version goes; when it was CURRENT the newest that is left takes its place. When all that are left are
+ * soft-deleted, so is the secret. */
 static enum err destroy_version(struct edit *ed, struct step *s)
 {
     struct secret_version v;

@@ -1,14 +1,22 @@
-/* txn.c - see txn.h. A write's record is built in three places at once: the operations in a scratch buffer, the values staged in the hot table
- * (so that later writes of the same group see them), and the list of what is to be published. txn_commit ties them together; until then
- * txn_abort can take everything back, newest first.
+/* txn.c - see txn.h. A write's record is built in three places at once: the operations in a scratch buffer, the values
+ * staged in the hot table (so that later writes of the same group see them), and the list of what is to be published.
+ * txn_commit ties them together; until then txn_abort can take everything back, newest first.
  */
 #include "engine/txn.h"
 
 #include "engine/engine_impl.h"
 
-void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, uint64_t lsn, uint32_t term, uint64_t now_ms)
+void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, uint64_t lsn,
+               uint32_t term, uint64_t now_ms)
 {
-    *t = (struct txn){.e = e, .g = g, .w = w, .vault = w->vault, .ops = ops, .lsn = lsn, .term = term, .now_ms = now_ms,
+    *t = (struct txn){.e = e,
+                      .g = g,
+                      .w = w,
+                      .vault = w->vault,
+                      .ops = ops,
+                      .lsn = lsn,
+                      .term = term,
+                      .now_ms = now_ms,
                       .staged_at = g->staged_n};
     buf_clear(ops);
     if (t->vault) {
@@ -101,7 +109,8 @@ static enum err put_counters(struct txn *t)
         return ERR_OK;
     if (t->names_changed)
         v->seq.names_lsn = t->lsn;
-    if (v->seq.secrets == t->saved.secrets && v->seq.keys == t->saved.keys && v->seq.bytes == t->saved.bytes && !t->names_changed)
+    if (v->seq.secrets == t->saved.secrets && v->seq.keys == t->saved.keys && v->seq.bytes == t->saved.bytes &&
+        !t->names_changed)
         return ERR_OK;
     struct secret_counters c = {v->seq.secrets, v->seq.keys, v->seq.bytes, v->seq.names_lsn};
     secret_counters_put(value, &c);

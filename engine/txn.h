@@ -1,5 +1,5 @@
-/* txn.h - one write being evaluated by the sequencer: reads of committed plus staged state, and the operations that make up its record.
- * Private to the engine. Sequencer thread only.
+/* txn.h - one write being evaluated by the sequencer: reads of committed plus staged state, and the operations that
+ * make up its record. Private to the engine. Sequencer thread only.
  *
  *     txn_begin -> step functions (txn_get, txn_put, txn_delete ...) -> txn_commit: the record is in the group
  *                                                                   \-> txn_abort: every stage undone, nothing happened
@@ -13,8 +13,8 @@
 /* A staged value of the group: published by the log writer once the group is durable. */
 struct staged {
     struct hot_entry *entry;
-    struct blob *value;   /* the hot table's reference keeps it alive until it is published */
-    size_t key_off;       /* of the store key in the group's record bytes (in the ops scratch until the record is made) */
+    struct blob *value; /* the hot table's reference keeps it alive until it is published */
+    size_t key_off;     /* of the store key in the group's record bytes (in the ops scratch until the record is made) */
     uint16_t key_len, store;
 };
 
@@ -45,12 +45,14 @@ struct txn {
     struct bytes key;
     const uint8_t *hmac;
     int names_changed;
-    struct vault_seq saved; /* before this write */
+    struct vault_seq saved;         /* before this write */
     struct vault_settings settings; /* of the vault, read once */
 };
 
-void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, uint64_t lsn, uint32_t term, uint64_t now_ms);
-/* The newest value of key, staged or committed, with a reference; NULL when there is none. ERR_CORRUPT, ERR_IO, ERR_OOM. */
+void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, uint64_t lsn,
+               uint32_t term, uint64_t now_ms);
+/* The newest value of key, staged or committed, with a reference; NULL when there is none. ERR_CORRUPT, ERR_IO,
+ * ERR_OOM. */
 must_use enum err txn_get(struct txn *t, uint16_t store, struct bytes key, struct blob **out);
 /* Writes; value is taken over. ERR_OOM. */
 must_use enum err txn_put(struct txn *t, uint16_t store, struct bytes key, struct blob *value);
@@ -59,11 +61,13 @@ must_use enum err txn_delete(struct txn *t, uint16_t store, struct bytes key);
 /* 1 when something was written. */
 int txn_dirty(const struct txn *t);
 
-/* Adds the counters if they moved, makes the record, appends it to the group. On an error nothing of the write is left. */
+/* Adds the counters if they moved, makes the record, appends it to the group. On an error nothing of the write is left.
+ */
 must_use enum err txn_commit(struct txn *t);
 void txn_abort(struct txn *t);
 
-/* The step functions, by kind (steps_*.c). The result goes to s->nil, s->out_version, s->changed; an error fails the whole write. */
+/* The step functions, by kind (steps_*.c). The result goes to s->nil, s->out_version, s->changed; an error fails the
+ * whole write. */
 typedef enum err (*step_fn)(struct txn *t, struct step *s);
 extern const step_fn step_table[STEP_KINDS];
 

@@ -1,13 +1,13 @@
 /* vault.c - the registry of vaults.
  *
- * Two indexes over the same structs: a hash by name for look-ups, and an array sorted by name for listings; a third by id for the data keys and
- * expiry entries that know only the id. Vaults come and go rarely, so one read-write lock guards all three, and inserting into the array moves
- * memory. Look-ups hold the lock for a hash probe.
+ * Two indexes over the same structs: a hash by name for look-ups, and an array sorted by name for listings; a third by
+ * id for the data keys and expiry entries that know only the id. Vaults come and go rarely, so one read-write lock
+ * guards all three, and inserting into the array moves memory. Look-ups hold the lock for a hash probe.
  *
  * A deleted vault keeps its struct (I/O threads may hold a pointer) and its id; only its name is free again.
  *
- * Most commands of a thread are about the vault of the one before: each thread keeps the vault it found last, good as long as no name has
- * changed (epoch), and so looks into no shared memory that anybody writes.
+ * Most commands of a thread are about the vault of the one before: each thread keeps the vault it found last, good as
+ * long as no name has changed (epoch), and so looks into no shared memory that anybody writes.
  */
 #include "engine/vault.h"
 
@@ -78,8 +78,7 @@ void vaults_free(struct vaults *vs)
     if (!vs)
         return;
     HASH_CLEAR(by_name, vs->names);
-    HASH_ITER(by_id, vs->ids, e, tmp)
-    {
+    HASH_ITER (by_id, vs->ids, e, tmp) {
         HASH_DELETE(by_id, vs->ids, e);
         vault_free(e->v);
         mem_free(e);
@@ -243,7 +242,8 @@ struct bytes vault_dek_key(uint8_t out[VAULT_DEK_KEY_BYTES], uint64_t vault, uin
     return bytes_of(out, VAULT_DEK_KEY_BYTES);
 }
 
-enum err vault_encode(struct buf *out, const struct vault *v, const struct vault_settings *s, int state, uint64_t delete_ms)
+enum err vault_encode(struct buf *out, const struct vault *v, const struct vault_settings *s, int state,
+                      uint64_t delete_ms)
 {
     uint8_t *p;
     enum err err = buf_reserve(out, VAULT_FIXED_BYTES + v->partition.n, &p);

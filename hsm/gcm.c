@@ -1,6 +1,7 @@
 /* gcm.c - see gcm.h.
  *
- * OpenSSL: which calls, 100 B and 60 B of additional data, key kept (ns; idle machine / busy neighbour; AES-NI, OpenSSL 3.0):
+ * OpenSSL: which calls, 100 B and 60 B of additional data, key kept (ns; idle machine / busy neighbour; AES-NI,
+ * OpenSSL 3.0):
  *
  *     open   DecryptInit(iv), Update, Update, ctrl tag, Final    198 / 320   looks the IV's length up each time
  *            DecryptInit_ex2(iv, tag as parameter), ...          188 / 300
@@ -12,12 +13,12 @@
  *            with the cipher's own nonce counter                 188 / 281
  *     ipsec-mb: open 47 / 66, seal 33 / 47
  *
- * The nonce's first four bytes are constant, so openssl_open() sets only the other eight ("invocation field", made for TLS); if that went wrong the
- * tag would tell. Sealing has no such net: it spends 40 ns to hand over the whole nonce from our one counter rather than have a second one
- * inside the cipher.
+ * The nonce's first four bytes are constant, so openssl_open() sets only the other eight ("invocation field", made for
+ * TLS); if that went wrong the tag would tell. Sealing has no such net: it spends 40 ns to hand over the whole nonce
+ * from our one counter rather than have a second one inside the cipher.
  *
- * Rejected: libsodium (235 / 250, 213 / 228; 2x at 16 KiB); nettle (143 / 174, 99 / 126, but 1.2 to 2.3x slower from 1 KiB on, and AES by tables
- * without AES-NI); libgcrypt (204 / 226).
+ * Rejected: libsodium (235 / 250, 213 / 228; 2x at 16 KiB); nettle (143 / 174, 99 / 126, but 1.2 to 2.3x slower from 1
+ * KiB on, and AES by tables without AES-NI); libgcrypt (204 / 226).
  */
 #include "hsm/gcm.h"
 
@@ -44,7 +45,8 @@ static EVP_CIPHER *cipher; /* kept for the life of the process */
 static _Atomic int only_openssl;
 
 #if HAVE_IPSEC_MB
-static IMB_MGR *mgr; /* NULL: the processor lacks the instructions. Only its table of functions is used, which never changes */
+static IMB_MGR
+    *mgr; /* NULL: the processor lacks the instructions. Only its table of functions is used, which never changes */
 #endif
 
 /* The first member of both kinds of context. */
@@ -110,7 +112,8 @@ static enum err openssl_new(struct gcm **out, enum gcm_use use, const uint8_t ke
     return ERR_OK;
 }
 
-static enum err openssl_open(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n, uint8_t *out)
+static enum err openssl_open(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n,
+                             uint8_t *out)
 {
     EVP_CIPHER_CTX *c = ((struct gcm_openssl *)(void *)g)->ctx;
     int len;
@@ -126,14 +129,16 @@ static enum err openssl_open(struct gcm *g, const uint8_t counter[8], struct byt
     return openssl_error(ERR_CORRUPT);
 }
 
-static enum err openssl_seal(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n, uint8_t *out)
+static enum err openssl_seal(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n,
+                             uint8_t *out)
 {
     EVP_CIPHER_CTX *c = ((struct gcm_openssl *)(void *)g)->ctx;
     uint8_t nonce[NONCE_BYTES] = {0};
     int len;
 
     memcpy(nonce + NONCE_FIXED, counter, 8);
-    if (EVP_EncryptInit_ex2(c, NULL, NULL, nonce, NULL) == 1 && EVP_EncryptUpdate(c, NULL, &len, aad.p, (int)aad.n) == 1 &&
+    if (EVP_EncryptInit_ex2(c, NULL, NULL, nonce, NULL) == 1 &&
+        EVP_EncryptUpdate(c, NULL, &len, aad.p, (int)aad.n) == 1 &&
         (n == 0 || EVP_EncryptUpdate(c, out, &len, in, (int)n) == 1) && EVP_EncryptFinal_ex(c, out + n, &len) == 1 &&
         EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, GCM_TAG_BYTES, out + n) == 1)
         return ERR_OK;
@@ -159,23 +164,27 @@ static enum err ipsec_new(struct gcm **out, const uint8_t key[GCM_KEY_BYTES])
     return ERR_OK;
 }
 
-static enum err ipsec_open(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n, uint8_t *out)
+static enum err ipsec_open(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n,
+                           uint8_t *out)
 {
     _Alignas(64) struct gcm_context_data ctx;
     uint8_t nonce[NONCE_BYTES] = {0}, tag[GCM_TAG_BYTES];
 
     memcpy(nonce + NONCE_FIXED, counter, 8);
-    IMB_AES256_GCM_DEC(mgr, &((struct gcm_ipsec *)(void *)g)->key, &ctx, out, in, n, nonce, aad.p, aad.n, tag, sizeof tag);
+    IMB_AES256_GCM_DEC(mgr, &((struct gcm_ipsec *)(void *)g)->key, &ctx, out, in, n, nonce, aad.p, aad.n, tag,
+                       sizeof tag);
     return mem_equal_ct(tag, in + n, sizeof tag) ? ERR_OK : ERR_CORRUPT;
 }
 
-static enum err ipsec_seal(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n, uint8_t *out)
+static enum err ipsec_seal(struct gcm *g, const uint8_t counter[8], struct bytes aad, const uint8_t *in, size_t n,
+                           uint8_t *out)
 {
     _Alignas(64) struct gcm_context_data ctx;
     uint8_t nonce[NONCE_BYTES] = {0};
 
     memcpy(nonce + NONCE_FIXED, counter, 8);
-    IMB_AES256_GCM_ENC(mgr, &((struct gcm_ipsec *)(void *)g)->key, &ctx, out, in, n, nonce, aad.p, aad.n, out + n, GCM_TAG_BYTES);
+    IMB_AES256_GCM_ENC(mgr, &((struct gcm_ipsec *)(void *)g)->key, &ctx, out, in, n, nonce, aad.p, aad.n, out + n,
+                       GCM_TAG_BYTES);
     return ERR_OK;
 }
 #endif

@@ -27,6 +27,6 @@ OP(DECRYPT,           4, 1, 1, KEYED, "config, masked, aad, ciphertext -> plaint
 OP(REWRAP,            6, 1, 1, KEYED, "config, masked old, masked new, new header, aad, ciphertext -> ciphertext under the new version")
 OP(DATAKEY,           5, 2, 1, KEYED, "config, masked, ciphertext header, aad, u32 count -> random bytes, their ciphertext")
 OP(SIGN,              4, 1, 1, KEYED, "config, masked, u8 algorithm | u8 prehashed, message or digest -> signature (ECDSA as DER)")
-OP(VERIFY,            4, 1, 1, ANY,   "public key DER, u8 algorithm | u8 prehashed, message or digest, signature -> u8 0 or 1")
+OP(VERIFY,            5, 1, 1, KEYED, "config, masked, u8 algorithm | u8 prehashed, message or digest, signature -> u8 0 or 1")
 OP(MAC,               3, 1, 1, KEYED, "config, masked, message -> HMAC-SHA256, 32 bytes")
 OP(VERIFYMAC,         4, 1, 1, KEYED, "config, masked, message, mac -> u8 0 or 1")

@@ -13,8 +13,8 @@
  *     45  16   tag; additional data is "coffer-dek" | u8 format | context
  *     61
  *
- * VERIFY is a public operation: OpenSSL does it in the worker. Messages to be signed are hashed in the worker as well;
- * the HSM signs the digest.
+ * VERIFY is an operation of the public key: OpenSSL does it in the worker, once the masked object that the key is in
+ * has been verified. Messages to be signed are hashed in the worker as well; the HSM signs the digest.
  *
  * One thread, one struct ops.
  */

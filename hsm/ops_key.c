@@ -327,11 +327,13 @@ enum err op_VERIFY(struct ops *o, const struct bytes *in, struct answer *a)
 {
     uint8_t code = 0, good;
     int prehashed = 0, ok = 0;
-    enum err e = sign_mode(in[1], &code, &prehashed);
+    struct key *k;
+    enum err e = sign_mode(in[2], &code, &prehashed);
 
-    (void)o;
     if (e == ERR_OK)
-        e = pubkey_verify(in[0], code, prehashed, in[2], in[3], &ok);
+        e = open_key(o, in, 1, ALG_CAN_SIGN, &k); /* for its public key, which nothing but the HMAC vouches for */
+    if (e == ERR_OK)
+        e = pubkey_verify(k->public_der, code, prehashed, in[3], in[4], &ok);
     good = (uint8_t)ok;
     return e == ERR_OK ? answer_put(a, bytes_of(&good, 1)) : e;
 }

@@ -196,7 +196,7 @@ enum err p11_load(struct p11 *m, const char *path, const char *init, char *why, 
     e = p11_Initialize(m, &args);
     if (e != ERR_OK) {
         p11_describe(m, what, sizeof what);
-        snprintf(why, n, "module %s: %s (configuration? SoftHSM wants SOFTHSM2_CONF)", path, what);
+        snprintf(why, n, "%s: check the module's configuration (SoftHSM: SOFTHSM2_CONF): %s", what, path);
         return ERR_HSMDOWN;
     }
     m->initialized = 1;

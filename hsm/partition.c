@@ -570,5 +570,6 @@ enum err partitions_create(struct partitions *ps, const uint8_t id[PARTITION_ID_
     }
     destroy_keys(ps->t, key);
     memset(config, 0, PARTITION_CONFIG_BYTES);
-    return e;
+    /* The token does not take back what it wrapped a moment ago (its disk is full): not the fault of any data. */
+    return e == ERR_BADBLOB ? ERR_HSMDOWN : e;
 }

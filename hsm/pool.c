@@ -200,7 +200,7 @@ static void parse_realm(struct bytes info, uint8_t out[16])
 
     memset(out, 0, 16);
     for (size_t i = 0; i + n + 32 <= info.n; i++) {
-        if ((i > 0 && info.p[i - 1] != '\n') || memcmp(info.p + i, key, n) != 0)
+        if ((i > 0 && info.p[i - 1] != '\n') || !bytes_equal(bytes_of(info.p + i, n), bytes_of(key, n)))
             continue;
         for (size_t k = 0; k < 32; k++) {
             const char *digits = "0123456789abcdef", *d = strchr(digits, info.p[i + n + k] | 0x20);
@@ -220,7 +220,7 @@ static int take_info(struct hsm *h, struct bytes info)
 
     parse_realm(info, realm);
     pthread_mutex_lock(&h->lock);
-    same = !h->have_realm || memcmp(realm, h->realm, sizeof realm) == 0;
+    same = !h->have_realm || bytes_equal(bytes_of(realm, sizeof realm), bytes_of(h->realm, sizeof realm));
     if (same) {
         memcpy(h->realm, realm, sizeof realm);
         buf_clear(&h->info);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "hsm/pool_impl.h"
 
@@ -182,10 +183,13 @@ static enum err read_pin(const char *path, struct buf *pin, char *why)
     const char *text = e == ERR_NOPERM  ? "may be read by others: chmod 0400"
                        : e == ERR_RANGE ? "is empty or too long"
                        : e == ERR_OOM   ? "was not read: out of memory"
-                                        : "cannot be read";
+                                        : NULL;
 
-    if (e != ERR_OK)
+    if (e != ERR_OK && text)
         snprintf(why, POOL_WHY_MAX, "the PIN file %.200s %s", path, text);
+    else if (e != ERR_OK)
+        snprintf(why, POOL_WHY_MAX, "the PIN file %.200s cannot be read: %s; set hsm-pin-file", path,
+                 strerror(file_errno()));
     return e;
 }
 

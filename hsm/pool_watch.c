@@ -124,7 +124,8 @@ static uint64_t number_of(struct bytes text, const char *name)
     uint64_t v = 0;
 
     for (size_t i = 0; i + n < text.n; i++) {
-        if ((i > 0 && text.p[i - 1] != '\n') || memcmp(text.p + i, name, n) != 0 || text.p[i + n] != ':')
+        if ((i > 0 && text.p[i - 1] != '\n') || !bytes_equal(bytes_of(text.p + i, n), bytes_of(name, n)) ||
+            text.p[i + n] != ':')
             continue;
         for (i += n + 1; i < text.n && text.p[i] >= '0' && text.p[i] <= '9'; i++)
             v = v * 10 + (uint64_t)(text.p[i] - '0');

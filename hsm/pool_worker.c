@@ -253,7 +253,10 @@ static void text_of(const struct hsm_frame *f, char *out, size_t n)
 {
     struct bytes t = f->parts ? f->part[0] : bytes_of(NULL, 0);
 
-    snprintf(out, n, "%.*s", (int)(t.n < n ? t.n : n - 1), t.n ? (const char *)t.p : "");
+    size_t used = t.n < n ? t.n : n - 1;
+    if (used)
+        memcpy(out, t.p, used);
+    out[used] = 0;
     for (char *c = out; *c; c++)
         if (*c < ' ' || *c > '~')
             *c = '?';

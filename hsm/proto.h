@@ -10,9 +10,9 @@
  *    12  per part: u32 length, bytes
  *
  * An answer with an error has one part: a text for the log (a CKR name and the call, never data).
- * Limits: a frame is at most HSM_FRAME_MAX bytes, parts at most HSM_PARTS_MAX. Whatever breaks them ends the connection:
- * the worker exits, the parent starts another. The decoder is fuzzed.
- * Frames carry PINs, plaintext and data keys: both ends keep them in secret buffers (base/buf.h).
+ * Limits: a frame is at most HSM_FRAME_MAX bytes, parts at most HSM_PARTS_MAX. Whatever breaks them ends the
+ * connection: the worker exits, the parent starts another. The decoder is fuzzed. Frames carry PINs, plaintext and data
+ * keys: both ends keep them in secret buffers (base/buf.h).
  */
 #ifndef COFFER_HSM_PROTO_H
 #define COFFER_HSM_PROTO_H
@@ -51,8 +51,8 @@ struct hsm_frame {
 /* Appends a frame. ERR_TOOBIG past the limits, ERR_OOM; b is unchanged then. */
 must_use enum err proto_put(struct buf *b, uint32_t id, uint16_t code, const struct bytes *part, unsigned parts);
 
-/* Decodes the frame at the front of in. ERR_OK: *used bytes belong to it. ERR_AGAIN: incomplete, *used is how many bytes the whole
- * frame has as far as known. ERR_PROTOCOL: malformed. */
+/* Decodes the frame at the front of in. ERR_OK: *used bytes belong to it. ERR_AGAIN: incomplete, *used is how many
+ * bytes the whole frame has as far as known. ERR_PROTOCOL: malformed. */
 must_use enum err proto_get(struct bytes in, struct hsm_frame *out, size_t *used);
 
 /* The only part of START: a list of (u8 name length, name, u32 value length, value) settings. Names:

@@ -71,6 +71,20 @@ static enum err explain(struct setup *s, enum err e, const char *what)
     return e;
 }
 
+/* Of a file with a PIN or a passphrase. */
+static enum err explain_secret(struct setup *s, enum err e, const char *path)
+{
+    const char *text = e == ERR_NOPERM     ? "may be read by others, or is somebody else's: chmod 0600"
+                       : e == ERR_NOTFOUND ? "is missing: put it back from its copy"
+                       : e == ERR_RANGE    ? "is empty: put it back from its copy"
+                                           : NULL;
+
+    if (!text)
+        return explain(s, e, path);
+    snprintf(s->why, s->why_n, "%s %s", path, text);
+    return e;
+}
+
 static int exists(const char *path)
 {
     return access(path, F_OK) == 0;
@@ -105,7 +119,7 @@ static enum err secret_in(struct setup *s, enum file f, struct buf *out)
     enum err e;
 
     if (exists(s->path[f]))
-        return explain(s, secret_file_read(s->path[f], out), s->path[f]);
+        return explain_secret(s, secret_file_read(s->path[f], out), s->path[f]);
     e = buf_reserve(out, SECRET_BYTES * 2 + 1, &hex);
     if (e == ERR_OK)
         e = clock_random_hex((char *)hex, SECRET_BYTES);
@@ -252,6 +266,7 @@ static enum err make_token_and_join(struct setup *s)
 /* Everything is there: is it valid? */
 static enum err check_existing(struct setup *s)
 {
+    static const char no_token[] = "0 tokens ";
     struct realm_info info;
     struct ceremony c;
     enum err e = read_realm_file(s, s->path[F_REALM]);
@@ -261,11 +276,16 @@ static enum err check_existing(struct setup *s)
     if (e == ERR_OK)
         e = write_conf(s);
     if (e == ERR_OK)
-        e = explain(s, secret_file_read(s->path[F_PIN], &s->pin), s->path[F_PIN]);
+        e = explain_secret(s, secret_file_read(s->path[F_PIN], &s->pin), s->path[F_PIN]);
     if (e != ERR_OK)
         return e;
     c = ceremony_of(s);
     e = ceremony_check(&c, info.id, s->why, s->why_n);
+    if (strncmp(s->why, no_token, strlen(no_token)) == 0)
+        snprintf(s->why, s->why_n,
+                 "the token in %s is gone: put it back from its copy, or make it again from the realm file: coffer-hsm "
+                 "provision %s --rejoin",
+                 s->path[F_TOKENS], s->dir);
     return e == ERR_OK ? remove_mark(s) : e;
 }
 
@@ -286,7 +306,7 @@ static enum err rejoin(struct setup *s)
     if (e == ERR_OK)
         e = secret_in(s, F_SO_PIN, &s->so_pin);
     if (e == ERR_OK)
-        e = explain(s, secret_file_read(s->path[F_PASSPHRASE], &s->passphrase), s->path[F_PASSPHRASE]);
+        e = explain_secret(s, secret_file_read(s->path[F_PASSPHRASE], &s->passphrase), s->path[F_PASSPHRASE]);
     if (e == ERR_OK)
         e = read_realm_file(s, s->path[F_REALM]);
     if (e == ERR_OK)
@@ -308,7 +328,7 @@ static enum err get_realm(struct setup *s, const struct provision *p)
                    ? explain(s, realm_seal(s->realm, buf_bytes(&s->passphrase), REALM_COST, s->realm_file), "new realm")
                    : e;
     }
-    e = explain(s, secret_file_read(p->passphrase_file, &s->passphrase), p->passphrase_file);
+    e = explain_secret(s, secret_file_read(p->passphrase_file, &s->passphrase), p->passphrase_file);
     if (e == ERR_OK)
         e = read_realm_file(s, p->realm_file);
     if (e == ERR_OK)

@@ -67,7 +67,7 @@ struct dek {
     _Atomic unsigned refs;
     _Atomic uint64_t promised; /* messages reserved by plains; goes past the limit when refused */
     _Atomic uint64_t nonce;    /* the next one */
-    struct gcm *seal_ctx;  /* of write keys, the sealing thread's; made before anyone has a reference */
+    struct gcm *seal_ctx;      /* of write keys, the sealing thread's; made before anyone has a reference */
     uint64_t added_ms;         /* this and the next: under the ring's lock */
     int writes;
     uint8_t realm[SEAL_REALM_BYTES];

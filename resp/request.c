@@ -125,7 +125,8 @@ static enum request_status resolve(struct request_parser *p, const uint8_t *in, 
     return REQUEST_READY;
 }
 
-/* The commonest header of all: one or two digits and CRLF. Four of them are in every small request, so they have no loop. */
+/* The commonest header of all: one or two digits and CRLF. Four of them are in every small request, so they have no
+ * loop. */
 static inline int read_two_digits(const uint8_t *in, size_t at, size_t n, size_t *next, int64_t *length)
 {
     if (n - at < 4)

@@ -13,7 +13,8 @@ enum err access_vault(struct call *c, struct bytes name, struct vault **out)
     return atomic_load_explicit(&(*out)->state, memory_order_relaxed) == VAULT_ACTIVE ? ERR_OK : ERR_KEYSTATE;
 }
 
-/* A data key is good for 2^32 messages: the one that was got may be used up between the two calls. Asking again makes the next one. */
+/* A data key is good for 2^32 messages: the one that was got may be used up between the two calls. Asking again makes
+ * the next one. */
 enum err access_plain(struct call *c, struct vault *v, struct bytes value, struct plain **out)
 {
     struct dek *d;
@@ -48,7 +49,8 @@ enum call_result access_fail(struct call *c, enum err e, struct bytes vault)
     if (e == ERR_NOVAULT && vault_name_ok(vault))
         return call_errorf(c, e, "no vault '%.*s': make it with VAULT.CREATE", (int)vault.n, (const char *)vault.p);
     if (e == ERR_KEYSTATE && vault_name_ok(vault))
-        return call_errorf(c, e, "vault '%.*s' is scheduled for deletion: VAULT.UNDELETE brings it back", (int)vault.n, (const char *)vault.p);
+        return call_errorf(c, e, "vault '%.*s' is scheduled for deletion: VAULT.UNDELETE brings it back", (int)vault.n,
+                           (const char *)vault.p);
     return call_error(c, e);
 }
 
@@ -79,7 +81,8 @@ enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, 
 
 #define AT_ONCE_TRIES 4
 
-enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c, struct engine_moment *m), struct bytes vault)
+enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c, struct engine_moment *m),
+                                struct bytes vault)
 {
     size_t mark = reply_mark(c->reply);
     for (int tries = 0; tries < AT_ONCE_TRIES; tries++) {
@@ -99,7 +102,8 @@ enum err access_expire_ms(int64_t value, int unit_ms, int absolute, uint64_t now
 {
     int64_t ms;
     *out = 0;
-    if (__builtin_mul_overflow(value, (int64_t)unit_ms, &ms) || (!absolute && __builtin_add_overflow(ms, (int64_t)now_ms, &ms)))
+    if (__builtin_mul_overflow(value, (int64_t)unit_ms, &ms) ||
+        (!absolute && __builtin_add_overflow(ms, (int64_t)now_ms, &ms)))
         return ERR_BADEXPIRE;
     /* A time before the epoch lies in the past like any other; 0 would mean "never". */
     *out = ms > 0 ? (uint64_t)ms : 1;
@@ -160,7 +164,7 @@ enum call_result access_park_applied(struct call *c, struct vault *v)
     uint64_t lsn;
     enum call_result parked = call_park(c, c->srv->applied);
     /* The round may have ended between the look and the parking. */
-    if (engine_list_ready(c->srv->engine, v, &lsn) == ERR_OK)
+    if (engine_list_ready(c->srv->engine, v, &lsn) != ERR_AGAIN)
         waitlist_wake(c->srv->applied);
     return parked;
 }

@@ -10,30 +10,37 @@
 
 /* The vault of this name. ERR_NOVAULT (deleted ones too), ERR_KEYSTATE while its deletion is scheduled. */
 must_use enum err access_vault(struct call *c, struct bytes name, struct vault **out);
-/* value sealed-to-be under v's write key, in locked memory. ERR_AGAIN: parked for the key. ERR_TOOBIG, ERR_OOM, HSMDOWN ... */
+/* value sealed-to-be under v's write key, in locked memory. ERR_AGAIN: parked for the key. ERR_TOOBIG, ERR_OOM, HSMDOWN
+ * ... */
 must_use enum err access_plain(struct call *c, struct vault *v, struct bytes value, struct plain **out);
 /* The same as a change of one step (change.h), which has room for keep_bytes. */
-must_use enum err access_change_set(struct call *c, struct vault *v, struct bytes value, size_t keep_bytes, struct change **out);
+must_use enum err access_change_set(struct call *c, struct vault *v, struct bytes value, size_t keep_bytes,
+                                    struct change **out);
 
 /* Replies the error, unless it is ERR_AGAIN: then the call is parked. Names the vault where that helps. */
 enum call_result access_fail(struct call *c, enum err e, struct bytes vault);
 
-/* Opens the view's value as a bulk at the end of the reply. ERR_AGAIN: its data key is being fetched, the call is parked: rewind the reply, release
- * what you hold, return CALL_PARK. Other errors: nothing was written. */
-must_use enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view);
+/* Opens the view's value as a bulk at the end of the reply. ERR_AGAIN: its data key is being fetched, the call is
+ * parked: rewind the reply, release what you hold, return CALL_PARK. Other errors: nothing was written. */
+must_use enum err access_reply_value(struct call *c, struct vault *v, struct bytes path,
+                                     const struct secret_view *view);
 
-/* Several values as of one point in time: pass() writes the whole reply, telling m of each thing that it read (engine.h). When they do not belong
- * together that is rewound and done again, after a few times in the next loop turn, until they do: what tears them is the log writer
- * making a group visible, which is short. An error of pass() is replied by access_fail. */
-enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c, struct engine_moment *m), struct bytes vault);
+/* Several values as of one point in time: pass() writes the whole reply, telling m of each thing that it read
+ * (engine.h). When they do not belong together that is rewound and done again, after a few times in the next loop turn,
+ * until they do: what tears them is the log writer making a group visible, which is short. An error of pass() is
+ * replied by access_fail. */
+enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c, struct engine_moment *m),
+                                struct bytes vault);
 
-/* The call's options EX, PX, EXAT, PXAT as an absolute time. Checks range and that it lies ahead (unless past_ok). unit_ms 1000 or 1; ERR_BADEXPIRE. */
+/* The call's options EX, PX, EXAT, PXAT as an absolute time. Checks range and that it lies ahead (unless past_ok).
+ * unit_ms 1000 or 1; ERR_BADEXPIRE. */
 must_use enum err access_expire_ms(int64_t value, int unit_ms, int absolute, uint64_t now_ms, uint64_t *out);
 
 /* Remaining time in ms of a head at now: -1: for ever, -2: not visible. */
 int64_t access_ttl_ms(const struct secret_head *h, uint64_t now_ms);
 
-/* A listing's cursor: "0" is the start and the end, else "c" and the last path in hex. to_path: ERR_RANGE when it is neither. */
+/* A listing's cursor: "0" is the start and the end, else "c" and the last path in hex. to_path: ERR_RANGE when it is
+ * neither. */
 void access_reply_cursor(struct reply *r, struct bytes last, int more);
 must_use enum err access_cursor_path(struct bytes cursor, struct buf *path);
 

@@ -47,6 +47,8 @@ enum call_result call_errorf(struct call *c, enum err e, const char *fmt, ...)
 
 /* ---- pending answers ---- */
 
+#define PENDING_OVERHEAD_BYTES 1024 /* the handler's struct, blocks rounded up */
+
 static void note_args(struct call *c, struct pending *p)
 {
     for (unsigned i = 1; i < c->argc && i <= 2; i++) {
@@ -74,6 +76,9 @@ void call_pending(struct call *c, struct pending *p, void (*finish)(struct pendi
     p->next = NULL;
     p->started_us = c->io->mark_us;
     p->complete = p->note_n = 0;
+    p->bytes = conn->held_used + PENDING_OVERHEAD_BYTES;
+    conn->pending_bytes += p->bytes;
+    atomic_fetch_add_explicit(&c->io->srv->pending_bytes, p->bytes, memory_order_relaxed);
     p->mute = conn->reply_mode == REPLY_OFF || conn->reply_mode == REPLY_SKIP;
     note_args(c, p);
     if (conn->last)
@@ -117,6 +122,13 @@ static void pop(struct conn *c)
     if (!c->first)
         c->last = NULL;
     c->pendings--;
+    c->pending_bytes -= p->bytes;
+}
+
+static void release(struct pending *p)
+{
+    atomic_fetch_sub_explicit(&p->io->srv->pending_bytes, p->bytes, memory_order_relaxed);
+    p->release(p);
 }
 
 static void count_finished(struct io *io, struct pending *p, struct conn *c, size_t mark)
@@ -134,19 +146,14 @@ void call_finish_pendings(struct conn *c)
         struct pending *p = c->first;
         size_t mark = reply_mark(&c->reply);
         p->finish(p, &c->reply);
-        if (c->reply.failed) {
-            enum err e = c->reply.failed;
-            reply_rewind(&c->reply, mark);
-            reply_error(&c->reply, e);
-            if (c->reply.failed)
-                conn_kill(c);
-        }
+        if (c->reply.failed)
+            dispatch_mend_reply(c, mark);
         if (p->finish != finish_answer) /* counted when it was given */
             count_finished(c->io, p, c, mark);
         if (p->mute && c->state != CONN_DEAD)
             reply_rewind(&c->reply, mark);
         pop(c);
-        p->release(p);
+        release(p);
     }
 }
 
@@ -157,7 +164,7 @@ void call_drop_pendings(struct conn *c)
         pop(c);
         p->conn = NULL;
         if (p->complete)
-            p->release(p);
+            release(p);
     }
 }
 
@@ -171,7 +178,7 @@ void call_completed(struct io *io)
         if (p->conn)
             io_todo(p->conn); /* a dead one will drop it */
         else
-            p->release(p);
+            release(p);
     }
 }
 

@@ -62,6 +62,7 @@ struct pending {
     void (*release)(struct pending *p); /* on the I/O thread; frees p, always called once, last */
     struct pending *next;               /* of the connection, in order */
     uint64_t started_us;
+    size_t bytes; /* about what it keeps in memory */
     uint8_t complete;
     uint8_t mute; /* CLIENT REPLY OFF or SKIP: what finish writes is dropped */
     uint8_t

@@ -78,7 +78,8 @@ struct bytes change_keep(struct change *ch, struct bytes b)
 void change_error(struct reply *r, const struct write *w)
 {
     if (w->err == ERR_UNCERTAIN)
-        reply_errorf(r, err_prefix(w->err), "%llu %lu: %s", (unsigned long long)w->lsn, (unsigned long)w->term, err_text(w->err));
+        reply_errorf(r, err_prefix(w->err), "%llu %lu: %s", (unsigned long long)w->lsn, (unsigned long)w->term,
+                     err_text(w->err));
     else
         reply_error(r, w->err);
 }
@@ -104,7 +105,8 @@ static void change_done(struct write *w)
     pending_complete(&((struct change *)w->arg)->p);
 }
 
-enum call_result change_submit(struct call *c, struct change *ch, struct vault *v, void (*answer)(struct change *ch, struct reply *r))
+enum call_result change_submit(struct call *c, struct change *ch, struct vault *v,
+                               void (*answer)(struct change *ch, struct reply *r))
 {
     ch->w.vault = v;
     ch->w.done = change_done;
@@ -131,6 +133,7 @@ void change_reply_old(struct change *ch, struct step *s, struct reply *r)
         reply_bulk_end(r);
     } else {
         reply_bulk_abandon(r);
-        reply_errorf(r, err_prefix(err == ERR_AGAIN ? ERR_HSMDOWN : err), "the change was made, but the old value cannot be opened");
+        reply_errorf(r, err_prefix(err == ERR_AGAIN ? ERR_HSMDOWN : err),
+                     "the change was made, but the old value cannot be opened");
     }
 }

@@ -18,6 +18,7 @@
 
 #define LINE_MAX_BYTES 2048
 #define IDS_MAX 128
+#define PAUSE_MAX_MS (INT64_C(1) << 50)
 
 static int is_word(struct bytes s, const char *word)
 {
@@ -141,6 +142,23 @@ enum call_result client_reply(struct call *c)
 
 /* ---- pausing all ---- */
 
+static void end_pause(struct server *srv)
+{
+    atomic_store(&srv->pause_mode, PAUSE_NONE);
+    waitlist_wake(srv->paused);
+}
+
+static void on_pause_over(evutil_socket_t fd, short what, void *arg);
+
+/* A timer for what is left of the pause. */
+static int arm_pause(struct io *io)
+{
+    uint64_t until = atomic_load(&io->srv->pause_until_us), us = until > io->now_us ? until - io->now_us : 0;
+    struct timeval tv = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)};
+    return event_base_once(io->base, -1, EV_TIMEOUT, on_pause_over, io, &tv);
+}
+
+/* The pause may have been made longer, and a loop that is behind lets its timers go a little early. */
 static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 {
     struct io *io = arg;
@@ -148,17 +166,17 @@ static void on_pause_over(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     io_clock(io);
-    if (io->now_ms < atomic_load(&srv->pause_until_ms)) /* was made longer, which set another timer */
+    if (atomic_load(&srv->pause_mode) == PAUSE_NONE)
         return;
-    atomic_store(&srv->pause_mode, PAUSE_NONE);
-    waitlist_wake(srv->paused);
+    if (io->now_us >= atomic_load(&srv->pause_until_us) || arm_pause(io) != 0)
+        end_pause(srv);
 }
 
 enum call_result client_pause(struct call *c)
 {
     int64_t ms;
     int mode = PAUSE_ALL;
-    if (!number_parse(c->argv[2], &ms))
+    if (!number_parse(c->argv[2], &ms) || ms > PAUSE_MAX_MS)
         return call_errorf(c, ERR_NOTINT, "timeout is not an integer or out of range");
     if (ms < 0)
         return call_errorf(c, ERR_RANGE, "timeout is negative");
@@ -168,16 +186,17 @@ enum call_result client_pause(struct call *c)
         return call_errorf(c, ERR_SYNTAX, "CLIENT PAUSE mode must be WRITE or ALL");
 
     struct server *srv = c->srv;
-    uint64_t until = c->now_ms + (uint64_t)ms, old = atomic_load(&srv->pause_until_ms);
-    if (atomic_load(&srv->pause_mode) != PAUSE_NONE && old > until)
+    uint64_t until = c->io->now_us + (uint64_t)ms * 1000, old = atomic_load(&srv->pause_until_us);
+    int old_mode = atomic_load(&srv->pause_mode);
+    if (old_mode != PAUSE_NONE && old > until)
         until = old; /* as in Redis, a pause is not made shorter */
-    if (atomic_load(&srv->pause_mode) > mode)
+    if (old_mode > mode)
         mode = PAUSE_ALL;
-    uint64_t wait_ms = until - c->now_ms + 1;
-    struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
-    if (event_base_once(c->io->base, -1, EV_TIMEOUT, on_pause_over, c->io, &tv) != 0)
+    atomic_store(&srv->pause_until_us, until);
+    if (arm_pause(c->io) != 0) {
+        atomic_store(&srv->pause_until_us, old);
         return call_error(c, ERR_OOM);
-    atomic_store(&srv->pause_until_ms, until);
+    }
     atomic_store(&srv->pause_mode, mode);
     reply_ok(c->reply);
     return CALL_DONE;
@@ -185,8 +204,7 @@ enum call_result client_pause(struct call *c)
 
 enum call_result client_unpause(struct call *c)
 {
-    atomic_store(&c->srv->pause_mode, PAUSE_NONE);
-    waitlist_wake(c->srv->paused);
+    end_pause(c->srv);
     reply_ok(c->reply);
     return CALL_DONE;
 }

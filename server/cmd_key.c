@@ -4,8 +4,8 @@
  * Each handler parses, says in change() what becomes of the record, and leaves the rest to keywrite.h. */
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "server/handlers.h"
+#include "server/keyid.h"
 #include "server/keywrite.h"
 #include "server/options.h"
 #include "server/server.h"
@@ -104,7 +104,7 @@ enum call_result cmd_key_create(struct call *c)
     k->change = change_create;
     k->answer = answer_version;
     enum err err = take_meta(c, k, opt[META].b);
-    if (err == ERR_OK && (err = clock_random(k->id, sizeof k->id)) != ERR_OK)
+    if (err == ERR_OK && (err = keyid_make(k->id, k->vault->id, bytes_str(k->name))) != ERR_OK)
         call_error(c, err);
     if (err == ERR_OK)
         return keywrite_start(c, k);

@@ -76,13 +76,15 @@ static enum err submit(struct verify *v)
 {
     struct key_version kv;
     hsm_req_init(&v->req, v->op, answered, v);
-    if (!key_version_find(&v->view.rec, v->version, &kv))
+    if (!key_version_find(&v->view.rec, v->version, &kv) || !keyop_own(v->vault, &v->view.rec, &kv))
         return ERR_CORRUPT;
     if (!v->srv->hsm)
         return ERR_HSMDOWN;
     struct bytes by_mac[] = {v->vault->partition, kv.masked.raw, v->message, v->proof};
-    struct bytes by_sign[] = {kv.pub, bytes_of(v->how, sizeof v->how), v->message, v->proof};
-    return hsm_submit(v->srv->hsm, &v->req, v->op == HSM_VERIFYMAC ? by_mac : by_sign, 4);
+    struct bytes by_sign[] = {v->vault->partition, kv.masked.raw, bytes_of(v->how, sizeof v->how), v->message,
+                              v->proof};
+    int mac = v->op == HSM_VERIFYMAC;
+    return hsm_submit(v->srv->hsm, &v->req, mac ? by_mac : by_sign, mac ? 4 : 5);
 }
 
 /* Keeps message and proof for the requests after the first. */

@@ -1,5 +1,6 @@
-/* cmd_scan.c - SCAN over the selected database. Keys come in the order of their paths; the cursor is a number that stands for a path (cursors.h). What is
- * there during the whole iteration is returned exactly once; what comes or goes meanwhile, maybe. */
+/* cmd_scan.c - SCAN over the selected database. Keys come in the order of their paths; the cursor is a number that
+ * stands for a path (cursors.h). What is there during the whole iteration is returned exactly once; what comes or goes
+ * meanwhile, maybe. */
 #include "base/glob.h"
 #include "resp/number.h"
 #include "server/access.h"
@@ -118,6 +119,8 @@ enum call_result string_scan(struct call *c)
         result = call_errorf(c, ERR_RANGE, "invalid cursor: it is too old, start again with 0");
     else if ((err = engine_list_ready(c->srv->engine, v, &lsn)) == ERR_AGAIN)
         result = access_park_applied(c, v);
+    else if (err)
+        result = access_fail(c, err, bytes_of(NULL, 0));
     else
         result = scan_page(c, v, buf_bytes(&after), count, &s);
     buf_fini(&after);

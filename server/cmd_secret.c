@@ -1,7 +1,8 @@
 /* cmd_secret.c - handlers of SECRET.*: reads, and writes of one secret. Listings are in cmd_secret_list.c.
  *
- * A read: vault by name, secret_read (hot table, else shard), opened straight into the reply. A write: the vault's write key, a struct change with
- * one step, the sequencer; the reply is written when the record is durable. Both may park for a data key (dek.h).
+ * A read: vault by name, secret_read (hot table, else shard), opened straight into the reply. A write: the vault's
+ * write key, a struct change with one step, the sequencer; the reply is written when the record is durable. Both may
+ * park for a data key (dek.h).
  */
 #include "base/mem.h"
 #include "resp/number.h"
@@ -75,7 +76,8 @@ static void reply_meta(struct reply *r, const struct secret_head *h, uint32_t ve
         reply_nil(r);
 }
 
-static enum err reply_secret(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view, int with_meta)
+static enum err reply_secret(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view,
+                             int with_meta)
 {
     if (!with_meta)
         return access_reply_value(c, v, path, view);
@@ -172,7 +174,19 @@ static void answer_version(struct change *ch, struct reply *r)
         reply_int(r, ch->step[0].out_version);
 }
 
-enum set_option { SET_O_NX, SET_O_XX, SET_O_CAS, SET_O_EX, SET_O_PX, SET_O_EXAT, SET_O_PXAT, SET_O_KEEPTTL, SET_O_STAGE, SET_O_META, SET_OPTS };
+enum set_option {
+    SET_O_NX,
+    SET_O_XX,
+    SET_O_CAS,
+    SET_O_EX,
+    SET_O_PX,
+    SET_O_EXAT,
+    SET_O_PXAT,
+    SET_O_KEEPTTL,
+    SET_O_STAGE,
+    SET_O_META,
+    SET_OPTS
+};
 static const struct option set_options[SET_OPTS] = {
     [SET_O_NX] = {"NX", OPTION_FLAG, .group = 1},
     [SET_O_XX] = {"XX", OPTION_FLAG, .group = 1},
@@ -217,7 +231,8 @@ static enum call_result check_value(struct call *c, struct bytes path, struct by
     uint64_t max = (uint64_t)config_int(c->srv->config, CFG_SECRET_MAX_BYTES);
     *err = path_ok(path) ? value.n <= max ? ERR_OK : ERR_TOOBIG : ERR_BADPATH;
     if (*err == ERR_TOOBIG)
-        return call_errorf(c, *err, "the value has %zu bytes; secret-max-bytes is %llu", value.n, (unsigned long long)max);
+        return call_errorf(c, *err, "the value has %zu bytes; secret-max-bytes is %llu", value.n,
+                           (unsigned long long)max);
     return *err ? call_error(c, *err) : CALL_DONE;
 }
 
@@ -252,7 +267,8 @@ static enum call_result set_with(struct call *c, const struct option_value *opt)
 /* CURRENT and PREVIOUS move by themselves. */
 static int label_ok(struct bytes label)
 {
-    return label.n >= 1 && label.n <= SECRET_LABEL_MAX && !bytes_equal(label, bytes_str("CURRENT")) && !bytes_equal(label, bytes_str("PREVIOUS"));
+    return label.n >= 1 && label.n <= SECRET_LABEL_MAX && !bytes_equal(label, bytes_str("CURRENT")) &&
+           !bytes_equal(label, bytes_str("PREVIOUS"));
 }
 
 enum call_result secret_set(struct call *c)
@@ -395,7 +411,8 @@ enum call_result secret_destroy(struct call *c)
     struct option_value opt[OPTS];
     if (options_parse(c, 3, options, OPTS, opt))
         return CALL_DONE;
-    return change_one(c, (struct step){.kind = STEP_SECRET_DESTROY, .version = (uint32_t)opt[VERSION].i}, answer_out_version);
+    return change_one(c, (struct step){.kind = STEP_SECRET_DESTROY, .version = (uint32_t)opt[VERSION].i},
+                      answer_out_version);
 }
 
 enum call_result secret_expire(struct call *c)
@@ -422,12 +439,14 @@ enum call_result secret_stage(struct call *c)
         return call_errorf(c, ERR_RANGE, "a label has 1 to %d bytes", SECRET_LABEL_MAX);
     if (!number_parse(c->argv[4], &version) || version < 1 || version > UINT32_MAX)
         return call_error(c, ERR_NOTINT);
-    return change_one(c, (struct step){.kind = STEP_SECRET_STAGE, .version = (uint32_t)version, .label = label}, answer_ok_or_nil);
+    return change_one(c, (struct step){.kind = STEP_SECRET_STAGE, .version = (uint32_t)version, .label = label},
+                      answer_ok_or_nil);
 }
 
 /* ---- reads of the head ---- */
 
-/* Reads the head of argv[2]; 1: go on; 0: replied or parked, *result tells. A missing one is replied as nil unless missing_ok. */
+/* Reads the head of argv[2]; 1: go on; 0: replied or parked, *result tells. A missing one is replied as nil unless
+ * missing_ok. */
 static int open_head(struct call *c, struct secret_view *view, enum err *err)
 {
     struct vault *v;

@@ -1,8 +1,9 @@
 /* cmd_secret_list.c - SECRET.LIST: one page of a folder.
  *
- * A page costs what it returns: the scan starts at the cursor by a seek, and a sub-folder is passed over by a seek, not by reading it. A listing
- * that needs what the applier has not written yet parks until it has (engine_list_ready). Soft-deleted and expired secrets are skipped; a page
- * may for that reason be short, or empty with a cursor to go on: the keys looked at are bounded too.
+ * A page costs what it returns: the scan starts at the cursor by a seek, and a sub-folder is passed over by a seek, not
+ * by reading it. A listing that needs what the applier has not written yet parks until it has (engine_list_ready).
+ * Soft-deleted and expired secrets are skipped; a page may for that reason be short, or empty with a cursor to go on:
+ * the keys looked at are bounded too.
  */
 #include "server/access.h"
 #include "server/handlers.h"
@@ -84,7 +85,8 @@ static const struct option options[OPTS] = {
     [WITHMETA] = {"WITHMETA", OPTION_FLAG},
 };
 
-/* The second argument is a folder unless it is one of the options' words: a folder of such a name is written with its '/'. */
+/* The second argument is a folder unless it is one of the options' words: a folder of such a name is written with its
+ * '/'. */
 static int has_folder(const struct call *c)
 {
     static const char *const words[] = {"CURSOR", "COUNT", "RECURSIVE", "WITHMETA", NULL};
@@ -120,7 +122,10 @@ enum call_result secret_list_cmd(struct call *c)
         goto out;
     }
     unsigned max = opt[COUNT].given ? (unsigned)opt[COUNT].i : COUNT_DEFAULT;
-    struct list_query q = {.prefix = buf_bytes(&prefix), .after = buf_bytes(&after), .max = max, .scan_max = max * SCAN_PER_NAME + 100,
+    struct list_query q = {.prefix = buf_bytes(&prefix),
+                           .after = buf_bytes(&after),
+                           .max = max,
+                           .scan_max = max * SCAN_PER_NAME + 100,
                            .one_level = !opt[RECURSIVE].given};
     result = list_page(c, v, &q, opt[WITHMETA].given);
 out:

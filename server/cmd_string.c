@@ -1,5 +1,5 @@
-/* cmd_string.c - the string façade: GET, SET and the commands on keys, for clients that know only Redis. Texts of errors are Redis's. SCAN is in
- * cmd_scan.c. */
+/* cmd_string.c - the string façade: GET, SET and the commands on keys, for clients that know only Redis. Texts of
+ * errors are Redis's. SCAN is in cmd_scan.c. */
 
 #include "base/mem.h"
 #include "resp/number.h"
@@ -172,10 +172,14 @@ enum call_result string_dbsize(struct call *c)
 
 enum set_option { NX, XX, GET, EX, PX, EXAT, PXAT, KEEPTTL, SET_OPTS };
 static const struct option set_options[SET_OPTS] = {
-    [NX] = {"NX", OPTION_FLAG, .group = 1},     [XX] = {"XX", OPTION_FLAG, .group = 1},
-    [GET] = {"GET", OPTION_FLAG},               [EX] = {"EX", OPTION_BYTES, .group = 2},
-    [PX] = {"PX", OPTION_BYTES, .group = 2},    [EXAT] = {"EXAT", OPTION_BYTES, .group = 2},
-    [PXAT] = {"PXAT", OPTION_BYTES, .group = 2}, [KEEPTTL] = {"KEEPTTL", OPTION_FLAG, .group = 2},
+    [NX] = {"NX", OPTION_FLAG, .group = 1},
+    [XX] = {"XX", OPTION_FLAG, .group = 1},
+    [GET] = {"GET", OPTION_FLAG},
+    [EX] = {"EX", OPTION_BYTES, .group = 2},
+    [PX] = {"PX", OPTION_BYTES, .group = 2},
+    [EXAT] = {"EXAT", OPTION_BYTES, .group = 2},
+    [PXAT] = {"PXAT", OPTION_BYTES, .group = 2},
+    [KEEPTTL] = {"KEEPTTL", OPTION_FLAG, .group = 2},
 };
 
 enum { ANSWER_OLD = 1 };
@@ -233,7 +237,8 @@ static enum call_result set_with(struct call *c, const struct option_value *opt)
     if (parse_expiry(c, opt, &expires_ms))
         return CALL_DONE;
     if (c->argv[2].n > max)
-        return call_errorf(c, ERR_TOOBIG, "the value has %zu bytes; secret-max-bytes is %llu", c->argv[2].n, (unsigned long long)max);
+        return call_errorf(c, ERR_TOOBIG, "the value has %zu bytes; secret-max-bytes is %llu", c->argv[2].n,
+                           (unsigned long long)max);
     enum err err = facade_resolve(c, c->argv[1], 1, &k);
     if (err == ERR_OK && opt[GET].given)
         err = old_value_openable(c, &k);
@@ -245,8 +250,8 @@ static enum call_result set_with(struct call *c, const struct option_value *opt)
     s->kind = STEP_SECRET_SET;
     s->path = change_keep(ch, k.path);
     s->expires_ms = expires_ms;
-    s->flags = (uint16_t)((opt[NX].given ? SET_NX : 0) | (opt[XX].given ? SET_XX : 0) | (opt[KEEPTTL].given ? SET_KEEPTTL : 0) |
-                          (opt[GET].given ? SET_OLD : 0));
+    s->flags = (uint16_t)((opt[NX].given ? SET_NX : 0) | (opt[XX].given ? SET_XX : 0) |
+                          (opt[KEEPTTL].given ? SET_KEEPTTL : 0) | (opt[GET].given ? SET_OLD : 0));
     ch->arg = opt[GET].given ? ANSWER_OLD : 0;
     return change_submit(c, ch, k.vault, answer_set);
 }
@@ -264,8 +269,9 @@ enum call_result string_set(struct call *c)
 
 /* ---- DEL ----
  *
- * All keys of one call usually lie in one vault: one write, one record. Keys of several vaults are refused, as Redis Cluster refuses several slots: a
- * record belongs to one vault. A database's vault may be made by another client while the keys are looked at: then its keys are left out. */
+ * All keys of one call usually lie in one vault: one write, one record. Keys of several vaults are refused, as Redis
+ * Cluster refuses several slots: a record belongs to one vault. A database's vault may be made by another client while
+ * the keys are looked at: then its keys are left out. */
 
 static void answer_destroyed(struct change *ch, struct reply *r)
 {
@@ -342,7 +348,8 @@ static enum call_result expire_step(struct call *c, uint64_t expires_ms, uint16_
         err = change_new(1, k.path.n, &ch);
     if (err)
         return access_fail(c, err, none);
-    ch->step[0] = (struct step){.kind = STEP_SECRET_EXPIRE, .flags = flags, .expires_ms = expires_ms, .path = change_keep(ch, k.path)};
+    ch->step[0] = (struct step){
+        .kind = STEP_SECRET_EXPIRE, .flags = flags, .expires_ms = expires_ms, .path = change_keep(ch, k.path)};
     return change_submit(c, ch, k.vault, answer_bit);
 }
 
@@ -355,7 +362,9 @@ static int expire_flags(struct call *c, uint16_t *flags)
     for (unsigned i = 3; i < c->argc; i++) {
         int w = options_word(c->argv[i], words);
         if (w < 0) {
-            call_errorf(c, ERR_SYNTAX, "Unsupported option %.*s", (int)(c->argv[i].n > 64 ? 64 : c->argv[i].n), (const char *)c->argv[i].p);
+            /* lint: allow printf because the options of EXPIRE are no secrets */
+            call_errorf(c, ERR_SYNTAX, "Unsupported option %.*s", (int)(c->argv[i].n > 64 ? 64 : c->argv[i].n),
+                        (const char *)c->argv[i].p);
             return 0;
         }
         *flags |= bits[w];

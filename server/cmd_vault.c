@@ -1,4 +1,5 @@
-/* cmd_vault.c - handlers of VAULT.*. Creating one asks the HSM for a partition first (dek.h, struct vault_job): the reply comes when its record is durable. */
+/* cmd_vault.c - handlers of VAULT.*. Creating one asks the HSM for a partition first (dek.h, struct vault_job): the
+ * reply comes when its record is durable. */
 #include <stdio.h>
 
 #include "base/glob.h"
@@ -24,8 +25,11 @@ static const struct option limit_options[LIMIT_OPTS] = {
 /* Returns which they are: enum vault_field. */
 static uint16_t take_limits(const struct option_value *opt, struct vault_settings *s)
 {
-    static const uint16_t field[] = {[RATE] = VAULT_HAS_RATE, [BURST] = VAULT_HAS_BURST, [MAXVERSIONS] = VAULT_HAS_VERSIONS,
-                                     [MAXSECRETS] = VAULT_HAS_SECRETS, [MAXBYTES] = VAULT_HAS_BYTES};
+    static const uint16_t field[] = {[RATE] = VAULT_HAS_RATE,
+                                     [BURST] = VAULT_HAS_BURST,
+                                     [MAXVERSIONS] = VAULT_HAS_VERSIONS,
+                                     [MAXSECRETS] = VAULT_HAS_SECRETS,
+                                     [MAXBYTES] = VAULT_HAS_BYTES};
     uint16_t fields = 0;
     s->rate = opt[RATE].given ? (uint64_t)opt[RATE].i : s->rate;
     s->burst = opt[BURST].given ? (uint64_t)opt[BURST].i : s->burst;
@@ -77,7 +81,8 @@ enum call_result vault_create(struct call *c)
     if (!vault_name_ok(name))
         return call_error(c, ERR_BADNAME);
     if (opt[SHARD].given && opt[SHARD].i >= engine_shards(c->srv->engine))
-        return call_errorf(c, ERR_RANGE, "there is no shard %d: the server has %u, from 0", (int)opt[SHARD].i, engine_shards(c->srv->engine));
+        return call_errorf(c, ERR_RANGE, "there is no shard %d: the server has %u, from 0", (int)opt[SHARD].i,
+                           engine_shards(c->srv->engine));
     struct create *cr = mem_zalloc(sizeof *cr);
     if (!cr)
         return call_error(c, ERR_OOM);
@@ -115,7 +120,9 @@ enum call_result vault_set(struct call *c)
     if (err)
         return access_fail(c, err, c->argv[1]);
     uint16_t fields = take_limits(opt, &settings); /* the others stay as they are when its turn comes */
-    ch->step[0] = (struct step){.kind = STEP_VAULT_SET, .state = -1, .flags = fields,
+    ch->step[0] = (struct step){.kind = STEP_VAULT_SET,
+                                .state = -1,
+                                .flags = fields,
                                 .settings = (const void *)change_keep(ch, bytes_of(&settings, sizeof settings)).p};
     return change_submit(c, ch, v, answer_ok);
 }

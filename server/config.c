@@ -82,8 +82,9 @@ const char *config_name(enum config_id id, unsigned i)
 
 /* ---- texts ---- */
 
-static int is_text(enum config_type t)
+int config_is_text(enum config_id id)
 {
+    enum config_type t = config_rows[id].type;
     return t == CONFIG_TEXT || t == CONFIG_LIST || t == CONFIG_LINES;
 }
 
@@ -118,7 +119,7 @@ void config_swap(struct config *c, enum config_id id, struct config_parsed *p)
 {
     enum config_type t = config_rows[id].type;
     pthread_mutex_lock(&c->lock);
-    if (is_text(t)) {
+    if (config_is_text(id)) {
         struct config_text old = c->text[id];
         c->text[id] = p->text;
         p->text = old;

@@ -101,6 +101,7 @@ static inline uint64_t config_epoch(const struct config *c)
 const char *config_str(const struct config *c, enum config_id id);
 /* A text's present value, appended. CONFIG_LINES: lines end in '\n'. ERR_OOM. */
 must_use enum err config_text(struct config *c, enum config_id id, struct buf *out);
+int config_is_text(enum config_id id); /* else a number, or the three classes of CONFIG_OBUF */
 /* 1 when the text is not empty. */
 int config_given(struct config *c, enum config_id id);
 void config_obuf(struct config *c, enum obuf_class k, struct obuf_limit *out);

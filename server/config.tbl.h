@@ -1,4 +1,5 @@
-/* config.tbl.h - every directive, one row each (config.h says what a row drives). The includer defines the macros; they are undefined at the end.
+/* config.tbl.h - every directive, one row each (config.h says what a row drives). The includer defines the macros; they
+ * are undefined at the end.
  *
  *     SECTION(title)
  *     CONFIG(id, name, type, flags, initial value, min, max, names of CONFIG_NAME, what it does)
@@ -14,142 +15,241 @@
 /* clang-format off */
 SECTION("Network")
 CONFIG(PORT, "port", CONFIG_NUMBER, 0, "7379", 0, 65535, NULL, "TCP port for clients; 0: none.")
-CONFIG(BIND, "bind", CONFIG_LIST, 0, "127.0.0.1 -::1", 0, 0, NULL, "Addresses to listen on, several with blanks; `*` all IPv4, `::*` all IPv6. A leading `-`: go on when this address is not there. Nothing but loopback unless you say so.")
-CONFIG(PROTECTED_MODE, "protected-mode", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "With a default user that needs no password: accept connections over loopback and the UNIX socket only.")
-CONFIG(TCP_BACKLOG, "tcp-backlog", CONFIG_NUMBER, CONFIG_FIXED, "511", 1, 65535, NULL, "Connections that may wait to be accepted; the kernel's somaxconn caps it.")
-CONFIG(UNIXSOCKET, "unixsocket", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL, "Path of a UNIX socket to listen on besides.")
-CONFIG(UNIXSOCKETPERM, "unixsocketperm", CONFIG_NUMBER, CONFIG_FIXED, "0", 0, 0777, "octal", "Permissions of the UNIX socket, octal; 0: by the umask.")
-CONFIG(TIMEOUT, "timeout", CONFIG_NUMBER, 0, "0", 0, 2147483647, NULL, "Close a client that was idle for so many seconds; 0: never.")
-CONFIG(TCP_KEEPALIVE, "tcp-keepalive", CONFIG_NUMBER, 0, "300", 0, 2147483647, NULL, "Seconds between TCP keep-alive probes; 0: none.")
-CONFIG(MAXCLIENTS, "maxclients", CONFIG_NUMBER, 0, "10000", 1, 4294967295, NULL, "Most connections at a time; lowered when the limit of open files is lower.")
-CONFIG(IO_THREADS, "io-threads", CONFIG_NUMBER, CONFIG_FIXED, "0", 0, 64, NULL, "Threads that serve connections, each with its own event loop. 0: one on up to two cores, else one less than there are cores, at most 8.")
+CONFIG(BIND, "bind", CONFIG_LIST, 0, "127.0.0.1 -::1", 0, 0, NULL,
+       "Addresses to listen on, several with blanks; `*` all IPv4, `::*` all IPv6. A leading `-`: go on when this "
+       "address is not there. Nothing but loopback unless you say so.")
+CONFIG(PROTECTED_MODE, "protected-mode", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
+       "With a default user that needs no password: accept connections over loopback and the UNIX socket only.")
+CONFIG(TCP_BACKLOG, "tcp-backlog", CONFIG_NUMBER, CONFIG_FIXED, "511", 1, 65535, NULL,
+       "Connections that may wait to be accepted; the kernel's somaxconn caps it.")
+CONFIG(UNIXSOCKET, "unixsocket", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL,
+       "Path of a UNIX socket to listen on besides.")
+CONFIG(UNIXSOCKETPERM, "unixsocketperm", CONFIG_NUMBER, CONFIG_FIXED, "0", 0, 0777, "octal",
+       "Permissions of the UNIX socket, octal; 0: by the umask.")
+CONFIG(TIMEOUT, "timeout", CONFIG_NUMBER, 0, "0", 0, 2147483647, NULL,
+       "Close a client that was idle for so many seconds; 0: never.")
+CONFIG(TCP_KEEPALIVE, "tcp-keepalive", CONFIG_NUMBER, 0, "300", 0, 2147483647, NULL,
+       "Seconds between TCP keep-alive probes; 0: none.")
+CONFIG(MAXCLIENTS, "maxclients", CONFIG_NUMBER, 0, "10000", 1, 4294967295, NULL,
+       "Most connections at a time; lowered when the limit of open files is lower.")
+CONFIG(IO_THREADS, "io-threads", CONFIG_NUMBER, CONFIG_FIXED, "0", 0, 64, NULL,
+       "Threads that serve connections, each with its own event loop. 0: one on up to two cores, else one less than "
+       "there are cores, at most 8.")
 
 SECTION("TLS")
 CONFIG(TLS_PORT, "tls-port", CONFIG_NUMBER, 0, "0", 0, 65535, NULL, "TCP port for clients over TLS; 0: none.")
 CONFIG(TLS_CERT_FILE, "tls-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "The server's certificate, PEM.")
 CONFIG(TLS_KEY_FILE, "tls-key-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "The certificate's private key, PEM.")
-CONFIG(TLS_KEY_FILE_PASS, "tls-key-file-pass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Passphrase of the private key.")
-CONFIG(TLS_CLIENT_CERT_FILE, "tls-client-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "Certificate for connections that this server opens; not given: tls-cert-file.")
-CONFIG(TLS_CLIENT_KEY_FILE, "tls-client-key-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "Private key for connections that this server opens.")
-CONFIG(TLS_CLIENT_KEY_FILE_PASS, "tls-client-key-file-pass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Passphrase of that key.")
-CONFIG(TLS_DH_PARAMS_FILE, "tls-dh-params-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "Diffie-Hellman parameters, for old ciphers only.")
-CONFIG(TLS_CA_CERT_FILE, "tls-ca-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "Certificates of the authorities that peers are checked against.")
+CONFIG(TLS_KEY_FILE_PASS, "tls-key-file-pass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL,
+       "Passphrase of the private key.")
+CONFIG(TLS_CLIENT_CERT_FILE, "tls-client-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "Certificate for connections that this server opens; not given: tls-cert-file.")
+CONFIG(TLS_CLIENT_KEY_FILE, "tls-client-key-file", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "Private key for connections that this server opens.")
+CONFIG(TLS_CLIENT_KEY_FILE_PASS, "tls-client-key-file-pass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL,
+       "Passphrase of that key.")
+CONFIG(TLS_DH_PARAMS_FILE, "tls-dh-params-file", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "Diffie-Hellman parameters, for old ciphers only.")
+CONFIG(TLS_CA_CERT_FILE, "tls-ca-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "Certificates of the authorities that peers are checked against.")
 CONFIG(TLS_CA_CERT_DIR, "tls-ca-cert-dir", CONFIG_TEXT, 0, "", 0, 0, NULL, "The same as a directory.")
-CONFIG(TLS_AUTH_CLIENTS, "tls-auth-clients", CONFIG_NAME, 0, "yes", 0, 0, "no|yes|optional", "Must clients show a certificate?")
+CONFIG(TLS_AUTH_CLIENTS, "tls-auth-clients", CONFIG_NAME, 0, "yes", 0, 0, "no|yes|optional",
+       "Must clients show a certificate?")
 CONFIG(TLS_REPLICATION, "tls-replication", CONFIG_BOOL, 0, "no", 0, 0, NULL, "Use TLS towards the primary.")
 CONFIG(TLS_CLUSTER, "tls-cluster", CONFIG_BOOL, 0, "no", 0, 0, NULL, "Use TLS between cells.")
 CONFIG(TLS_PROTOCOLS, "tls-protocols", CONFIG_TEXT, 0, "", 0, 0, NULL, "\"TLSv1.2 TLSv1.3\" when not given.")
 CONFIG(TLS_CIPHERS, "tls-ciphers", CONFIG_TEXT, 0, "", 0, 0, NULL, "Ciphers of TLS 1.2, as OpenSSL lists them.")
 CONFIG(TLS_CIPHERSUITES, "tls-ciphersuites", CONFIG_TEXT, 0, "", 0, 0, NULL, "Cipher suites of TLS 1.3.")
-CONFIG(TLS_PREFER_SERVER_CIPHERS, "tls-prefer-server-ciphers", CONFIG_BOOL, 0, "no", 0, 0, NULL, "The server's order of ciphers wins.")
+CONFIG(TLS_PREFER_SERVER_CIPHERS, "tls-prefer-server-ciphers", CONFIG_BOOL, 0, "no", 0, 0, NULL,
+       "The server's order of ciphers wins.")
 CONFIG(TLS_SESSION_CACHING, "tls-session-caching", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "Let clients resume sessions.")
-CONFIG(TLS_SESSION_CACHE_SIZE, "tls-session-cache-size", CONFIG_NUMBER, 0, "20480", 0, 2147483647, NULL, "Sessions that can be resumed.")
-CONFIG(TLS_SESSION_CACHE_TIMEOUT, "tls-session-cache-timeout", CONFIG_NUMBER, 0, "300", 0, 2147483647, NULL, "Seconds for which a session can be resumed.")
+CONFIG(TLS_SESSION_CACHE_SIZE, "tls-session-cache-size", CONFIG_NUMBER, 0, "20480", 0, 2147483647, NULL,
+       "Sessions that can be resumed.")
+CONFIG(TLS_SESSION_CACHE_TIMEOUT, "tls-session-cache-timeout", CONFIG_NUMBER, 0, "300", 0, 2147483647, NULL,
+       "Seconds for which a session can be resumed.")
 
 SECTION("General")
-CONFIG(DIR, "dir", CONFIG_TEXT, CONFIG_FIXED | CONFIG_PROTECTED, ".", 0, 0, NULL, "Where the log, the stores and the embedded HSM's token are. One server owns it at a time.")
+CONFIG(DIR, "dir", CONFIG_TEXT, CONFIG_FIXED | CONFIG_PROTECTED, ".", 0, 0, NULL,
+       "Where the log, the stores and the embedded HSM's token are. One server owns it at a time.")
 CONFIG(DAEMONIZE, "daemonize", CONFIG_BOOL, CONFIG_FIXED, "no", 0, 0, NULL, "Go to the background.")
 CONFIG(PIDFILE, "pidfile", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL, "File to write the process id to.")
-CONFIG(SUPERVISED, "supervised", CONFIG_NAME, CONFIG_FIXED, "auto", 0, 0, "no|upstart|systemd|auto", "Tell a supervisor that the server is ready: systemd and auto do when NOTIFY_SOCKET is set.")
-CONFIG(LOGLEVEL, "loglevel", CONFIG_NAME, 0, "notice", 0, 0, "debug|verbose|notice|warning|nothing", "The least important events that are logged.")
-CONFIG(LOGFILE, "logfile", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL, "Log file, opened anew on SIGHUP; not given: standard output.")
-CONFIG(DATABASES, "databases", CONFIG_NUMBER, CONFIG_FIXED, "16", 1, 2147483647, NULL, "Databases of the string facade; database n is the vault `db<n>`, made on first use.")
-CONFIG(SHUTDOWN_TIMEOUT, "shutdown-timeout", CONFIG_NUMBER, 0, "10", 0, 2147483647, NULL, "Seconds that a shutdown waits for what is in flight, and for replicas that lag.")
-CONFIG(ENABLE_PROTECTED_CONFIGS, "enable-protected-configs", CONFIG_NAME, CONFIG_FIXED, "no", 0, 0, "no|yes|local", "Allow CONFIG SET of `dir` and the like: local means over loopback and the UNIX socket.")
-CONFIG(ENABLE_DEBUG_COMMAND, "enable-debug-command", CONFIG_NAME, CONFIG_FIXED, "no", 0, 0, "no|yes|local", "Allow DEBUG.")
-CONFIG(RENAME_COMMAND, "rename-command", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL, "`rename-command OLD NEW`; an empty NEW takes the command away. ACLs are the better way.")
+CONFIG(SUPERVISED, "supervised", CONFIG_NAME, CONFIG_FIXED, "auto", 0, 0, "no|upstart|systemd|auto",
+       "Tell a supervisor that the server is ready: systemd and auto do when NOTIFY_SOCKET is set.")
+CONFIG(LOGLEVEL, "loglevel", CONFIG_NAME, 0, "notice", 0, 0, "debug|verbose|notice|warning|nothing",
+       "The least important events that are logged.")
+CONFIG(LOGFILE, "logfile", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL,
+       "Log file, opened anew on SIGHUP; not given: standard output.")
+CONFIG(DATABASES, "databases", CONFIG_NUMBER, CONFIG_FIXED, "16", 1, 2147483647, NULL,
+       "Databases of the string facade; database n is the vault `db<n>`, made on first use.")
+CONFIG(SHUTDOWN_TIMEOUT, "shutdown-timeout", CONFIG_NUMBER, 0, "10", 0, 2147483647, NULL,
+       "Seconds that a shutdown waits for what is in flight, and for replicas that lag.")
+CONFIG(ENABLE_PROTECTED_CONFIGS, "enable-protected-configs", CONFIG_NAME, CONFIG_FIXED, "no", 0, 0, "no|yes|local",
+       "Allow CONFIG SET of `dir` and the like: local means over loopback and the UNIX socket.")
+CONFIG(ENABLE_DEBUG_COMMAND, "enable-debug-command", CONFIG_NAME, CONFIG_FIXED, "no", 0, 0, "no|yes|local",
+       "Allow DEBUG.")
+CONFIG(RENAME_COMMAND, "rename-command", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL,
+       "`rename-command OLD NEW`; an empty NEW takes the command away. ACLs are the better way.")
 CONFIG(INCLUDE, "include", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL, "Read another file here; later lines win.")
 
 SECTION("Users")
 CONFIG(REQUIREPASS, "requirepass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Password of the default user.")
-CONFIG(USER, "user", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL, "`user <name> <rules>` as in Redis's ACL language. Not together with aclfile.")
-CONFIG(ACLFILE, "aclfile", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL, "File of `user` lines, read at start and by ACL LOAD, written by ACL SAVE.")
+CONFIG(USER, "user", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL,
+       "`user <name> <rules>` as in Redis's ACL language. Not together with aclfile.")
+CONFIG(ACLFILE, "aclfile", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL,
+       "File of `user` lines, read at start and by ACL LOAD, written by ACL SAVE.")
 CONFIG(ACLLOG_MAX_LEN, "acllog-max-len", CONFIG_NUMBER, 0, "128", 0, 1000000, NULL, "Refusals that ACL LOG keeps.")
-CONFIG(ACL_PUBSUB_DEFAULT, "acl-pubsub-default", CONFIG_NAME, 0, "resetchannels", 0, 0, "allchannels|resetchannels", "Channels of a new user.")
+CONFIG(ACL_PUBSUB_DEFAULT, "acl-pubsub-default", CONFIG_NAME, 0, "resetchannels", 0, 0, "allchannels|resetchannels",
+       "Channels of a new user.")
 
 SECTION("Clients")
-CONFIG(CLIENT_OUTPUT_BUFFER_LIMIT, "client-output-buffer-limit", CONFIG_OBUF, 0, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", 0, 0, NULL, "`<class> <hard> <soft> <seconds>`: close a client whose unread answers pass the hard limit, or the soft one for so long. 0: no limit.")
-CONFIG(CLIENT_QUERY_BUFFER_LIMIT, "client-query-buffer-limit", CONFIG_SIZE, 0, "1gb", 1048576, INT64_MAX, NULL, "Close a client whose unprocessed input is larger.")
-CONFIG(PROTO_MAX_BULK_LEN, "proto-max-bulk-len", CONFIG_SIZE, 0, "512mb", 1048576, INT64_MAX, NULL, "Largest single argument.")
-CONFIG(SLOWLOG_LOG_SLOWER_THAN, "slowlog-log-slower-than", CONFIG_NUMBER, 0, "10000", -1, INT64_MAX, NULL, "Commands that take longer, in microseconds from start to answer, are in SLOWLOG, values redacted; -1: none.")
+CONFIG(CLIENT_OUTPUT_BUFFER_LIMIT, "client-output-buffer-limit", CONFIG_OBUF, 0, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", 0, 0, NULL,
+       "`<class> <hard> <soft> <seconds>`: close a client whose unread answers pass the hard limit, or the soft one "
+       "for so long. 0: no limit.")
+CONFIG(CLIENT_QUERY_BUFFER_LIMIT, "client-query-buffer-limit", CONFIG_SIZE, 0, "1gb", 1048576, INT64_MAX, NULL,
+       "Close a client whose unprocessed input is larger.")
+CONFIG(PROTO_MAX_BULK_LEN, "proto-max-bulk-len", CONFIG_SIZE, 0, "512mb", 1048576, INT64_MAX, NULL,
+       "Largest single argument.")
+CONFIG(SLOWLOG_LOG_SLOWER_THAN, "slowlog-log-slower-than", CONFIG_NUMBER, 0, "10000", -1, INT64_MAX, NULL,
+       "Commands that take longer, in microseconds from start to answer, are in SLOWLOG, values redacted; -1: none.")
 CONFIG(SLOWLOG_MAX_LEN, "slowlog-max-len", CONFIG_NUMBER, 0, "128", 0, 1000000, NULL, "Entries that SLOWLOG keeps.")
-CONFIG(LATENCY_MONITOR_THRESHOLD, "latency-monitor-threshold", CONFIG_NUMBER, 0, "0", 0, INT64_MAX, NULL, "Events that take longer, in milliseconds, are in LATENCY; 0: none.")
+CONFIG(LATENCY_MONITOR_THRESHOLD, "latency-monitor-threshold", CONFIG_NUMBER, 0, "0", 0, INT64_MAX, NULL,
+       "Events that take longer, in milliseconds, are in LATENCY; 0: none.")
 CONFIG(LATENCY_TRACKING, "latency-tracking", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "Keep latency percentiles of commands.")
-CONFIG(LATENCY_TRACKING_INFO_PERCENTILES, "latency-tracking-info-percentiles", CONFIG_LIST, 0, "50 99 99.9", 0, 100, "percentiles", "Which percentiles INFO latencystats shows.")
-CONFIG(NOTIFY_KEYSPACE_EVENTS, "notify-keyspace-events", CONFIG_TEXT, 0, "", 0, 0, NULL, "Classes of keyspace events that are published, as in Redis.")
+CONFIG(LATENCY_TRACKING_INFO_PERCENTILES, "latency-tracking-info-percentiles", CONFIG_LIST, 0, "50 99 99.9", 0, 100, "percentiles",
+       "Which percentiles INFO latencystats shows.")
+CONFIG(NOTIFY_KEYSPACE_EVENTS, "notify-keyspace-events", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "Classes of keyspace events that are published, as in Redis.")
 
 SECTION("HSM")
-CONFIG(HSM_MODULE, "hsm-module", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "Path of the PKCS#11 module; not given: SoftHSM2 where the distribution puts it.")
-CONFIG(HSM_MODULE_INIT, "hsm-module-init", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "String that C_Initialize gets; some modules (NSS) want one.")
-CONFIG(HSM_TOKEN, "hsm-token", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "coffer", 0, 0, NULL, "Label of the token, or an RFC 7512 PKCS#11 URI.")
-CONFIG(HSM_PIN_FILE, "hsm-pin-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "File with the user PIN, readable by its owner only. Else the systemd credential `hsm-pin`, else the environment COFFER_HSM_PIN.")
-CONFIG(HSM_AUTO_PROVISION, "hsm-auto-provision", CONFIG_NAME, CONFIG_FIXED | CONFIG_OURS, "auto", 0, 0, "no|yes|auto", "Make a private SoftHSM2 token under `dir`/hsm at first start. auto: when no token, PIN or other module was configured. No security boundary: for trying out and for tests.")
-CONFIG(HSM_WORKERS, "hsm-workers", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "2", 1, 64, NULL, "Worker processes, each with one thread and one login.")
-CONFIG(HSM_TIMEOUT, "hsm-timeout", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "2000", 50, 600000, NULL, "Milliseconds; a worker that answers later is ended and replaced.")
-CONFIG(HSM_KEY_CACHE, "hsm-key-cache", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "4096", 1, 1000000, NULL, "Unwrapped key handles that each worker keeps.")
-CONFIG(HSM_ONLY, "hsm-only", CONFIG_BOOL, CONFIG_FIXED | CONFIG_OURS, "no", 0, 0, NULL, "Refuse key types that the module cannot hold (they would be sealed by it and used in software).")
-CONFIG(HSM_RECYCLE_OBJECTS, "hsm-recycle-objects", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "1000000", 1000, INT64_MAX, NULL, "Session objects that a worker makes before a fresh one takes its place: modules leak.")
-CONFIG(REALM_FILE, "realm-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "The realm's wrapped ownership keys; copy it to other nodes to let them join. Not given: `dir`/hsm/realm.")
-CONFIG(DATA_KEY_TTL, "data-key-ttl", CONFIG_SECONDS, CONFIG_FIXED | CONFIG_OURS, "3600", 0, INT64_MAX / 1000, NULL, "A data key that is only read with is wiped so long after it came from the HSM; 0: never.")
+CONFIG(HSM_MODULE, "hsm-module", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "Path of the PKCS#11 module; not given: SoftHSM2 where the distribution puts it.")
+CONFIG(HSM_MODULE_INIT, "hsm-module-init", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "String that C_Initialize gets; some modules (NSS) want one.")
+CONFIG(HSM_TOKEN, "hsm-token", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "coffer", 0, 0, NULL,
+       "Label of the token, or an RFC 7512 PKCS#11 URI.")
+CONFIG(HSM_PIN_FILE, "hsm-pin-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "File with the user PIN, readable by its owner only. Else the systemd credential `hsm-pin`, else the "
+       "environment COFFER_HSM_PIN.")
+CONFIG(HSM_AUTO_PROVISION, "hsm-auto-provision", CONFIG_NAME, CONFIG_FIXED | CONFIG_OURS, "auto", 0, 0, "no|yes|auto",
+       "Make a private SoftHSM2 token under `dir`/hsm at first start. auto: when no token, PIN or other module was "
+       "configured. No security boundary: for trying out and for tests.")
+CONFIG(HSM_WORKERS, "hsm-workers", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "2", 1, 64, NULL,
+       "Worker processes, each with one thread and one login.")
+CONFIG(HSM_TIMEOUT, "hsm-timeout", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "2000", 50, 600000, NULL,
+       "Milliseconds; a worker that answers later is ended and replaced.")
+CONFIG(HSM_KEY_CACHE, "hsm-key-cache", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "4096", 1, 1000000, NULL,
+       "Unwrapped key handles that each worker keeps.")
+CONFIG(HSM_ONLY, "hsm-only", CONFIG_BOOL, CONFIG_FIXED | CONFIG_OURS, "no", 0, 0, NULL,
+       "Refuse key types that the module cannot hold (they would be sealed by it and used in software).")
+CONFIG(HSM_RECYCLE_OBJECTS, "hsm-recycle-objects", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "1000000", 1000, INT64_MAX, NULL,
+       "Session objects that a worker makes before a fresh one takes its place: modules leak.")
+CONFIG(REALM_FILE, "realm-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "The realm's wrapped ownership keys; copy it to other nodes to let them join. Not given: `dir`/hsm/realm.")
+CONFIG(DATA_KEY_TTL, "data-key-ttl", CONFIG_SECONDS, CONFIG_FIXED | CONFIG_OURS, "3600", 0, INT64_MAX / 1000, NULL,
+       "A data key that is only read with is wiped so long after it came from the HSM; 0: never.")
 
 SECTION("Log and stores")
-CONFIG(SHARDS, "shards", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "4", 1, 256, NULL, "LevelDB stores that vaults are spread over. Fixed at the first start.")
-CONFIG(WBL_SEGMENT_BYTES, "wbl-segment-bytes", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "16mb", 65536, 1073741824, NULL, "Size of a log segment; zero-filled ahead of use.")
-CONFIG(WBL_FSYNC, "wbl-fsync", CONFIG_NAME, CONFIG_FIXED | CONFIG_OURS, "always", 0, 0, "always|everysec", "When the log is made durable. everysec answers before that: acknowledged writes may be lost.")
+CONFIG(SHARDS, "shards", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "4", 1, 256, NULL,
+       "LevelDB stores that vaults are spread over. Fixed at the first start.")
+CONFIG(WBL_SEGMENT_BYTES, "wbl-segment-bytes", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "16mb", 65536, 1073741824, NULL,
+       "Size of a log segment; zero-filled ahead of use.")
+CONFIG(WBL_FSYNC, "wbl-fsync", CONFIG_NAME, CONFIG_FIXED | CONFIG_OURS, "always", 0, 0, "always|everysec",
+       "When the log is made durable. everysec answers before that: acknowledged writes may be lost.")
 CONFIG(WBL_RETAIN, "wbl-retain", CONFIG_SIZE, CONFIG_OURS, "1gb", 0, INT64_MAX, NULL, "Log kept for replicas that lag.")
-CONFIG(CACHE_SIZE, "cache-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb", 1048576, INT64_MAX, NULL, "Sealed values kept in memory for reading.")
-CONFIG(DIRTY_LIMIT, "dirty-limit", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "32mb", 1048576, INT64_MAX, NULL, "Committed values that are not in LevelDB yet; writers wait above it.")
-CONFIG(WRITE_BUFFER_SIZE, "write-buffer-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "8mb", 65536, 1073741824, NULL, "LevelDB's write buffer, each store.")
-CONFIG(SNAPSHOT_LOG_BYTES, "snapshot-log-bytes", CONFIG_SIZE, CONFIG_OURS, "64mb", 0, INT64_MAX, NULL, "A rolling snapshot after so much log ...")
-CONFIG(SNAPSHOT_INTERVAL, "snapshot-interval", CONFIG_SECONDS, CONFIG_OURS, "300", 0, INT64_MAX / 1000, NULL, "... or so many seconds, whichever is first.")
+CONFIG(CACHE_SIZE, "cache-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb", 1048576, INT64_MAX, NULL,
+       "Sealed values kept in memory for reading.")
+CONFIG(DIRTY_LIMIT, "dirty-limit", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "32mb", 1048576, INT64_MAX, NULL,
+       "Committed values that are not in LevelDB yet; writers wait above it.")
+CONFIG(WRITE_BUFFER_SIZE, "write-buffer-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "8mb", 65536, 1073741824, NULL,
+       "LevelDB's write buffer, each store.")
+CONFIG(SNAPSHOT_LOG_BYTES, "snapshot-log-bytes", CONFIG_SIZE, CONFIG_OURS, "64mb", 0, INT64_MAX, NULL,
+       "A rolling snapshot after so much log ...")
+CONFIG(SNAPSHOT_INTERVAL, "snapshot-interval", CONFIG_SECONDS, CONFIG_OURS, "300", 0, INT64_MAX / 1000, NULL,
+       "... or so many seconds, whichever is first.")
 CONFIG(SNAPSHOT_KEEP, "snapshot-keep", CONFIG_NUMBER, CONFIG_OURS, "2", 1, 1000, NULL, "Snapshots kept.")
 
 SECTION("Secrets")
-CONFIG(SECRET_MAX_BYTES, "secret-max-bytes", CONFIG_SIZE, CONFIG_OURS | CONFIG_FIXED, "1mb", 1, 67108864, NULL, "Largest value.")
-CONFIG(SECRET_MAX_VERSIONS, "secret-max-versions", CONFIG_NUMBER, CONFIG_OURS | CONFIG_FIXED, "10", 1, 1000, NULL, "Versions kept of each secret in a new vault.")
-CONFIG(SECRET_RECOVERY_WINDOW, "secret-recovery-window", CONFIG_SECONDS, CONFIG_OURS | CONFIG_FIXED, "7d", 0, INT64_MAX / 1000, NULL, "A deleted secret can be had back for so long, in a new vault.")
+CONFIG(SECRET_MAX_BYTES, "secret-max-bytes", CONFIG_SIZE, CONFIG_OURS | CONFIG_FIXED, "1mb", 1, 67108864, NULL,
+       "Largest value.")
+CONFIG(SECRET_MAX_VERSIONS, "secret-max-versions", CONFIG_NUMBER, CONFIG_OURS | CONFIG_FIXED, "10", 1, 1000, NULL,
+       "Versions kept of each secret in a new vault.")
+CONFIG(SECRET_RECOVERY_WINDOW, "secret-recovery-window", CONFIG_SECONDS, CONFIG_OURS | CONFIG_FIXED, "7d", 0, INT64_MAX / 1000, NULL,
+       "A deleted secret can be had back for so long, in a new vault.")
 
 SECTION("Rates")
-CONFIG(SERVER_RATE, "server-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL, "Operations a second for all; 0: no limit.")
-CONFIG(SERVER_BURST, "server-burst", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL, "Operations at once; 0: one second's worth.")
-CONFIG(USER_RATE, "user-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL, "Operations a second for each user; 0: no limit.")
-CONFIG(VAULT_RATE, "vault-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL, "Operations a second for each vault that has no rate of its own; 0: no limit.")
+CONFIG(SERVER_RATE, "server-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL,
+       "Operations a second for all; 0: no limit.")
+CONFIG(SERVER_BURST, "server-burst", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL,
+       "Operations at once; 0: one second's worth.")
+CONFIG(USER_RATE, "user-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL,
+       "Operations a second for each user; 0: no limit.")
+CONFIG(VAULT_RATE, "vault-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, NULL,
+       "Operations a second for each vault that has no rate of its own; 0: no limit.")
 
 SECTION("Replication and cells")
-CONFIG(REPLICAOF, "replicaof", CONFIG_LIST, CONFIG_FIXED, "", 0, 0, "host-port", "`<host> <port>` of the primary; not given: this is one. REPLICAOF changes it, CONFIG REWRITE keeps it.")
+CONFIG(REPLICAOF, "replicaof", CONFIG_LIST, CONFIG_FIXED, "", 0, 0, "host-port",
+       "`<host> <port>` of the primary; not given: this is one. REPLICAOF changes it, CONFIG REWRITE keeps it.")
 CONFIG(MASTERUSER, "masteruser", CONFIG_TEXT, 0, "", 0, 0, NULL, "User to log in to the primary as.")
 CONFIG(MASTERAUTH, "masterauth", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Password to log in to the primary with.")
-CONFIG(REPLICA_READ_ONLY, "replica-read-only", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "A replica refuses writes; it always does.")
-CONFIG(REPLICA_SERVE_STALE_DATA, "replica-serve-stale-data", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "no: a replica without its primary answers -MASTERDOWN.")
-CONFIG(REPLICA_PRIORITY, "replica-priority", CONFIG_NUMBER, 0, "100", 0, 2147483647, NULL, "For Sentinel: the lowest is promoted first; 0: never.")
-CONFIG(REPLICA_ANNOUNCE_IP, "replica-announce-ip", CONFIG_TEXT, 0, "", 0, 0, NULL, "Address that others should use for this node.")
-CONFIG(REPLICA_ANNOUNCE_PORT, "replica-announce-port", CONFIG_NUMBER, 0, "0", 0, 65535, NULL, "Port that others should use for this node.")
-CONFIG(REPLICA_ANNOUNCED, "replica-announced", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "no: Sentinel does not show this replica to clients.")
-CONFIG(REPLICA_MAX_STALENESS, "replica-max-staleness", CONFIG_NUMBER, CONFIG_OURS, "5000", 0, INT64_MAX, NULL, "Milliseconds without news of the primary after which a replica refuses reads.")
-CONFIG(REPL_TIMEOUT, "repl-timeout", CONFIG_NUMBER, 0, "60", 1, 2147483647, NULL, "Seconds of silence after which a replication link is given up.")
-CONFIG(REPL_PING_REPLICA_PERIOD, "repl-ping-replica-period", CONFIG_NUMBER, 0, "10", 1, 2147483647, NULL, "Seconds between signs of life to replicas.")
-CONFIG(REPL_BACKLOG_SIZE, "repl-backlog-size", CONFIG_SIZE, 0, "1mb", 1, INT64_MAX, NULL, "Log kept in memory for replicas that come back soon.")
-CONFIG(MIN_REPLICAS_TO_WRITE, "min-replicas-to-write", CONFIG_NUMBER, 0, "0", 0, 2147483647, NULL, "Refuse writes with fewer replicas in time; 0: do not ask.")
-CONFIG(MIN_REPLICAS_MAX_LAG, "min-replicas-max-lag", CONFIG_NUMBER, 0, "10", 0, 2147483647, NULL, "Seconds that a replica may lag to be in time.")
-CONFIG(VOTERS, "voters", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "`host:port host:port ...`, this node included: a majority of these is the quorum of each write. Not given: a single node.")
-CONFIG(QUORUM_TIMEOUT, "quorum-timeout", CONFIG_NUMBER, CONFIG_OURS, "2000", 1, 600000, NULL, "Milliseconds that a write waits for its quorum.")
-CONFIG(RECOVERY_PEERS, "recovery-peers", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "Nodes asked for a snapshot when there is none; not given: the voters.")
-CONFIG(CLUSTER_ENABLED, "cluster-enabled", CONFIG_BOOL, CONFIG_FIXED, "no", 0, 0, NULL, "Serve a part of the vaults and answer -MOVED for others.")
-CONFIG(CELL_ID, "cell-id", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "Name of this cell in a cluster of cells.")
-CONFIG(CELL_PROXY, "cell-proxy", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "Address of a proxy in front of the cells.")
+CONFIG(REPLICA_READ_ONLY, "replica-read-only", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
+       "A replica refuses writes; it always does.")
+CONFIG(REPLICA_SERVE_STALE_DATA, "replica-serve-stale-data", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
+       "no: a replica without its primary answers -MASTERDOWN.")
+CONFIG(REPLICA_PRIORITY, "replica-priority", CONFIG_NUMBER, 0, "100", 0, 2147483647, NULL,
+       "For Sentinel: the lowest is promoted first; 0: never.")
+CONFIG(REPLICA_ANNOUNCE_IP, "replica-announce-ip", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "Address that others should use for this node.")
+CONFIG(REPLICA_ANNOUNCE_PORT, "replica-announce-port", CONFIG_NUMBER, 0, "0", 0, 65535, NULL,
+       "Port that others should use for this node.")
+CONFIG(REPLICA_ANNOUNCED, "replica-announced", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
+       "no: Sentinel does not show this replica to clients.")
+CONFIG(REPLICA_MAX_STALENESS, "replica-max-staleness", CONFIG_NUMBER, CONFIG_OURS, "5000", 0, INT64_MAX, NULL,
+       "Milliseconds without news of the primary after which a replica refuses reads.")
+CONFIG(REPL_TIMEOUT, "repl-timeout", CONFIG_NUMBER, 0, "60", 1, 2147483647, NULL,
+       "Seconds of silence after which a replication link is given up.")
+CONFIG(REPL_PING_REPLICA_PERIOD, "repl-ping-replica-period", CONFIG_NUMBER, 0, "10", 1, 2147483647, NULL,
+       "Seconds between signs of life to replicas.")
+CONFIG(REPL_BACKLOG_SIZE, "repl-backlog-size", CONFIG_SIZE, 0, "1mb", 1, INT64_MAX, NULL,
+       "Log kept in memory for replicas that come back soon.")
+CONFIG(MIN_REPLICAS_TO_WRITE, "min-replicas-to-write", CONFIG_NUMBER, 0, "0", 0, 2147483647, NULL,
+       "Refuse writes with fewer replicas in time; 0: do not ask.")
+CONFIG(MIN_REPLICAS_MAX_LAG, "min-replicas-max-lag", CONFIG_NUMBER, 0, "10", 0, 2147483647, NULL,
+       "Seconds that a replica may lag to be in time.")
+CONFIG(VOTERS, "voters", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "`host:port host:port ...`, this node included: a majority of these is the quorum of each write. Not given: a "
+       "single node.")
+CONFIG(QUORUM_TIMEOUT, "quorum-timeout", CONFIG_NUMBER, CONFIG_OURS, "2000", 1, 600000, NULL,
+       "Milliseconds that a write waits for its quorum.")
+CONFIG(RECOVERY_PEERS, "recovery-peers", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "Nodes asked for a snapshot when there is none; not given: the voters.")
+CONFIG(CLUSTER_ENABLED, "cluster-enabled", CONFIG_BOOL, CONFIG_FIXED, "no", 0, 0, NULL,
+       "Serve a part of the vaults and answer -MOVED for others.")
+CONFIG(CELL_ID, "cell-id", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "Name of this cell in a cluster of cells.")
+CONFIG(CELL_PROXY, "cell-proxy", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "Address of a proxy in front of the cells.")
 
 SECTION("Object store")
-CONFIG(OBJECT_STORE, "object-store", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "`s3://bucket/prefix` for snapshots; not given: none.")
-CONFIG(OBJECT_STORE_ENDPOINT, "object-store-endpoint", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "URL of the S3 service.")
-CONFIG(OBJECT_STORE_REGION, "object-store-region", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "Region to sign requests for.")
-CONFIG(OBJECT_STORE_CREDENTIALS_FILE, "object-store-credentials-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "File with access key and secret key.")
-CONFIG(OBJECT_STORE_INTERVAL, "object-store-interval", CONFIG_SECONDS, CONFIG_OURS, "3600", 0, INT64_MAX / 1000, NULL, "Seconds between uploads.")
-CONFIG(OBJECT_STORE_KEEP, "object-store-keep", CONFIG_NUMBER, CONFIG_OURS, "24", 1, 1000000, NULL, "Snapshots kept there.")
+CONFIG(OBJECT_STORE, "object-store", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "`s3://bucket/prefix` for snapshots; not given: none.")
+CONFIG(OBJECT_STORE_ENDPOINT, "object-store-endpoint", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "URL of the S3 service.")
+CONFIG(OBJECT_STORE_REGION, "object-store-region", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "Region to sign requests for.")
+CONFIG(OBJECT_STORE_CREDENTIALS_FILE, "object-store-credentials-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "File with access key and secret key.")
+CONFIG(OBJECT_STORE_INTERVAL, "object-store-interval", CONFIG_SECONDS, CONFIG_OURS, "3600", 0, INT64_MAX / 1000, NULL,
+       "Seconds between uploads.")
+CONFIG(OBJECT_STORE_KEEP, "object-store-keep", CONFIG_NUMBER, CONFIG_OURS, "24", 1, 1000000, NULL,
+       "Snapshots kept there.")
 
 SECTION("Watching")
-CONFIG(METRICS_PORT, "metrics-port", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "0", 0, 65535, NULL, "HTTP port of `/metrics`, `/health`, `/ready` and the console; 0: none.")
-CONFIG(AUDIT_LOG, "audit-log", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL, "Path of the chained audit log; not given: none.")
-CONFIG(AUDIT_FAIL_CLOSED, "audit-fail-closed", CONFIG_BOOL, CONFIG_OURS, "yes", 0, 0, NULL, "Refuse what cannot be audited.")
+CONFIG(METRICS_PORT, "metrics-port", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "0", 0, 65535, NULL,
+       "HTTP port of `/metrics`, `/health`, `/ready` and the console; 0: none.")
+CONFIG(AUDIT_LOG, "audit-log", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "Path of the chained audit log; not given: none.")
+CONFIG(AUDIT_FAIL_CLOSED, "audit-fail-closed", CONFIG_BOOL, CONFIG_OURS, "yes", 0, 0, NULL,
+       "Refuse what cannot be audited.")
 
 SECTION("Accepted from redis.conf")
 INERT(SAVE, "save", CONFIG_LIST, "3600 1 300 100 60 10000", NULL)
@@ -175,7 +275,8 @@ HIDDEN(LOADING_PROCESS_EVENTS_INTERVAL_BYTES, "loading-process-events-interval-b
 INERT(SANITIZE_DUMP_PAYLOAD, "sanitize-dump-payload", CONFIG_NAME, "no", "no|yes|clients")
 INERT(STOP_WRITES_ON_BGSAVE_ERROR, "stop-writes-on-bgsave-error", CONFIG_BOOL, "yes", NULL)
 INERT(MAXMEMORY, "maxmemory", CONFIG_SIZE, "0", NULL)
-INERT(MAXMEMORY_POLICY, "maxmemory-policy", CONFIG_NAME, "noeviction", "volatile-lru|volatile-lfu|volatile-random|volatile-ttl|allkeys-lru|allkeys-lfu|allkeys-random|noeviction")
+INERT(MAXMEMORY_POLICY, "maxmemory-policy", CONFIG_NAME, "noeviction",
+      "volatile-lru|volatile-lfu|volatile-random|volatile-ttl|allkeys-lru|allkeys-lfu|allkeys-random|noeviction")
 INERT(MAXMEMORY_SAMPLES, "maxmemory-samples", CONFIG_NUMBER, "5", NULL)
 INERT(MAXMEMORY_EVICTION_TENACITY, "maxmemory-eviction-tenacity", CONFIG_NUMBER, "10", NULL)
 INERT(MAXMEMORY_CLIENTS, "maxmemory-clients", CONFIG_TEXT, "0", "memory-or-percent")

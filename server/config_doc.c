@@ -50,18 +50,20 @@ static void reference_row(struct printer *p, enum config_id id)
 enum err config_print_reference(struct buf *out)
 {
     struct printer p = {.out = out};
-    PUT(&p, "# Configuration\n\nPrinted by `coffer-server --print-config-reference` from server/config.tbl.h; do not "
-            "edit.\n\n"
-            "`coffer-server [file] [--directive value ...]`. The file has the syntax of redis.conf: a directive and "
-            "its values on a line,\n"
-            "quotes and escapes where a value has blanks, `#` for comments, `include`. Later lines win, the command "
-            "line comes last.\n"
-            "Unknown directives are warned about and skipped.\n\n"
-            "Sizes take k, kb, m, mb, g, gb (kb is 1,024, k is 1,000); times take s, m, h, d, w. Environment: "
-            "`COFFER_HSM_PIN` (the user PIN,\n"
-            "for tests), `CREDENTIALS_DIRECTORY` (systemd credentials: `hsm-pin`), `NOTIFY_SOCKET` (systemd "
-            "readiness), `COFFER_FAULT`\n"
-            "(makes the n-th allocation or file operation fail: a debugging aid).\n");
+    PUT(&p,
+        "# Configuration\n\nPrinted by `coffer-server --print-config-reference` from server/config.tbl.h; do not "
+        "edit.\n\n"
+        "`coffer-server [file] [--directive value ...]`. The file has the syntax of redis.conf: a directive and "
+        "its values on a line,\n"
+        "quotes and escapes where a value has blanks, `#` for comments, `include`. Later lines win, the command "
+        "line comes last.\n"
+        "Unknown directives are warned about and skipped.\n\n"
+        "Sizes take k, kb, m, mb, g, gb (kb is 1,024, k is 1,000); times take s, m, h, d, w.\n\n"
+        "Environment: `COFFER_HSM_PIN` (the user PIN, for tests), `CREDENTIALS_DIRECTORY` (systemd credentials: "
+        "`hsm-pin`),\n"
+        "`NOTIFY_SOCKET` and `WATCHDOG_USEC` (systemd), `COFFER_HSM` (path of coffer-hsm, else beside coffer-server),\n"
+        "`COFFER_KEEP_CORE` (allows core dumps: a debugging aid), `COFFER_FAULT` (makes the n-th allocation or file\n"
+        "operation fail: a debugging aid).\n");
 #define SECTION(title) reference_section(&p, title);
 #define CONFIG(id, ...) reference_row(&p, CFG_##id);
 #define INERT(id, ...) reference_row(&p, CFG_##id);

@@ -10,6 +10,9 @@
  * completed, when it was woken, when it had used up its share in the turn before, and when the socket takes bytes
  * again.
  *
+ * A client that does not read: what it was not sent yet counts (must_read_first), and it is HELD, as behind a pending,
+ * until the socket has taken enough. So a small command with a large answer, sent over and over, costs no memory.
+ *
  * Input while a command waits: the socket is read on up to CONN_READ_AHEAD_BYTES, to notice the end of file, then not
  * any more; TCP slows the client down. The waiting command's arguments point into the input, which may move meanwhile:
  * they are moved along (rebase) before it is dispatched.
@@ -189,8 +192,8 @@ static void check_output(struct conn *c)
     if (!soft)
         c->soft_since_ms = 0;
     else if (!c->soft_since_ms)
-        c->soft_since_ms = c->io->now_ms;
-    if (hard || (soft && c->io->now_ms - c->soft_since_ms > l->soft_seconds * 1000)) {
+        c->soft_since_ms = io_tick_ms(c->io);
+    if (hard || (soft && io_tick_ms(c->io) - c->soft_since_ms > l->soft_seconds * 1000)) {
         stat_add(&c->io->stats.obuf_closed, 1);
         log_at(LOG_WARNING, "Client id=%llu addr=%s name=%s closed for overcoming of output buffer limits.",
                (unsigned long long)c->id, c->peer, c->name.s);
@@ -224,6 +227,7 @@ static void send_all(struct conn *c, struct buf *b)
         ssize_t n = transport_send(c, buf_data(b), buf_size(b));
         if (n > 0) {
             buf_consume(b, (size_t)n);
+            c->active_ms = io_tick_ms(c->io);
             c->net_out += (uint64_t)n;
             stat_add(&c->io->stats.net_out_bytes, (uint64_t)n);
             continue;
@@ -278,10 +282,19 @@ void conn_push_end(struct conn *c)
 
 /* ---- progress ---- */
 
+static int must_read_first(const struct conn *c)
+{
+    return buf_size(&c->out) > (c->authenticated ? CONN_UNREAD_BYTES : 0);
+}
+
 static void serve(struct conn *c)
 {
     unsigned share = CONN_TURN_COMMANDS;
     while (c->state == CONN_READY) {
+        if (must_read_first(c)) { /* runs again when the socket takes bytes */
+            conn_set_state(c, CONN_HELD);
+            return;
+        }
         if (!c->held && !parse_next(c))
             return;
         if (share-- == 0) {
@@ -319,12 +332,14 @@ static void run(struct conn *c, size_t fresh)
     c->reply.b = buf_size(&c->out) ? &c->out : &io->out;
     if (c->pendings)
         call_finish_pendings(c);
-    if (c->state == CONN_YIELDED || (c->state == CONN_HELD && !c->pendings))
+    if (c->state == CONN_YIELDED || c->state == CONN_HELD) /* HELD may find itself held again */
         conn_set_state(c, CONN_READY);
     if (c->held)
         rebase(c);
     serve(c);
     flush(c);
+    if (c->state == CONN_HELD && !c->pendings && !must_read_first(c))
+        io_todo(c); /* all was sent, so no event will come of it */
     settle_input(c, fresh);
     io->running = NULL;
     buf_shrink(&io->out, KEEP_BUFFER_BYTES);
@@ -358,6 +373,8 @@ static uint8_t *room_behind(struct conn *c, size_t *n)
     uint8_t *room;
     size_t have = buf_size(&c->in), want = c->held ? 0 : c->parser.need_bytes;
     size_t least = have < CONN_READ_BYTES / 2 ? CONN_READ_BYTES - have : CONN_READ_BYTES;
+    if (!c->authenticated)
+        least = CONN_UNAUTH_READ_BYTES;
     *n = want < least ? least : want > CONN_RESERVE_MAX ? CONN_RESERVE_MAX : want;
     if (buf_reserve(&c->in, *n, &room) == ERR_OK)
         return room;
@@ -392,7 +409,7 @@ void conn_on_read(evutil_socket_t fd, short what, void *arg)
         on_eof(c);
         return;
     }
-    c->active_ms = io->now_ms;
+    c->active_ms = io_tick_ms(io);
     c->net_in += (uint64_t)n;
     stat_add(&io->stats.net_in_bytes, (uint64_t)n);
     stat_add(&io->stats.reads, 1);
@@ -434,14 +451,16 @@ void conn_on_write(evutil_socket_t fd, short what, void *arg)
 void conn_check_limits(struct conn *c)
 {
     struct io *io = c->io;
-    int idle = !c->pendings && c->state == CONN_READY && c->obuf == OBUF_NORMAL && !c->monitor;
-    if (idle && io->idle_ms && io->now_ms > c->active_ms + io->idle_ms) {
+    int idle =
+        !c->pendings && (c->state == CONN_READY || c->state == CONN_HELD) && c->obuf == OBUF_NORMAL && !c->monitor;
+    uint64_t now = io_tick_ms(io);
+    if (idle && io->idle_ms && now > c->active_ms + io->idle_ms) {
         stat_add(&io->stats.idle_closed, 1);
         log_at(LOG_VERBOSE, "Closing idle client id=%llu addr=%s", (unsigned long long)c->id, c->peer);
         conn_kill(c);
         return;
     }
-    if (c->state == CONN_CLOSING && io->now_ms > c->active_ms + CLOSING_MS) {
+    if (c->state == CONN_CLOSING && now > c->active_ms + CLOSING_MS) {
         conn_kill(c);
         return;
     }

@@ -77,10 +77,10 @@ enum err conn_new(struct io *io, int fd, enum io_transport transport, struct con
     c->transport = (uint8_t)transport;
     c->id = atomic_fetch_add(&io->srv->next_client_id, 1) + 1;
     buf_init_secret(&c->in, SIZE_MAX / 4);
-    buf_init_secret(&c->out, SIZE_MAX / 4);
+    buf_init_secret(&c->out, 2 * (size_t)CONN_ANSWER_BYTES);
     request_parser_init(&c->parser, &io->limits_unauth);
     reply_init(&c->reply, &c->out, 2);
-    c->created_ms = c->active_ms = io->now_ms;
+    c->created_ms = c->active_ms = io_tick_ms(io);
     name_ends(c);
     conn_reset(c);
     if (event_assign(&c->read_ev, io->base, fd, EV_READ | EV_PERSIST, conn_on_read, c) != 0 ||
@@ -241,7 +241,7 @@ void conn_set_slot(struct conn *c, enum conn_slot k, void *state, void (*drop)(s
 size_t conn_describe(struct conn *c, char *out, size_t room)
 {
     char cmd[COMMAND_NAME_MAX] = "NULL", flags[8], *f = flags;
-    uint64_t now = c->io->now_ms;
+    uint64_t now = io_tick_ms(c->io);
 
     if (c->last_cmd)
         command_lower(c->last_cmd, cmd);

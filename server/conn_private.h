@@ -18,12 +18,23 @@
 #define CONN_FLUSH_BYTES 65536      /* answers are written in between when there are more */
 #define CONN_TURN_COMMANDS 256      /* then others get their turn */
 #define CONN_RESERVE_MAX (4u << 20) /* room made for an announced argument before its bytes have come */
+#define CONN_UNAUTH_READ_BYTES 4096 /* room for what is incomplete before AUTH: locked memory is scarce */
+
+/* Bounds of what a client can make the server keep. One that does not read its answers is not served beyond
+ * CONN_UNREAD_BYTES of them (before AUTH: beyond any) until it reads. One whose commands wait for disk or HSM has at
+ * most so many of them, of so many bytes in all, under way; all clients' writes together IO_PENDING_BYTES, then
+ * -THROTTLED: a connection that closes leaves its writes behind. */
+#define CONN_UNREAD_BYTES (16u << 20)
+#define CONN_ANSWER_BYTES (256u << 20) /* of one answer */
+#define CONN_PENDINGS 1024
+#define CONN_PENDING_BYTES (8u << 20)
+#define IO_PENDING_BYTES (256u << 20)
 #define CONN_PEER_BYTES 64
 #define CONN_NAME_BYTES 64
 
 enum conn_state {
     CONN_READY,   /* takes commands */
-    CONN_HELD,    /* the next command is parsed, but may not overlap what is pending */
+    CONN_HELD,    /* waits for pendings, or for the client to read */
     CONN_PARKED,  /* the next command waits on a waitlist */
     CONN_YIELDED, /* had its share; goes on in the next turn */
     CONN_CLOSING, /* takes no more commands; goes when all is answered and written */
@@ -76,13 +87,14 @@ struct conn {
 
     struct pending *first, *last;
     unsigned pendings;
+    size_t pending_bytes;
     uint8_t lane; /* enum command_lane of the pendings */
     struct park *park;
 
     struct conn *prev, *next; /* all of the thread */
     struct conn *todo_next, *dead_next;
 
-    uint64_t created_ms, active_ms, soft_since_ms;
+    uint64_t created_ms, active_ms, soft_since_ms; /* io_tick_ms() */
     uint64_t last_lsn, net_in, net_out, commands;
     const struct command *last_cmd;
     size_t last_bytes; /* of its request */
@@ -141,6 +153,12 @@ struct io {
     struct io_stats stats;
 };
 
+/* Milliseconds of this turn's monotonic clock: the wall clock may be set back. */
+static inline uint64_t io_tick_ms(const struct io *io)
+{
+    return io->now_us / 1000;
+}
+
 /* io.c */
 void io_clock(struct io *io); /* reads the clocks if this turn has not yet */
 void io_todo(struct conn *c); /* conn_run in the next pass */
@@ -165,6 +183,9 @@ size_t conn_describe(struct conn *c, char *out,
 /* dispatch.c: the parsed command in parser.argv. */
 enum dispatched { DISPATCH_DONE, DISPATCH_HOLD, DISPATCH_PARK, DISPATCH_AGAIN /* at once, in the next turn */ };
 enum dispatched dispatch(struct conn *c);
+
+/* A reply that could not be written is replaced by the error that says so. */
+void dispatch_mend_reply(struct conn *c, size_t mark);
 
 /* The books of one command that was carried out: calls, time, histogram, events. */
 void dispatch_count(struct io *io, const struct command *cmd, uint64_t usec);

@@ -1,8 +1,8 @@
 /* cursors.h - numbers for SCAN: clients want a decimal cursor, the store goes on from a path.
  *
- * A table of the last CURSORS_MAX places handed out; the number names a slot and a random part, below 2^53 so that clients that keep it in a
- * double keep it whole. A cursor stays valid until CURSORS_MAX others were made, then SCAN answers an error and the client starts anew. Any
- * thread; a short lock.
+ * A table of the last CURSORS_MAX places handed out; the number names a slot and a random part, below 2^53 so that
+ * clients that keep it in a double keep it whole. A cursor stays valid until CURSORS_MAX others were made, then SCAN
+ * answers an error and the client starts anew. Any thread; a short lock.
  */
 #ifndef COFFER_SERVER_CURSORS_H
 #define COFFER_SERVER_CURSORS_H

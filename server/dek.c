@@ -1,13 +1,13 @@
 /* dek.c - see dek.h.
  *
- * A struct fetch stands for one thing that is being brought, and keeps its place in the table as long as the server runs: there are few (a data key
- * version per vault and start, a vault per database). States:
+ * A struct fetch stands for one thing that is being brought, and keeps its place in the table as long as the server
+ * runs: there are few (a data key version per vault and start, a vault per database). States:
  *
  *     IDLE --first who asks--> RUNNING --ok--> IDLE (the thing is where it belongs: nobody asks for it again)
  *                                 \---error--> FAILED --a second later--> IDLE
  *
- * **No lost wake-up.** A call is put on the wait list under the table's lock while the fetch is RUNNING, and the fetch leaves RUNNING under the same lock
- * before the list is woken.
+ * **No lost wake-up.** A call is put on the wait list under the table's lock while the fetch is RUNNING, and the fetch
+ * leaves RUNNING under the same lock before the list is woken.
  */
 #include "server/dek.h"
 
@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/server.h"
 
@@ -80,8 +81,7 @@ void deks_free(struct deks *d)
     struct fetch *f, *tmp;
     if (!d)
         return;
-    HASH_ITER(hh, d->fetches, f, tmp)
-    {
+    HASH_ITER (hh, d->fetches, f, tmp) {
         HASH_DEL(d->fetches, f);
         fetch_free(f);
     }
@@ -125,6 +125,15 @@ static void fetch_end(struct fetch *f, enum err err)
     waitlist_wake(f->waiters);
 }
 
+/* What the operator should know of: the client hears a code only. Once a second for each thing at most
+ * (FAILURE_KEPT_US). */
+static void log_failure(const struct hsm_req *r, const char *vault)
+{
+    if (r->result && r->result != ERR_SEALED && r->result != ERR_THROTTLED)
+        log_at(LOG_WARNING, "HSM request %s for vault '%s' failed: %s", hsm_ops[r->op].name, vault,
+               r->text[0] ? r->text : err_text(r->result));
+}
+
 /* ---- what each kind of fetch does ---- */
 
 static void put_context(uint8_t out[CONTEXT_BYTES], struct server *srv, const struct fetch *f)
@@ -163,6 +172,7 @@ static void writer_made(struct hsm_req *r)
     struct fetch *f = r->arg;
     enum err err = r->result;
 
+    log_failure(r, f->v->name);
     if (err == ERR_OK && (r->parts != 2 || r->part[0].n != SEAL_KEY_BYTES || r->part[1].n > sizeof f->wrapped))
         err = ERR_INTERNAL;
     if (err) {
@@ -192,6 +202,7 @@ static void reader_opened(struct hsm_req *r)
 {
     struct fetch *f = r->arg;
     enum err err = r->result;
+    log_failure(r, f->v->name);
     if (err == ERR_OK && (r->parts != 1 || r->part[0].n != SEAL_KEY_BYTES))
         err = ERR_INTERNAL;
     if (err == ERR_OK)
@@ -250,7 +261,8 @@ static enum err (*const fetch_start[])(struct fetch *f) = {
 };
 
 /* Parks c until the thing is there, starting to bring it if nobody does. */
-static enum err fetch(struct deks *d, struct call *c, enum fetch_kind kind, uint64_t vault, uint32_t version, struct vault *v)
+static enum err fetch(struct deks *d, struct call *c, enum fetch_kind kind, uint64_t vault, uint32_t version,
+                      struct vault *v)
 {
     size_t mark = reply_mark(c->reply);
     enum err err = ERR_AGAIN;
@@ -305,7 +317,8 @@ enum err deks_database(struct deks *d, struct call *c, unsigned db, int create, 
 
 /* ---- making a vault ---- */
 
-/* What was made in the HSM for a vault that the log refused must not stay there. Best effort: a start sweeps what is left. */
+/* What was made in the HSM for a vault that the log refused must not stay there. Best effort: a start sweeps what is
+ * left. */
 static void partition_gone(struct hsm_req *r)
 {
     struct vault_job *job = r->arg;
@@ -332,6 +345,7 @@ static void partition_made(struct hsm_req *r)
 {
     struct vault_job *job = r->arg;
     job->err = r->result;
+    log_failure(r, job->name);
     if (job->err == ERR_OK && (r->parts != 1 || r->part[0].n > sizeof job->partition))
         job->err = ERR_INTERNAL;
     if (job->err) {
@@ -340,8 +354,12 @@ static void partition_made(struct hsm_req *r)
         return;
     }
     memcpy(job->partition, r->part[0].p, r->part[0].n);
-    job->s = (struct step){.kind = STEP_VAULT_CREATE, .path = bytes_str(job->name), .record = bytes_of(job->partition, r->part[0].n),
-                           .settings = &job->settings, .store = job->store, .state = -1};
+    job->s = (struct step){.kind = STEP_VAULT_CREATE,
+                           .path = bytes_str(job->name),
+                           .record = bytes_of(job->partition, r->part[0].n),
+                           .settings = &job->settings,
+                           .store = job->store,
+                           .state = -1};
     job->w = (struct write){.step = &job->s, .steps = 1, .done = vault_committed, .arg = job};
     hsm_req_fini(r);
     engine_submit(job->srv->engine, &job->w);
@@ -351,7 +369,8 @@ void vault_job_start(struct vault_job *job)
 {
     uint8_t id[16];
     job->lsn = 0;
-    job->err = vaults_find(engine_vaults(job->srv->engine), bytes_str(job->name)) ? ERR_VAULTEXISTS : clock_random(id, sizeof id);
+    job->err = vaults_find(engine_vaults(job->srv->engine), bytes_str(job->name)) ? ERR_VAULTEXISTS
+                                                                                  : clock_random(id, sizeof id);
     if (job->err == ERR_OK) {
         struct bytes part = bytes_of(id, sizeof id);
         hsm_req_init(&job->req, HSM_PARTITION_NEW, partition_made, job);

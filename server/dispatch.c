@@ -16,13 +16,17 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/acl.h"
 #include "server/command.h"
 #include "server/conn_private.h"
 #include "server/latency.h"
 #include "server/monitor.h"
+#include "server/options.h"
 #include "server/slowlog.h"
+
+#define HTTP_LOG_US UINT64_C(60000000) /* one line a minute about HTTP */
 
 /* ---- refusals ---- */
 
@@ -47,6 +51,26 @@ static void refuse_unknown(struct call *c)
     }
     reply_error_text(c->reply, "ERR", bytes_of(text, at < sizeof text ? at : sizeof text - 1));
     mem_wipe(text, sizeof text);
+}
+
+/* A browser that was made to post to this port sends a request line and headers, then maybe commands. As Redis does,
+ * the connection goes at once, before anything behind them is looked at. */
+static int is_http(const struct call *c)
+{
+    static const char *const words[] = {"POST", "HOST:", NULL};
+    return options_word(c->argv[0], words) >= 0;
+}
+
+static void refuse_http(struct call *c)
+{
+    static _Atomic uint64_t last_us;
+    uint64_t now = c->io->now_us, last = atomic_load(&last_us);
+    if ((!last || now - last > HTTP_LOG_US) && atomic_compare_exchange_strong(&last_us, &last, now))
+        log_at(LOG_WARNING,
+               "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands, which is "
+               "likely an attempt at cross protocol scripting. Connection from %s is closed.",
+               c->conn->peer);
+    conn_kill(c->conn);
 }
 
 static void refuse_sub(struct call *c)
@@ -96,7 +120,7 @@ static int paused(struct call *c)
 {
     struct server *srv = c->srv;
     int mode = atomic_load_explicit(&srv->pause_mode, memory_order_relaxed);
-    if (mode == PAUSE_NONE || c->now_ms >= atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed))
+    if (mode == PAUSE_NONE || c->io->now_us >= atomic_load_explicit(&srv->pause_until_us, memory_order_relaxed))
         return 0;
     return mode == PAUSE_ALL || c->cmd->flags & CMD_WRITE;
 }
@@ -110,6 +134,8 @@ static int admit(struct call *c, int sub_unknown)
     if (!cmd) {
         if (sub_unknown)
             refuse_sub(c);
+        else if (is_http(c))
+            refuse_http(c);
         else
             refuse_unknown(c);
         return 0;
@@ -131,22 +157,30 @@ static int admit(struct call *c, int sub_unknown)
         e = ERR_LOADING, call_error(c, e);
     else if (atomic_load_explicit(&c->srv->sealed, memory_order_relaxed))
         e = ERR_SEALED, call_error(c, e);
+    else if (cmd->lane == LANE_WRITE &&
+             atomic_load_explicit(&c->srv->pending_bytes, memory_order_relaxed) > IO_PENDING_BYTES)
+        e = ERR_THROTTLED, call_errorf(c, e, "too many writes wait for the disk: try again");
     return e == ERR_OK;
 }
 
+/* Not too many at a time: what waits is kept in memory. */
 static inline int may_overlap(const struct conn *c, const struct command *cmd)
 {
-    return !c->pendings || (cmd && cmd->lane == c->lane && (cmd->lane == LANE_WRITE || cmd->lane == LANE_HSM));
+    return !c->pendings || (cmd && cmd->lane == c->lane && (cmd->lane == LANE_WRITE || cmd->lane == LANE_HSM) &&
+                            c->pendings < CONN_PENDINGS && c->pending_bytes < CONN_PENDING_BYTES);
 }
 
 /* ---- after the handler ---- */
 
-/* A reply that could not be written is replaced by the error that says so. */
-static void mend_reply(struct conn *c, size_t mark)
+void dispatch_mend_reply(struct conn *c, size_t mark)
 {
     enum err e = c->reply.failed;
     reply_rewind(&c->reply, mark);
-    reply_error(&c->reply, e);
+    if (e == ERR_TOOBIG)
+        reply_errorf(&c->reply, err_prefix(e), "the answer has more than %u MiB: ask for less at a time",
+                     CONN_ANSWER_BYTES >> 20);
+    else
+        reply_error(&c->reply, e);
     if (c->reply.failed && c->state != CONN_DEAD)
         conn_kill(c);
 }
@@ -244,7 +278,7 @@ enum dispatched dispatch(struct conn *c)
         monitor_feed(&call);
     if (result == CALL_DONE) {
         if (c->reply.failed)
-            mend_reply(c, mark);
+            dispatch_mend_reply(c, mark);
         if (call.cmd)
             count(&call, c, mark, ran);
         else

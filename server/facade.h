@@ -1,7 +1,8 @@
 /* facade.h - what the string façade's handlers have in common: which vault and path a key means.
  *
- * Database n is the vault "dbn", made on first write. A key `{vault}/path` addresses that vault from any database (the hash tag of Redis Cluster is
- * the vault): such a vault must exist. Anything else is the path itself in the selected database's vault.
+ * Database n is the vault "dbn", made on first write. A key `{vault}/path` addresses that vault from any database (the
+ * hash tag of Redis Cluster is the vault): such a vault must exist. Anything else is the path itself in the selected
+ * database's vault.
  */
 #ifndef COFFER_SERVER_FACADE_H
 #define COFFER_SERVER_FACADE_H
@@ -14,11 +15,13 @@ struct facade_key {
     struct bytes path;
 };
 
-/* For reads: ERR_NOTFOUND when the database's vault does not exist yet (so nothing is there); ERR_NOVAULT for a {vault} that does not exist. For writes (create 1):
- * ERR_AGAIN: the call is parked until the database's vault is made. ERR_BADPATH, ERR_KEYSTATE. */
+/* For reads: ERR_NOTFOUND when the database's vault does not exist yet (so nothing is there); ERR_NOVAULT for a {vault}
+ * that does not exist. For writes (create 1): ERR_AGAIN: the call is parked until the database's vault is made.
+ * ERR_BADPATH, ERR_KEYSTATE. */
 must_use enum err facade_resolve(struct call *c, struct bytes key, int create, struct facade_key *out);
 
 /* Opens the head of a key for reading, with the value when want_value. ERR_NOTFOUND when it is not visible. */
-must_use enum err facade_read(struct call *c, struct bytes key, int want_value, struct facade_key *k, struct secret_view *view);
+must_use enum err facade_read(struct call *c, struct bytes key, int want_value, struct facade_key *k,
+                              struct secret_view *view);
 
 #endif

@@ -313,8 +313,8 @@ enum err io_new(struct io **out, struct server *srv, unsigned index)
     io->todo_end = &io->todo;
     mpsc_init(&io->tasks);
     mpsc_init(&io->done);
-    buf_init_secret(&io->out, SIZE_MAX / 4);
-    buf_init_secret(&io->side, SIZE_MAX / 4);
+    buf_init_secret(&io->out, CONN_ANSWER_BYTES);
+    buf_init_secret(&io->side, CONN_ANSWER_BYTES);
     buf_init(&io->scratch, SIZE_MAX / 4);
     io->in = mem_secret_alloc(CONN_READ_BYTES);
     io->stats.command = mem_zalloc(commands_count * sizeof *io->stats.command);

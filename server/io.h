@@ -68,7 +68,8 @@ void io_run(struct io *io);                /* the loop on the calling thread: sr
  * monotonic clock, the threads end. Called once for each. Any thread. */
 void io_stop(struct io *io, uint64_t deadline_us);
 void io_join(struct io *io);
-/* All of srv->io, which have been joined or were never started; entries may be NULL. */
+/* All of srv->io, which have been joined or were never started; entries may be NULL. Only when nobody can complete a
+ * pending or post a task any more: engine, HSM and waitlists are closed first. */
 void io_free_all(struct server *srv);
 void io_free(struct io *io); /* one without connections: srv->main */
 

@@ -15,7 +15,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "hsm/masked.h"
 #include "server/access.h"
+#include "server/keyid.h"
 #include "server/keyuse.h"
 #include "server/keywrite.h"
 #include "server/server.h"
@@ -78,7 +80,8 @@ enum err keyop_open(struct call *c, struct keyed *k)
         return err;
     }
     err = key_read(c->srv->engine, k->vault, k->name, &k->view);
-    if (err == ERR_OK && !(k->alg = alg_by_code(k->view.rec.alg))) {
+    if (err == ERR_OK &&
+        (!(k->alg = alg_by_code(k->view.rec.alg)) || !keyid_is(k->view.rec.id, k->vault->id, k->name))) {
         key_view_release(&k->view);
         err = ERR_CORRUPT;
     }
@@ -90,6 +93,14 @@ enum err keyop_open(struct call *c, struct keyed *k)
 void keyop_close(struct keyed *k)
 {
     key_view_release(&k->view);
+}
+
+int keyop_own(const struct vault *vault, const struct key_record *rec, const struct key_version *v)
+{
+    struct masked m;
+    return masked_parse(v->masked.raw, &m) == ERR_OK && m.head.vault == vault->id && m.head.alg == rec->alg &&
+           m.head.version == v->version && bytes_equal(m.public_der, v->pub) &&
+           bytes_equal(bytes_of(m.head.id, KEY_ID_BYTES), bytes_of(rec->id, sizeof rec->id));
 }
 
 /* ---- may it? ---- */
@@ -129,6 +140,14 @@ enum err keyop_usable(struct call *c, const struct keyed *k, unsigned can)
     return ERR_KEYSTATE;
 }
 
+static enum err must_own(struct call *c, const struct keyed *k, const struct key_version *v)
+{
+    if (keyop_own(k->vault, &k->view.rec, v))
+        return ERR_OK;
+    reply_missing(c, k, ERR_CORRUPT);
+    return ERR_CORRUPT;
+}
+
 enum err keyop_version(struct call *c, const struct keyed *k, uint32_t version, struct key_version *v)
 {
     const struct key_record *rec = &k->view.rec;
@@ -142,13 +161,13 @@ enum err keyop_version(struct call *c, const struct keyed *k, uint32_t version, 
                     k->text, (unsigned long)rec->min_version);
         return ERR_KEYSTATE;
     }
-    return ERR_OK;
+    return must_own(c, k, v);
 }
 
 enum err keyop_newest(struct call *c, const struct keyed *k, struct key_version *v)
 {
     if (key_version_find(&k->view.rec, k->view.rec.newest, v))
-        return ERR_OK;
+        return must_own(c, k, v);
     reply_missing(c, k, ERR_CORRUPT);
     return ERR_CORRUPT;
 }

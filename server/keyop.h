@@ -40,14 +40,19 @@ struct keyed {
     const struct alg *alg;
 };
 
-/* The key argv[2] of the vault argv[1]. NOVAULT, KEYSTATE (the vault is being deleted), NOKEY, CORRUPT. */
+/* The key argv[2] of the vault argv[1]. NOVAULT, KEYSTATE (the vault is being deleted), NOKEY, CORRUPT (also: a record
+ * of another name, see keyid.h). */
 must_use enum err keyop_open(struct call *c, struct keyed *k);
 void keyop_close(struct keyed *k);
+
+/* 1 when what the version's masked object says of itself is what the record says of it. Whether the masked object is
+ * genuine, the HSM finds out when it is used; both together mean that it is this version of this key. Else: CORRUPT. */
+int keyop_own(const struct vault *vault, const struct key_record *rec, const struct key_version *v);
 
 /* KEYSTATE unless it is enabled; ERR with a hint unless it can do all of can (ALG_CAN_ flags; 0: whatever it is). */
 must_use enum err keyop_usable(struct call *c, const struct keyed *k, unsigned can);
 
-/* A kept version at or above MINVERSION; KEYSTATE or ERR. *v points into k. */
+/* A kept version at or above MINVERSION; KEYSTATE, ERR or CORRUPT. *v points into k. */
 must_use enum err keyop_version(struct call *c, const struct keyed *k, uint32_t version, struct key_version *v);
 
 /* The newest one; always there. CORRUPT. */

@@ -24,6 +24,7 @@
 #include "server/access.h"
 #include "server/change.h"
 #include "server/conn.h"
+#include "server/keyid.h"
 #include "server/server.h"
 
 #define TRIES_MAX 16
@@ -176,7 +177,9 @@ static enum err prepare(struct keywrite *k, uint32_t *newest_before)
     enum err err = key_read(k->srv->engine, k->vault, bytes_str(k->name), &k->old);
     if (err == ERR_NOTFOUND)
         memset(&k->old.rec, 0, sizeof k->old.rec);
-    else if (err)
+    else if (err == ERR_OK && !keyid_is(k->old.rec.id, k->vault->id, bytes_str(k->name)))
+        err = ERR_CORRUPT; /* another key's record: a change would make it this one's */
+    if (err && err != ERR_NOTFOUND)
         return err;
 
     struct key_record rec = k->old.rec;
@@ -199,10 +202,15 @@ static void attempt(struct keywrite *k)
         write_record(k, newest_before);
 }
 
+/* A key may come from the HSM when its I/O thread has ended and the engine is closed: its client is gone by then. */
 static void attempt_task(struct io_task *task, struct io *io)
 {
+    struct keywrite *k = mpsc_entry(task, struct keywrite, task);
     (void)io;
-    attempt(mpsc_entry(task, struct keywrite, task));
+    if (k->srv->engine)
+        attempt(k);
+    else
+        end(k, ERR_HSMDOWN);
 }
 
 /* ---- generating ---- */

@@ -41,6 +41,7 @@
 #include "server/start.h"
 #include "server/version.h"
 
+#define DAEMON_MARK "COFFER_DAEMONIZED"
 #define TICK_MS 250
 #define RING_SECONDS 10 /* between looks for data keys whose time is over */
 
@@ -193,20 +194,26 @@ static int enter_dir(void)
     return config_put(srv.config, "dir", path) != ERR_OK;
 }
 
-static void daemonize(void)
+/* Goes to the background by starting anew: a fork alone would find its secret memory wiped (mem.h), passwords included.
+ * Returns only when that fails, or when it was done already. */
+static int daemonize(char **argv)
 {
+    if (getenv(DAEMON_MARK)) {
+        (void)unsetenv(DAEMON_MARK);
+        return 0;
+    }
     pid_t pid = fork();
-    if (pid != 0)
-        _exit(pid < 0);
-    setsid();
-    int fd = open("/dev/null", O_RDWR);
-    if (fd >= 0) {
+    if (pid > 0)
+        _exit(0);
+    int fd = pid == 0 ? open("/dev/null", O_RDWR) : -1;
+    if (fd >= 0 && setsid() >= 0 && setenv(DAEMON_MARK, "1", 1) == 0) {
         dup2(fd, STDIN_FILENO);
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
-        if (fd > STDERR_FILENO)
-            close(fd);
+        execv("/proc/self/exe", argv);
     }
+    fprintf(stderr, "coffer-server: cannot go to the background: %s\n", strerror(errno));
+    return 1;
 }
 
 static void write_pidfile(void)
@@ -484,10 +491,8 @@ int main(int argc, char **argv)
         config_free(srv.config);
         return 0;
     }
-    if (enter_dir())
+    if ((config_int(srv.config, CFG_DAEMONIZE) && daemonize(argv)) || enter_dir())
         return 1;
-    if (config_int(srv.config, CFG_DAEMONIZE))
-        daemonize();
     if (log_open(config_str(srv.config, CFG_LOGFILE), (enum log_level)config_int(srv.config, CFG_LOGLEVEL))) {
         fprintf(stderr, "coffer-server: the log file %s cannot be opened\n", config_str(srv.config, CFG_LOGFILE));
         return 1;

@@ -59,10 +59,11 @@ struct server {
 
     _Atomic unsigned io_busy; /* I/O threads that still have connections, while stopping */
     _Atomic uint64_t next_client_id;
-    _Atomic unsigned clients;  /* connected */
-    _Atomic unsigned monitors; /* in MONITOR */
-    _Atomic uint64_t pause_until_ms;
-    _Atomic int pause_mode; /* enum pause_mode */
+    _Atomic unsigned clients;        /* connected */
+    _Atomic unsigned monitors;       /* in MONITOR */
+    _Atomic uint64_t pending_bytes;  /* about: of all pendings (call.h), those of clients that are gone too */
+    _Atomic uint64_t pause_until_us; /* monotonic */
+    _Atomic int pause_mode;          /* enum pause_mode */
     _Atomic uint64_t rejected_connections;
     _Atomic unsigned ops_per_sec, in_bytes_per_sec, out_bytes_per_sec; /* sampled by the main thread */
     _Atomic unsigned peak_clients;

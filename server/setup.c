@@ -79,12 +79,29 @@ static enum err apply_lines(struct acl *a, struct config *c, enum config_id id, 
     return e;
 }
 
+/* What an operator relies on once it is written down, and this server does not do: better not to start than to leave it
+ * out in silence. A feature that comes takes its row away. */
+static const enum config_id not_offered[] = {CFG_TLS_PORT,        CFG_ACLFILE,   CFG_REPLICAOF,   CFG_VOTERS,
+                                             CFG_CLUSTER_ENABLED, CFG_AUDIT_LOG, CFG_OBJECT_STORE};
+
+static enum err refuse_absent(struct config *c, struct config_loader *l)
+{
+    for (size_t i = 0; i < sizeof not_offered / sizeof not_offered[0]; i++) {
+        enum config_id id = not_offered[i];
+        if (!config_int(c, id) && !(config_is_text(id) && config_given(c, id)))
+            continue;
+        snprintf(l->error, sizeof l->error, "%s is given, but this version does not offer it", config_rows[id].name);
+        return ERR_UNSUPPORTED;
+    }
+    return ERR_OK;
+}
+
 enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l)
 {
     static struct hook_arg h; /* one server in a process */
-    enum err e = ERR_OK;
+    enum err e = refuse_absent(c, l);
     h = (struct hook_arg){a, c};
-    if (config_given(c, CFG_REQUIREPASS))
+    if (!e && config_given(c, CFG_REQUIREPASS))
         e = apply_requirepass(a, c);
     if (!e)
         e = apply_lines(a, c, CFG_USER, apply_user, l);

@@ -7,8 +7,8 @@
 #include "server/acl.h"
 #include "server/config.h"
 
-/* Applies what is configured, and hooks requirepass to CONFIG SET. ERR_SYNTAX with l->error saying which line; ERR_OOM.
- * Once, before there are threads. */
+/* Applies what is configured, and hooks requirepass to CONFIG SET. ERR_SYNTAX, ERR_UNSUPPORTED with l->error saying
+ * which line; ERR_OOM. Once, before there are threads. */
 must_use enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l);
 
 #endif

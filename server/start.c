@@ -244,7 +244,7 @@ static void read_defaults(struct server *srv)
 
 static void log_report(const struct engine_report *r)
 {
-    if (r->wal.last_lsn == 0) {
+    if (r->wal.last_lsn <= 1 && r->wal.segments == 0) {
         log_at(LOG_NOTICE, "A new data directory: %u shards", r->shards);
         return;
     }
@@ -321,6 +321,7 @@ void start_close(struct server *srv)
     chores_free(srv->chores);
     hsm_close(srv->hsm);
     engine_close(srv->engine);
+    srv->engine = NULL; /* for tasks that I/O threads had not run when they ended (keywrite.c) */
     deks_free(srv->deks);
     keyops_free(srv->keyops);
 }

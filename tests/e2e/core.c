@@ -1,10 +1,10 @@
 /* core.c - what a memory dump of a live server holds, and whether a crash leaves one.
  *
  * gdb's gcore writes what the kernel would write: everything but mappings that are marked MADV_DONTDUMP. So what is in
- * the dump is what lies outside of locked memory. Connections carry plaintext in and out by every way, stay open, and are
- * idle when the dump is taken; some have half a command in their buffer, one waits with a command, one does not read its
- * answers. No marker, no PIN, no password, and no data key may be in it. Names of secrets must be in it: they are
- * cached, and show that the dump is one of this server.
+ * the dump is what lies outside of locked memory. Connections carry plaintext in and out by every way, stay open, and
+ * are idle when the dump is taken; some have half a command in their buffer, one waits with a command, one does not
+ * read its answers. No marker, no PIN, no password, and no data key may be in it. Names of secrets must be in it: they
+ * are cached, and show that the dump is one of this server.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -181,7 +181,8 @@ static void carry_halves(redisContext *c)
     await_client(c, "unread", "tot-cmds", UNREAD + 1);
     await_client(c, "unread", "omem", BIG_VALUE);
     EXPECT("+OK", "CLIENT PAUSE 1000000 WRITE");
-    n = snprintf(text, sizeof text, "SET parked %s\r\nSET parked %s\r\n", MARK("parked"), MARK("behind the parked one"));
+    n = snprintf(text, sizeof text, "SET parked %s\r\nSET parked %s\r\n", MARK("parked"),
+                 MARK("behind the parked one"));
     send_as(&raw[2], "parked", text, (size_t)n);
     await_client(c, "parked", "qbuf", (unsigned long)n);
 }
@@ -209,8 +210,9 @@ static void start(void)
     assert_int_equal(clock_random_hex(control + strlen(control), 8), ERR_OK);
     setenv("COFFER_KEEP_CORE", "1", 1); /* else only root may look */
     setenv("MALLOC_ARENA_MAX", "1", 1); /* else there is a lot of nothing in a dump */
-    e2e_start(&s, "--secret-max-bytes", "220000", "--cache-size", "2mb", "--dirty-limit", "4mb", "--write-buffer-size", "1mb", "--shards", "1", "--io-threads", "2", "--slowlog-log-slower-than", "0", "--loglevel",
-              "debug", NULL);
+    e2e_start(&s, "--secret-max-bytes", "220000", "--cache-size", "2mb", "--dirty-limit", "4mb", "--write-buffer-size",
+              "1mb", "--shards", "1", "--io-threads", "2", "--slowlog-log-slower-than", "0", "--loglevel", "debug",
+              NULL);
     unsetenv("COFFER_KEEP_CORE");
     unsetenv("MALLOC_ARENA_MAX");
     leaks_needle("PIN", workers_pin(&s), strlen(workers_pin(&s)));
@@ -307,8 +309,14 @@ static void add_data_keys(void)
     snprintf(conf, sizeof conf, "%s/hsm/softhsm2.conf", s.dir);
     snprintf(pin, sizeof pin, "%s/hsm/pin", s.dir);
     snprintf(path, sizeof path, "%s/base", s.dir);
-    struct hsm_config cfg = {.worker_path = worker, .module = provision_find_module(), .token = PROVISION_TOKEN,
-                             .pin_file = pin, .softhsm_conf = conf, .workers = 1, .timeout_ms = 30000, .key_cache = 16,
+    struct hsm_config cfg = {.worker_path = worker,
+                             .module = provision_find_module(),
+                             .token = PROVISION_TOKEN,
+                             .pin_file = pin,
+                             .softhsm_conf = conf,
+                             .workers = 1,
+                             .timeout_ms = 30000,
+                             .key_cache = 16,
                              .recycle_objects = 1000000};
     if (hsm_open(&u.h, &cfg, &why) != ERR_OK)
         fail_msg("%s", why);

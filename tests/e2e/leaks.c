@@ -1,7 +1,7 @@
 /* leaks.c - plaintext goes into a server by every way there is, right and wrong, and is then looked for wherever it
- * could have been left: files of the data directory, the log, SLOWLOG, MONITOR, INFO, CLIENT LIST and other answers that
- * are not the secret's own, temporary files, and what the kernel shows of the processes. So are the PIN, passwords, and
- * a key that KEY.DATAKEY gave out. tests/e2e/core.c looks into memory.
+ * could have been left: files of the data directory, the log, SLOWLOG, MONITOR, INFO, CLIENT LIST and other answers
+ * that are not the secret's own, temporary files, and what the kernel shows of the processes. So are the PIN,
+ * passwords, and a key that KEY.DATAKEY gave out. tests/e2e/core.c looks into memory.
  *
  * The server is as talkative as it can be: every command is slow enough for SLOWLOG, the log level is debug, somebody
  * watches MONITOR. Each test ends with the search twice, after a kill -9 and after a clean stop.
@@ -65,12 +65,29 @@ static int start(void **state)
 static unsigned scan_answers(void)
 {
     static const char *const asked[] = {
-        "SLOWLOG GET -1",     "INFO everything",   "INFO commandstats",  "INFO errorstats",
-        "CLIENT LIST",        "CLIENT INFO",       "LATENCY LATEST",     "LATENCY HISTORY command",
-        "CONFIG GET *",       "ACL LIST",          "WBL.INFO",           "WBL.RANGE 1 1000",
-        "WBL.VERIFY",         "HSM.INFO",          "VAULT.LIST",         "VAULT.INFO v",
-        "KEY.LIST v",         "KEY.INFO v aes",    "KEY.INFO v ec",      "SECRET.LIST v RECURSIVE WITHMETA",
-        "SECRET.VERSIONS v a", "SCAN 0 COUNT 1000", "COMMAND GETKEYS GET x",
+        "SLOWLOG GET -1",
+        "INFO everything",
+        "INFO commandstats",
+        "INFO errorstats",
+        "CLIENT LIST",
+        "CLIENT INFO",
+        "LATENCY LATEST",
+        "LATENCY HISTORY command",
+        "CONFIG GET *",
+        "ACL LIST",
+        "WBL.INFO",
+        "WBL.RANGE 1 1000",
+        "WBL.VERIFY",
+        "HSM.INFO",
+        "VAULT.LIST",
+        "VAULT.INFO v",
+        "KEY.LIST v",
+        "KEY.INFO v aes",
+        "KEY.INFO v ec",
+        "SECRET.LIST v RECURSIVE WITHMETA",
+        "SECRET.VERSIONS v a",
+        "SCAN 0 COUNT 1000",
+        "COMMAND GETKEYS GET x",
     };
     unsigned found = 0;
 
@@ -341,7 +358,8 @@ static void say_half(const char *what, size_t n)
     e2e_raw_open(&r, &s);
     e2e_raw_expect(&r, "+OK", "CLIENT SETNAME half");
     e2e_raw_send(&r, what, n);
-    snprintf(want, sizeof want, " tot-net-in=%zu ", n + strlen("*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$4\r\nhalf\r\n"));
+    snprintf(want, sizeof want, " tot-net-in=%zu ",
+             n + strlen("*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$4\r\nhalf\r\n"));
     while (!seen && e2e_not_yet(&w)) {
         redisReply *list = e2e_command(s.c, "CLIENT LIST");
         seen = strstr(list->str, "name=half") && strstr(list->str, want);
@@ -366,14 +384,16 @@ static void raw_bytes(void **state)
     say(text);
     snprintf(text, sizeof text, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n!%s\r\n", MARK("not RESP"));
     say(text);
-    snprintf(text, sizeof text, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$99999999999\r\n%s\r\n", MARK("a length that is too large"));
+    snprintf(text, sizeof text, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$99999999999\r\n%s\r\n",
+             MARK("a length that is too large"));
     say(text);
     snprintf(text, sizeof text, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$20\r\n%s\r\n", MARK("a length that is wrong"));
     say(text);
     snprintf(text, sizeof text, "POST /%s HTTP/1.1\r\nHost: x\r\n\r\n", MARK("HTTP"));
     say(text);
 
-    snprintf(text, sizeof text, "*4\r\n$10\r\nSECRET.SET\r\n$1\r\nv\r\n$1\r\nh\r\n$%d\r\n%s", LEAKS_MARKER, MARK("cut off"));
+    snprintf(text, sizeof text, "*4\r\n$10\r\nSECRET.SET\r\n$1\r\nv\r\n$1\r\nh\r\n$%d\r\n%s", LEAKS_MARKER,
+             MARK("cut off"));
     say_half(text, strlen(text) - 5);
     snprintf(text, sizeof text, "SECRET.SET v h %s", MARK("inline, cut off"));
     say_half(text, strlen(text));

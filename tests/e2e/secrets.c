@@ -1,5 +1,5 @@
-/* secrets.c - SECRET.*, VAULT.* and the string façade through hiredis: what a user of Vault or Redis would try, and bad input of every kind, which must
- * change nothing. */
+/* secrets.c - SECRET.*, VAULT.* and the string façade through hiredis: what a user of Vault or Redis would try, and bad
+ * input of every kind, which must change nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -141,7 +141,8 @@ static void listings(void **state)
     e2e_finish(&s);
 }
 
-/* Everything that can be wrong with a request is answered by an error of the right kind, and nothing is there afterwards. */
+/* Everything that can be wrong with a request is answered by an error of the right kind, and nothing is there
+ * afterwards. */
 static void bad_input(void **state)
 {
     static char big[(1 << 20) + 1], path[4098];
@@ -183,7 +184,8 @@ static void quotas(void **state)
     EXPECT(":1", "SECRET.SET q b 1");
     EXPECT("-QUOTA ...", "SECRET.SET q c 1");
     EXPECT("-QUOTA ...", "SECRET.SET q a %s",
-           "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+           "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+           "xxxxxxxxxxxxxxxxxxxxxxxxxx");
     EXPECT("+OK", "VAULT.SET q MAXSECRETS 3");
     EXPECT(":1", "SECRET.SET q c 1");
     e2e_finish(&s);
@@ -323,9 +325,19 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, start, e2e_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(set_and_get), TEST(conditions), TEST(versions_stages_and_meta), TEST(delete_undelete_destroy), TEST(expiry), TEST(listings),
-        TEST(bad_input),   TEST(quotas),     TEST(pipelines),                TEST(facade),                  TEST(databases_are_vaults),
-        TEST(scan_finds_everything_once),    TEST(all_of_it_survives),
+        TEST(set_and_get),
+        TEST(conditions),
+        TEST(versions_stages_and_meta),
+        TEST(delete_undelete_destroy),
+        TEST(expiry),
+        TEST(listings),
+        TEST(bad_input),
+        TEST(quotas),
+        TEST(pipelines),
+        TEST(facade),
+        TEST(databases_are_vaults),
+        TEST(scan_finds_everything_once),
+        TEST(all_of_it_survives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

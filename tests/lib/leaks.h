@@ -1,8 +1,8 @@
 /* leaks.h - planted plaintext, and looking for it.
  *
- * A marker is plaintext that must not be found anywhere afterwards. All markers of a run hold the same random tag twice,
- * with a number between, so that one search finds any of them, whole or cut off at either end, and tells by which way it
- * went in:
+ * A marker is plaintext that must not be found anywhere afterwards. All markers of a run hold the same random tag
+ * twice, with a number between, so that one search finds any of them, whole or cut off at either end, and tells by
+ * which way it went in:
  *
  *     q7fk20vw9x1m07q7fk20vw9x1m         leaks_mark("SECRET.SET")
  *
@@ -23,7 +23,7 @@
 #include <sys/types.h>
 #include <time.h>
 
-#define LEAKS_TAG 12                      /* bytes of a tag; also the shortest needle */
+#define LEAKS_TAG 12                     /* bytes of a tag; also the shortest needle */
 #define LEAKS_MARKER (2 * LEAKS_TAG + 2) /* bytes of a marker */
 #define LEAKS_NEEDLE_MAX 64
 

@@ -1,5 +1,5 @@
-/* test_engine.c - vaults and secrets over the log, with a sealer that only marks: versions, CAS, labels, soft deletion, expiry, listings, what a restart
- * and a power loss leave. */
+/* test_engine.c - vaults and secrets over the log, with a sealer that only marks: versions, CAS, labels, soft deletion,
+ * expiry, listings, what a restart and a power loss leave. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,8 +54,15 @@ static void log_line(int level, const char *line)
 static enum err open_engine(void)
 {
     const char *why;
-    struct engine_config cfg = {.dir = dir, .shards = 2, .wal_segment_bytes = 1 << 20, .cache_bytes = 1 << 20, .dirty_bytes = 8 << 20,
-                                .write_buffer_bytes = 1 << 20, .secret_max_bytes = 1 << 20, .sealer = &sealer, .log = log_line,
+    struct engine_config cfg = {.dir = dir,
+                                .shards = 2,
+                                .wal_segment_bytes = 1 << 20,
+                                .cache_bytes = 1 << 20,
+                                .dirty_bytes = 8 << 20,
+                                .write_buffer_bytes = 1 << 20,
+                                .secret_max_bytes = 1 << 20,
+                                .sealer = &sealer,
+                                .log = log_line,
                                 .defaults = {.max_versions = 3, .recovery_ms = 10000}};
     enum err err = engine_open(&e, &cfg, &report, &why);
     if (err)
@@ -129,7 +136,8 @@ static struct plain *plain(const char *text)
 static struct vault *make_vault(const char *name)
 {
     static const struct vault_settings settings = {.max_versions = 3, .recovery_ms = 10000};
-    struct step s = {.kind = STEP_VAULT_CREATE, .path = bytes_str(name), .record = bytes_str("partition"), .settings = &settings};
+    struct step s = {
+        .kind = STEP_VAULT_CREATE, .path = bytes_str(name), .record = bytes_str("partition"), .settings = &settings};
     assert_int_equal(run(NULL, &s, 1), ERR_OK);
     struct vault *v = vaults_find(engine_vaults(e), bytes_str(name));
     assert_non_null(v);
@@ -378,7 +386,8 @@ static void assert_list(struct vault *v, const char *prefix, int one_level, unsi
 {
     struct names n = {""};
     struct buf last;
-    struct list_query q = {.prefix = bytes_str(prefix), .max = max, .scan_max = 1000, .one_level = one_level, .visit = collect, .arg = &n};
+    struct list_query q = {
+        .prefix = bytes_str(prefix), .max = max, .scan_max = 1000, .one_level = one_level, .visit = collect, .arg = &n};
     uint64_t lsn;
     int more;
     while (engine_list_ready(e, v, &lsn) == ERR_AGAIN)
@@ -440,13 +449,15 @@ static size_t keys_of_kind(struct vault *v, uint8_t kind)
     size_t n = 0;
     apply_wait_lsn(e->apply, engine_commit_lsn(e));
     assert_int_equal(store_iter_new(engine_store(e, v->store), &it), ERR_OK);
-    for (store_iter_seek(it, bytes_of(&kind, 1)); store_iter_valid(it) && store_iter_key(it).p[0] == kind; store_iter_next(it))
+    for (store_iter_seek(it, bytes_of(&kind, 1)); store_iter_valid(it) && store_iter_key(it).p[0] == kind;
+         store_iter_next(it))
         n++;
     store_iter_free(it);
     return n;
 }
 
-/* Old values write over each other: a secret overwritten for ever keeps as many keys as versions, and none when it is destroyed. */
+/* Old values write over each other: a secret overwritten for ever keeps as many keys as versions, and none when it is
+ * destroyed. */
 static void slots_are_used_again(void **state)
 {
     struct vault *v = make_vault("v");
@@ -471,12 +482,17 @@ static void a_vault_name_is_taken_once(void **state)
     static const struct vault_settings settings = {.max_versions = 3};
     (void)state;
     make_vault("v");
-    struct step s = {.kind = STEP_VAULT_CREATE, .path = bytes_str("v"), .record = bytes_str("partition"), .settings = &settings};
+    struct step s = {
+        .kind = STEP_VAULT_CREATE, .path = bytes_str("v"), .record = bytes_str("partition"), .settings = &settings};
     assert_int_equal(run(NULL, &s, 1), ERR_VAULTEXISTS);
     restart();
-    s = (struct step){.kind = STEP_VAULT_CREATE, .path = bytes_str("v"), .record = bytes_str("partition"), .settings = &settings};
+    s = (struct step){
+        .kind = STEP_VAULT_CREATE, .path = bytes_str("v"), .record = bytes_str("partition"), .settings = &settings};
     assert_int_equal(run(NULL, &s, 1), ERR_VAULTEXISTS);
-    s = (struct step){.kind = STEP_VAULT_CREATE, .path = bytes_str("no/slashes"), .record = bytes_str("partition"), .settings = &settings};
+    s = (struct step){.kind = STEP_VAULT_CREATE,
+                      .path = bytes_str("no/slashes"),
+                      .record = bytes_str("partition"),
+                      .settings = &settings};
     assert_int_equal(run(NULL, &s, 1), ERR_BADNAME);
 }
 

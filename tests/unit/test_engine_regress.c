@@ -46,8 +46,14 @@ static struct engine_report report;
 static enum err open_engine(void)
 {
     const char *why;
-    struct engine_config cfg = {.dir = dir, .shards = 1, .wal_segment_bytes = 1 << 20, .cache_bytes = 1 << 20, .dirty_bytes = 8 << 20,
-                                .write_buffer_bytes = 1 << 20, .secret_max_bytes = 1 << 20, .sealer = &sealer};
+    struct engine_config cfg = {.dir = dir,
+                                .shards = 1,
+                                .wal_segment_bytes = 1 << 20,
+                                .cache_bytes = 1 << 20,
+                                .dirty_bytes = 8 << 20,
+                                .write_buffer_bytes = 1 << 20,
+                                .secret_max_bytes = 1 << 20,
+                                .sealer = &sealer};
     return engine_open(&e, &cfg, &report, &why);
 }
 
@@ -129,7 +135,8 @@ static enum err run(struct vault *v, struct step *s, unsigned n)
 static struct vault *make_vault(const char *name)
 {
     static const struct vault_settings settings = {.max_versions = 3, .recovery_ms = 10000};
-    struct step s = {.kind = STEP_VAULT_CREATE, .path = bytes_str(name), .record = bytes_str("partition"), .settings = &settings};
+    struct step s = {
+        .kind = STEP_VAULT_CREATE, .path = bytes_str(name), .record = bytes_str("partition"), .settings = &settings};
     assert_int_equal(run(NULL, &s, 1), ERR_OK);
     return vaults_find(engine_vaults(e), bytes_str(name));
 }
@@ -170,7 +177,8 @@ static const char *big_value(char fill)
 
 static void make_visible(struct vault *v, struct bytes key, struct bytes value)
 {
-    struct blob *b = value.p ? blob_new(value, value.n, engine_commit_lsn(e) + 1) : blob_tombstone(engine_commit_lsn(e) + 1);
+    struct blob *b =
+        value.p ? blob_new(value, value.n, engine_commit_lsn(e) + 1) : blob_tombstone(engine_commit_lsn(e) + 1);
     assert_non_null(b);
     assert_int_equal(hot_replay(e->hot, v->store, key, b), ERR_OK);
 }
@@ -202,8 +210,8 @@ static void *read_it(void *arg)
     return NULL;
 }
 
-/* The log writer makes a large value visible, then its head. It may lose its processor in between, for longer than a reader takes to try a thousand
- * times: that was answered CORRUPT. */
+/* The log writer makes a large value visible, then its head. It may lose its processor in between, for longer than a
+ * reader takes to try a thousand times: that was answered CORRUPT. */
 static void a_value_between_slot_and_head_is_not_corrupt(void **state)
 {
     struct vault *v = make_vault("v");
@@ -261,7 +269,8 @@ static void look_at(struct vault *v, const char *path, struct engine_moment *m)
         secret_view_release(&view);
 }
 
-/* Two secrets go in one record; a reader of both came while the first was gone for readers and the second was not yet: it got a nil and a value. */
+/* Two secrets go in one record; a reader of both came while the first was gone for readers and the second was not yet:
+ * it got a nil and a value. */
 static void two_secrets_destroyed_at_once_are_read_at_one_moment(void **state)
 {
     struct vault *v = make_vault("v");
@@ -315,7 +324,8 @@ static struct names list(struct vault *v, const char *prefix, int one_level, uns
 {
     struct names n = {""};
     struct buf last;
-    struct list_query q = {.prefix = bytes_str(prefix), .max = max, .scan_max = 1000, .one_level = one_level, .visit = collect, .arg = &n};
+    struct list_query q = {
+        .prefix = bytes_str(prefix), .max = max, .scan_max = 1000, .one_level = one_level, .visit = collect, .arg = &n};
     uint64_t lsn;
     int more;
     while (engine_list_ready(e, v, &lsn) == ERR_AGAIN)
@@ -386,11 +396,14 @@ static void a_listing_knows_of_changes_that_are_not_applied(void **state)
 
 /* ---- steps ---- */
 
-/* The settings were read when a command came, and written whole when its turn came: of two that were under way one was undone. */
+/* The settings were read when a command came, and written whole when its turn came: of two that were under way one was
+ * undone. */
 static void settings_changed_at_once_are_all_kept(void **state)
 {
-    static const struct vault_settings new = {.max_versions = 7, .max_secrets = 8, .max_bytes = 9000, .rate = 10, .burst = 11, .recovery_ms = 12};
-    static const uint16_t fields[] = {VAULT_HAS_VERSIONS, VAULT_HAS_SECRETS, VAULT_HAS_BYTES, VAULT_HAS_RATE, VAULT_HAS_BURST, VAULT_HAS_RECOVERY};
+    static const struct vault_settings new = {
+        .max_versions = 7, .max_secrets = 8, .max_bytes = 9000, .rate = 10, .burst = 11, .recovery_ms = 12};
+    static const uint16_t fields[] = {VAULT_HAS_VERSIONS, VAULT_HAS_SECRETS, VAULT_HAS_BYTES,
+                                      VAULT_HAS_RATE,     VAULT_HAS_BURST,   VAULT_HAS_RECOVERY};
     enum { N = sizeof fields / sizeof fields[0] };
     struct vault *v = make_vault("v");
     struct vault_settings got;
@@ -404,8 +417,12 @@ static void settings_changed_at_once_are_all_kept(void **state)
     finish();
     vault_settings_get(engine_vaults(e), v, &got);
     assert_memory_equal(&got, &new, sizeof got);
-    struct step two[2] = {{.kind = STEP_VAULT_SET, .settings = &(struct vault_settings){.rate = 1}, .flags = VAULT_HAS_RATE, .state = -1},
-                          {.kind = STEP_VAULT_SET, .settings = &(struct vault_settings){.burst = 2}, .flags = VAULT_HAS_BURST, .state = -1}};
+    struct step two[2] = {
+        {.kind = STEP_VAULT_SET, .settings = &(struct vault_settings){.rate = 1}, .flags = VAULT_HAS_RATE, .state = -1},
+        {.kind = STEP_VAULT_SET,
+         .settings = &(struct vault_settings){.burst = 2},
+         .flags = VAULT_HAS_BURST,
+         .state = -1}};
     assert_int_equal(run(v, two, 2), ERR_OK);
     vault_settings_get(engine_vaults(e), v, &got);
     assert_int_equal(got.rate, 1);
@@ -455,6 +472,34 @@ static void a_secret_without_current_has_no_old_value(void **state)
     blob_unref(s.old.hold);
 }
 
+/* The keeper did a batch of 256, waited for the applier and slept: what expired faster than that piled up for ever. */
+static void all_that_is_due_goes_in_one_round(void **state)
+{
+    enum { N = 2000 };
+    struct vault *v = make_vault("v");
+    struct apply_stats before, after;
+    struct step *s = calloc(N, sizeof *s);
+    char(*path)[16] = calloc(N, sizeof *path);
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        snprintf(path[i], sizeof path[i], "p%d", i);
+        s[i] = set_step(path[i], "1", 0);
+        s[i].expires_ms = 1005000;
+    }
+    assert_int_equal(run(v, s, N), ERR_OK);
+    apply_wait_lsn(e->apply, engine_commit_lsn(e));
+    apply_stats(e->apply, &before);
+    clock_test_set_wall_ms(1005000);
+    for (int i = 0; i < 30000 && atomic_load(&v->secrets); i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(&v->secrets), 0);
+    assert_int_equal(atomic_load(&v->bytes), 0);
+    apply_stats(e->apply, &after);
+    assert_in_range(after.rounds - before.rounds, 0, 3);
+    free(s);
+    free(path);
+}
+
 /* ---- starts ---- */
 
 #define SECRETS 40
@@ -476,7 +521,8 @@ static void assert_filled(void)
     for (int i = 0; i < SECRETS; i++) {
         snprintf(path, sizeof path, "p%d", i);
         for (uint32_t version = 1; version <= 3; version++)
-            assert_value(v, path, version, ((int)version - 1) * SECRETS % 3 == (3 - i % 3) % 3 ? big_value('v') : "value");
+            assert_value(v, path, version,
+                         ((int)version - 1) * SECRETS % 3 == (3 - i % 3) % 3 ? big_value('v') : "value");
     }
     assert_int_equal(atomic_load(&v->secrets), SECRETS);
 }
@@ -519,8 +565,9 @@ static void power_loss(void)
     punch("base");
 }
 
-/* The state file named the new boot before the replay that makes the stores whole: when that start died half-way, the next one believed the stores'
- * applied LSN, holes and all. Here starts fail at every allocation, some rounds of the applier done or not. */
+/* The state file named the new boot before the replay that makes the stores whole: when that start died half-way, the
+ * next one believed the stores' applied LSN, holes and all. Here starts fail at every allocation, some rounds of the
+ * applier done or not. */
 static void a_start_that_dies_leaves_the_next_one_nothing_to_believe(void **state)
 {
     int fired = 1;
@@ -558,7 +605,8 @@ static void assert_state_file(const char *want)
     buf_fini(&text);
 }
 
-/* A store whose last checkpoint failed was called clean all the same: after a power loss nobody would have replayed what was in the page cache. */
+/* A store whose last checkpoint failed was called clean all the same: after a power loss nobody would have replayed
+ * what was in the page cache. */
 static void a_stop_without_its_checkpoints_is_not_clean(void **state)
 {
     (void)state;
@@ -585,6 +633,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(settings_changed_at_once_are_all_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_staged_on_a_deleted_secret, setup, teardown),
         cmocka_unit_test_setup_teardown(a_secret_without_current_has_no_old_value, setup, teardown),
+        cmocka_unit_test_setup_teardown(all_that_is_due_goes_in_one_round, setup, teardown),
         cmocka_unit_test_setup_teardown(a_start_that_dies_leaves_the_next_one_nothing_to_believe, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_without_its_checkpoints_is_not_clean, setup, teardown),
     };

@@ -11,13 +11,34 @@ static const struct {
     const char *pattern, *text;
     int nocase, match;
 } rows[] = {
-    {"", "", 0, 1},           {"", "a", 0, 0},          {"*", "", 0, 1},           {"*", "anything", 0, 1},
-    {"h?llo", "hello", 0, 1}, {"h?llo", "hllo", 0, 0},  {"h*llo", "heeeello", 0, 1}, {"h[ae]llo", "hallo", 0, 1},
-    {"h[ae]llo", "hillo", 0, 0}, {"h[^e]llo", "hallo", 0, 1}, {"h[^e]llo", "hello", 0, 0}, {"h[a-b]llo", "hbllo", 0, 1},
-    {"h[b-a]llo", "hallo", 0, 1}, {"h[a-b]llo", "hcllo", 0, 0}, {"a\\*b", "a*b", 0, 1}, {"a\\*b", "axb", 0, 0},
-    {"[\\]]", "]", 0, 1},     {"ABC*", "abcdef", 1, 1}, {"ABC*", "abcdef", 0, 0}, {"[A-C]", "b", 1, 1},
-    {"*a*b*c", "xxaxxbxxc", 0, 1}, {"*a*b*c", "xxaxxbxx", 0, 0}, {"app/*", "app/db/x", 0, 1}, {"a[", "ax", 0, 0},
-    {"**", "x", 0, 1},        {"a\\", "a\\", 0, 1},     {"[abc", "c", 0, 1},       {"?", "", 0, 0},
+    {"", "", 0, 1},
+    {"", "a", 0, 0},
+    {"*", "", 0, 1},
+    {"*", "anything", 0, 1},
+    {"h?llo", "hello", 0, 1},
+    {"h?llo", "hllo", 0, 0},
+    {"h*llo", "heeeello", 0, 1},
+    {"h[ae]llo", "hallo", 0, 1},
+    {"h[ae]llo", "hillo", 0, 0},
+    {"h[^e]llo", "hallo", 0, 1},
+    {"h[^e]llo", "hello", 0, 0},
+    {"h[a-b]llo", "hbllo", 0, 1},
+    {"h[b-a]llo", "hallo", 0, 1},
+    {"h[a-b]llo", "hcllo", 0, 0},
+    {"a\\*b", "a*b", 0, 1},
+    {"a\\*b", "axb", 0, 0},
+    {"[\\]]", "]", 0, 1},
+    {"ABC*", "abcdef", 1, 1},
+    {"ABC*", "abcdef", 0, 0},
+    {"[A-C]", "b", 1, 1},
+    {"*a*b*c", "xxaxxbxxc", 0, 1},
+    {"*a*b*c", "xxaxxbxx", 0, 0},
+    {"app/*", "app/db/x", 0, 1},
+    {"a[", "ax", 0, 0},
+    {"**", "x", 0, 1},
+    {"a\\", "a\\", 0, 1},
+    {"[abc", "c", 0, 1},
+    {"?", "", 0, 0},
 };
 
 static void patterns(void **state)
@@ -48,6 +69,7 @@ static void many_stars(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(patterns), cmocka_unit_test(binary), cmocka_unit_test(many_stars)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(patterns), cmocka_unit_test(binary),
+                                       cmocka_unit_test(many_stars)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -372,32 +372,44 @@ static void test_aes(void **state)
     }
 }
 
-static int verifies(struct rig *r, const struct blob *der, uint8_t alg, int prehashed, struct bytes msg,
-                    struct bytes signature)
-{
-    uint8_t mode[2] = {alg, (uint8_t)prehashed};
+/* A key whose signatures are checked. */
+struct signer {
+    const struct blob *config, *masked;
+    uint8_t code;
+};
 
-    assert_int_equal(RUN(r, HSM_VERIFY, blob_bytes(der), bytes_of(mode, 2), msg, signature), ERR_OK);
+static int verifies(struct rig *r, const struct signer *k, int prehashed, struct bytes msg, struct bytes signature)
+{
+    uint8_t mode[2] = {k->code, (uint8_t)prehashed};
+
+    assert_int_equal(
+        RUN(r, HSM_VERIFY, blob_bytes(k->config), blob_bytes(k->masked), bytes_of(mode, 2), msg, signature), ERR_OK);
     assert_int_equal(r->out[0].n, 1);
     return r->out[0].p[0];
 }
 
 static void check_signatures(struct rig *a, struct rig *b, const struct blob *config, const struct alg *alg,
-                             const struct blob *masked, const struct blob *der, uint8_t code)
+                             const struct blob *masked, uint8_t code)
 {
     const struct sig *s = sig_for(alg, code);
+    const struct signer k = {config, masked, code};
     uint8_t mode[2] = {code, 0}, digest[64];
-    struct blob sig;
+    struct blob sig, other;
     unsigned n;
 
     assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), message), ERR_OK);
     blob_keep(&sig, a->out[0]);
-    assert_true(verifies(b, der, code, 0, message, blob_bytes(&sig)));
-    assert_false(verifies(b, der, code, 0, bytes_of(text, message.n - 1), blob_bytes(&sig)));
+    assert_true(verifies(b, &k, 0, message, blob_bytes(&sig)));
+    assert_false(verifies(b, &k, 0, bytes_of(text, message.n - 1), blob_bytes(&sig)));
+    other = *masked; /* somebody else's public key: nothing but the HMAC vouches for it */
+    other.mem[40 + 30] ^= 1;
+    assert_int_equal(
+        RUN(b, HSM_VERIFY, blob_bytes(config), blob_bytes(&other), bytes_of(mode, 2), message, blob_bytes(&sig)),
+        ERR_BADBLOB);
     sig.mem[sig.n - 1] ^= 1;
-    assert_false(verifies(b, der, code, 0, message, blob_bytes(&sig)));
-    assert_false(verifies(b, der, code, 0, message, none));
-    assert_false(verifies(b, der, code, 0, message, bytes_str("nonsense")));
+    assert_false(verifies(b, &k, 0, message, blob_bytes(&sig)));
+    assert_false(verifies(b, &k, 0, message, none));
+    assert_false(verifies(b, &k, 0, message, bytes_str("nonsense")));
     if (!s->digest_bytes) {
         mode[1] = 1;
         assert_int_equal(RUN(a, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), message),
@@ -411,8 +423,8 @@ static void check_signatures(struct rig *a, struct rig *b, const struct blob *co
     assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n)),
                      ERR_OK);
     blob_keep(&sig, b->out[0]);
-    assert_true(verifies(a, der, code, 0, message, blob_bytes(&sig)));
-    assert_true(verifies(a, der, code, 1, bytes_of(digest, n), blob_bytes(&sig)));
+    assert_true(verifies(a, &k, 0, message, blob_bytes(&sig)));
+    assert_true(verifies(a, &k, 1, bytes_of(digest, n), blob_bytes(&sig)));
     assert_int_equal(
         RUN(b, HSM_SIGN, blob_bytes(config), blob_bytes(masked), bytes_of(mode, 2), bytes_of(digest, n - 1)),
         ERR_RANGE);
@@ -439,16 +451,19 @@ static void test_signatures(void **state)
         for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
             const struct alg *alg = alg_by_code(rows[k].alg);
             uint8_t wrong[2] = {rows[k].wrong, 0};
+            int ok;
 
             new_key(a, &config, rows[k].alg, (uint8_t)k, 1, &masked, &der);
-            check_signatures(a, b, &config, alg, &masked, &der, SIG_NONE);
-            check_signatures(b, a, &config, alg, &masked, &der, rows[k].other);
+            check_signatures(a, b, &config, alg, &masked, SIG_NONE);
+            check_signatures(b, a, &config, alg, &masked, rows[k].other);
             assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of(wrong, 2), message),
                              ERR_KEYSTATE);
-            assert_int_equal(RUN(b, HSM_VERIFY, blob_bytes(&der), bytes_of(wrong, 2), message, message), ERR_RANGE);
+            assert_int_equal(
+                RUN(b, HSM_VERIFY, blob_bytes(&config), blob_bytes(&masked), bytes_of(wrong, 2), message, message),
+                ERR_RANGE);
             assert_int_equal(RUN(b, HSM_SIGN, blob_bytes(&config), blob_bytes(&masked), bytes_of("\0\2", 2), message),
                              ERR_SYNTAX);
-            assert_int_equal(RUN(b, HSM_VERIFY, bytes_of(der.mem, der.n - 1), bytes_of("\0\0", 2), message, message),
+            assert_int_equal(pubkey_verify(bytes_of(der.mem, der.n - 1), SIG_NONE, 0, message, message, &ok),
                              ERR_RANGE);
         }
     }
@@ -463,7 +478,7 @@ static void test_rsa_sizes(void **state)
     new_partition(&on_soft, 0x60, &config);
     for (size_t k = 0; k < sizeof algs; k++) {
         new_key(&on_soft, &config, algs[k], (uint8_t)k, 1, &masked, &der);
-        check_signatures(&on_soft, &on_nss, &config, alg_by_code(algs[k]), &masked, &der, SIG_NONE);
+        check_signatures(&on_soft, &on_nss, &config, alg_by_code(algs[k]), &masked, SIG_NONE);
     }
 }
 
