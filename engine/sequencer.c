@@ -19,6 +19,7 @@
  * not been applied.
  */
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -26,6 +27,7 @@
 
 #define GROUP_BYTES_MAX (4u << 20) /* a group is handed over at this size even if more is waiting */
 #define OPS_LIMIT (RECORD_MAX_BYTES + 65536)
+#define OOM_RETRY_MS 10
 
 struct sequencer {
     struct engine *e;
@@ -178,6 +180,18 @@ static void *sequencer_main(void *arg)
 
 /* ---- log writer thread ---- */
 
+/* The log holds it, and its client will hear OK: so memory that has run out is waited out, as in the applier. */
+static void take_up(struct engine *e, struct bytes key, const struct blob *value)
+{
+    const struct timespec moment = {.tv_nsec = OOM_RETRY_MS * 1000000L};
+    enum err err;
+
+    while ((err = engine_observe(e, key, value)) == ERR_OOM)
+        nanosleep(&moment, NULL);
+    if (err)
+        engine_logf(e, LOG_WARNING, "a committed vault record could not be taken up; restart the server");
+}
+
 static void publish(struct sequencer *q, struct group *g)
 {
     struct engine *e = q->e;
@@ -185,9 +199,8 @@ static void publish(struct sequencer *q, struct group *g)
     for (size_t i = 0; i < g->staged_n; i++) {
         struct staged *st = &g->staged[i];
         struct bytes key = bytes_of(records + st->key_off, st->key_len);
-        /* An error cannot be undone here: the log holds the record, a restart reads it again. */
-        if (engine_observes(key) && engine_observe(e, key, st->value))
-            engine_logf(e, LOG_WARNING, "a committed vault record could not be taken up; restart the server");
+        if (engine_observes(key))
+            take_up(e, key, st->value);
         hot_publish(e->hot, st->entry, st->value);
     }
     hot_set_published(e->hot, g->last_lsn);

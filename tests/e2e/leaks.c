@@ -343,7 +343,7 @@ static void say(const char *what)
 
     e2e_raw_open(&r, &s);
     e2e_raw_send(&r, what, strlen(what));
-    assert_non_null(e2e_raw_next(&r));
+    (void)e2e_raw_next(&r); /* an error, or the end: POST and Host: end the connection */
     e2e_raw_close(&r);
 }
 

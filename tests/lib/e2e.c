@@ -20,6 +20,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -58,8 +59,10 @@ const char *e2e_build_path(const char *name)
     char build[2048];
     const char *env = getenv("COFFER_BUILD");
 
-    if (env) {
-        snprintf(build, sizeof build, "%s", env);
+    if (env) { /* absolute: PKCS#11 modules are only taken so */
+        char absolute[PATH_MAX];
+        assert_non_null(realpath(env, absolute));
+        snprintf(build, sizeof build, "%s", absolute);
     } else { /* build/tests/e2e/basic -> build */
         ssize_t n = readlink("/proc/self/exe", build, sizeof build - 1);
         assert_true(n > 0);

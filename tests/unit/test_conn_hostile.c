@@ -151,14 +151,10 @@ static void http_goes_at_once(void **state)
         struct client c;
         client_open(&f, &c, 0);
         say(&c, requests[i]);
-        if (requests[i][0] == 'G')
-            expect(&c, "ERR unknown command 'GET', with args beginning with: '/' 'HTTP/1.1' ");
-        if (requests[i][1] == 'U')
-            expect(&c, "ERR unknown command 'PUT', with args beginning with: '/' 'HTTP/1.1' ");
         expect_end(&c);
         client_close(&c);
     }
-    assert_int_equal(t.fast_runs, 0);
+    assert_int_equal(value_of(&t.fast_runs), 0);
     stop(&f);
 }
 
