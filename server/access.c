@@ -1,6 +1,7 @@
 /* access.c - see access.h. */
 #include "server/access.h"
 
+#include "server/command.h"
 #include "server/dek.h"
 #include "server/io.h"
 #include "server/server.h"
@@ -46,6 +47,8 @@ enum call_result access_fail(struct call *c, enum err e, struct bytes vault)
 {
     if (e == ERR_AGAIN)
         return CALL_PARK;
+    if (e == ERR_TOOBIG && c->cmd->flags & CMD_READ)
+        return call_errorf(c, e, "the answer would be too large: ask for less at a time");
     if (e == ERR_NOVAULT && vault_name_ok(vault))
         return call_errorf(c, e, "no vault '%.*s': make it with VAULT.CREATE", (int)vault.n, (const char *)vault.p);
     if (e == ERR_KEYSTATE && vault_name_ok(vault))

@@ -374,7 +374,7 @@ static uint8_t *room_behind(struct conn *c, size_t *n)
     size_t have = buf_size(&c->in), want = c->held ? 0 : c->parser.need_bytes;
     size_t least = have < CONN_READ_BYTES / 2 ? CONN_READ_BYTES - have : CONN_READ_BYTES;
     if (!c->authenticated)
-        least = CONN_UNAUTH_READ_BYTES;
+        want = least = CONN_UNAUTH_READ_BYTES;
     *n = want < least ? least : want > CONN_RESERVE_MAX ? CONN_RESERVE_MAX : want;
     if (buf_reserve(&c->in, *n, &room) == ERR_OK)
         return room;
