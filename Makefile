@@ -115,7 +115,8 @@ AS_TSAN     = $(MAKE) --no-print-directory B=build/tsan SAN=thread
 AS_FUZZ     = $(MAKE) --no-print-directory B=build/fuzz CC=$(CLANG) SAN=fuzzer-no-link,address,undefined OPT="-O1 -g" WARN=-Wall WERROR=
 AS_COVERAGE = $(MAKE) --no-print-directory B=build/coverage OPT="-O1 -g --coverage"
 
-tests-build: $(PROGRAMS) $(UNITS) $(E2E) $(SHIMS)
+units-build: $(PROGRAMS) $(UNITS) $(SHIMS)
+tests-build: units-build $(E2E)
 fuzz-build: $(FUZZERS)
 
 # ---- tests; docs/testing.md says more ----
@@ -127,14 +128,15 @@ in = $(patsubst $(B)/%,build/$(1)/%,$(2))
 SANITIZED = $(UNITS) $(filter-out %/core,$(E2E))
 
 ## check: installs what the tests need, builds, runs every test but the long campaigns; ends in `N passed, N failed`
+# Under sanitizers only the unit tests: check-asan and check-tsan run the servers too.
 check:
 	@packaging/packages build run test
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests-build
-	@$(AS_ASAN) -j$(JOBS) tests-build
-	@$(AS_TSAN) -j$(JOBS) tests-build
+	@$(AS_ASAN) -j$(JOBS) units-build
+	@$(AS_TSAN) -j$(JOBS) units-build
 	@$(AS_FUZZ) -j$(JOBS) fuzz-build
 	@tests/run -j $(JOBS) -s 5 tests/lint/lint $(SCRIPTS) $(E2E) $(UNITS) \
-		$(call in,asan,$(SANITIZED)) $(call in,tsan,$(SANITIZED)) $(FUZZERS)
+		$(call in,asan,$(UNITS)) $(call in,tsan,$(UNITS)) $(FUZZERS)
 
 ## check-unit: unit tests
 check-unit: all $(UNITS) $(SHIMS)
@@ -225,5 +227,5 @@ help:
 
 -include $(patsubst %.o,%.d,$(call obj,$(LAYER_SRC) $(MAINS) $(wildcard tests/unit/*.c tests/e2e/*.c tests/lib/*.c tests/fuzz/*.c bench/*.c)))
 .PHONY: all bench check check-unit check-e2e check-asan check-tsan check-crash fuzz lint coverage format docs install clean help \
-	tests-build fuzz-build FORCE
+	tests-build units-build fuzz-build FORCE
 .SECONDARY:

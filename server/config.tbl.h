@@ -93,7 +93,7 @@ CONFIG(INCLUDE, "include", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL, "Read ano
 
 SECTION("Users")
 CONFIG(REQUIREPASS, "requirepass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Password of the default user.")
-CONFIG(USER, "user", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL,
+CONFIG(USER, "user", CONFIG_LINES, CONFIG_FIXED | CONFIG_SECRET, "", 0, 0, NULL,
        "`user <name> <rules>` as in Redis's ACL language. Not together with aclfile.")
 CONFIG(ACLFILE, "aclfile", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL,
        "File of `user` lines, read at start and by ACL LOAD, written by ACL SAVE.")

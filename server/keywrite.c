@@ -27,8 +27,8 @@
 #include "server/keyid.h"
 #include "server/server.h"
 
-#define TRIES_MAX 16
-#define GENERATE_MAX 4
+#define TRIES_MAX 64
+#define GENERATE_MAX 16
 
 static void generate(struct keywrite *k);
 
