@@ -336,6 +336,7 @@ static int set_allowed(const struct edit *ed, struct step *s, enum err *err)
     return *err == ERR_OK;
 }
 
+/* When what gives way to the newcomer is gone already: a full vault can still be written over. */
 static enum err set_quota(const struct edit *ed, size_t sealed_bytes)
 {
     const struct txn *t = ed->t;
@@ -385,9 +386,10 @@ static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
     size_t sealed_bytes = ed->t->e->cfg.sealer->size(s->plain);
     int make_current = !(s->flags & SET_PENDING);
     int in_head = make_current && sealed_bytes <= SECRET_INLINE_MAX;
-    enum err err = ERR_OK;
-
     versions_make_room(ed, make_current);
+    enum err err = set_quota(ed, sealed_bytes);
+    if (err)
+        return err;
     if (make_current)
         err = demote_current(ed);
     uint16_t slot = in_head ? SECRET_NO_SLOT : slot_take(ed);
@@ -453,8 +455,6 @@ enum err step_secret_set(struct txn *t, struct step *s)
         err = ERR_KEYSTATE;
         goto out;
     }
-    if ((err = set_quota(&ed, t->e->cfg.sealer->size(s->plain))) != ERR_OK)
-        goto out;
     clear_expired(&ed);
     if (!ed.old && (err = last_version_of_destroyed(&ed)) != ERR_OK)
         goto out;

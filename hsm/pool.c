@@ -167,8 +167,10 @@ static const char *advice(enum err e)
 
 static int is_final(const struct hsm *h, enum err e)
 {
-    return h->opening || e == ERR_WRONGPASS || e == ERR_SYNTAX || e == ERR_UNSUPPORTED ||
-           (e == ERR_NOTFOUND && !h->was_up);
+    /* What worked before, a sick device may be without for a moment: a token, a mechanism that its self-test asks for.
+     */
+    return h->opening || e == ERR_WRONGPASS || e == ERR_SYNTAX ||
+           ((e == ERR_NOTFOUND || e == ERR_UNSUPPORTED) && !h->was_up);
 }
 
 void pool_start_failed(struct hsm *h, struct pool_slot *slot, enum err e, const char *text)

@@ -149,7 +149,7 @@ struct io {
     struct io_task stop_task;
 
     struct opener *opener;
-    void (*opener_free)(struct opener *o);
+    void (*opener_free)(struct opener *o), (*opener_drop)(struct opener *o); /* opener_drop_stale */
     struct io_stats stats;
 };
 

@@ -257,6 +257,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     io_clock(io);
+    if (io->opener)
+        io->opener_drop(io->opener); /* an idle thread must not keep data keys whose time is over */
     for (struct conn *c = io->conns, *next; c; c = next) {
         next = c->next;
         if (c->state != CONN_DEAD)

@@ -9,6 +9,7 @@ struct opener *io_opener(struct io *io)
         if (opener_new(&io->opener, io->srv->keyring))
             io->opener = NULL;
         io->opener_free = opener_free;
+        io->opener_drop = opener_drop_stale;
     }
     return io->opener;
 }

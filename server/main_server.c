@@ -9,7 +9,8 @@
  * ports answer -LOADING meanwhile (Sentinel and clients wait then, instead of giving up).
  *
  * Ending: SIGTERM, SIGINT or SHUTDOWN close the listeners; I/O threads finish what is pending and written, at most
- * shutdown-timeout seconds; then log, stores and workers are closed. Exit code 0; 1 when the start failed.
+ * shutdown-timeout seconds; then log, stores and workers are closed. Exit code 0; 1 when the start failed. A second
+ * SIGTERM does not wait: it ends the process as kill -9 would.
  *
  * Rejected: opening the ports only when ready (a client cannot tell a server that recovers from one that is gone).
  */
@@ -17,6 +18,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -149,6 +151,18 @@ static void smooth(_Atomic unsigned *shown, unsigned now)
     atomic_store_explicit(shown, now > old ? old + (now - old + 1) / 2 : now + (old - now) / 2, memory_order_relaxed);
 }
 
+/* At start, and when clients have taken what could be locked: once. */
+static void log_memory(void)
+{
+    static int said;
+    struct mem_secret_stats s;
+    mem_secret_stats(&s);
+    if (s.lock_refused && !said)
+        log_at(LOG_WARNING, "Memory for secrets cannot be locked: raise the limit, at least 'ulimit -l 65536' "
+                            "(LimitMEMLOCK=infinity in systemd)");
+    said = s.lock_refused;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     uint64_t now = clock_mono_us(), us = now - m.last_us, watchdog = notify_watchdog_us();
@@ -163,6 +177,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         m.last_ring_us = now;
         keyring_expire(srv.keyring);
     }
+    log_memory();
     if (watchdog && now - m.last_watchdog_us > watchdog / 3) {
         m.last_watchdog_us = now;
         notify_send("WATCHDOG=1");
@@ -182,6 +197,17 @@ static int fail(const char *what)
     return 1;
 }
 
+/* Who can put files there can put a token and a log of their own there. */
+static int others_may_write(const char *dir)
+{
+    struct stat st;
+    if (stat(".", &st) != 0 || (!(st.st_mode & S_IWOTH) && (st.st_uid == geteuid() || st.st_uid == 0)))
+        return 0;
+    fprintf(stderr, "coffer-server: the directory %s is not safe: %s\n", dir,
+            st.st_mode & S_IWOTH ? "everybody may write there; chmod 0700" : "it belongs to another user");
+    return 1;
+}
+
 /* Enters dir, so that everything relative is below it, and makes CONFIG GET dir absolute. */
 static int enter_dir(void)
 {
@@ -191,7 +217,7 @@ static int enter_dir(void)
         fprintf(stderr, "coffer-server: the directory %s cannot be used: %s\n", dir, strerror(errno));
         return 1;
     }
-    return config_put(srv.config, "dir", path) != ERR_OK;
+    return others_may_write(path) || config_put(srv.config, "dir", path) != ERR_OK;
 }
 
 /* Goes to the background by starting anew: a fork alone would find its secret memory wiped (mem.h), passwords included.
@@ -309,15 +335,6 @@ static enum err start_threads(void)
     return e;
 }
 
-static void log_memory(void)
-{
-    struct mem_secret_stats s;
-    mem_secret_stats(&s);
-    if (s.lock_refused)
-        log_at(LOG_WARNING, "Memory for secrets cannot be locked: raise the limit, at least 'ulimit -l 65536' "
-                            "(LimitMEMLOCK=infinity in systemd)");
-}
-
 /* Everything after the configuration. */
 static int run(void)
 {
@@ -347,6 +364,10 @@ static int run(void)
 static void clean_up(void)
 {
     struct event *events[] = {m.tick, m.term, m.intr, m.hup};
+    if (m.term && m.intr) { /* from now on another SIGTERM ends the process at once, whatever hangs below */
+        event_del(m.term);
+        event_del(m.intr);
+    }
     for (unsigned i = 0; srv.io && i < srv.io_count; i++)
         if (srv.io[i])
             io_join(srv.io[i]);
@@ -453,6 +474,27 @@ static void say_warnings(void)
                "wbl-fsync everysec is not offered by this version: the log is made durable before every answer");
 }
 
+/* What is on the command line everybody may read in /proc: values of secret directives become stars. The argument
+ * behind a name is its value whatever it looks like; so are those behind it until the next name. */
+static void hide_secrets(int argc, char **argv)
+{
+    int secret = 0, first = 0;
+    for (int i = 0; i < argc; i++) {
+        char *value = argv[i];
+        int name = !first && strncmp(value, "--", 2) == 0;
+        first = 0;
+        if (name) {
+            size_t n = 2 + strcspn(value + 2, " ");
+            enum config_id id = config_find(bytes_of(value + 2, n - 2));
+            secret = id != CFG_COUNT && config_rows[id].flags & CONFIG_SECRET;
+            value += n;
+            first = secret && !value[0];
+        }
+        if (secret)
+            memset(value, '*', strlen(value));
+    }
+}
+
 static int load_config(int argc, char **argv)
 {
     struct config_loader l = {.warn = keep_warning};
@@ -469,6 +511,14 @@ static int load_config(int argc, char **argv)
     return e != ERR_OK;
 }
 
+/* What one thread allocates another frees, stores build tables of megabytes now and then: with an arena for each thread
+ * and a threshold that grows with each large block freed, glibc would keep 10 MiB or more of it. */
+static void keep_memory_small(void)
+{
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_MMAP_THRESHOLD, 65536);
+}
+
 int main(int argc, char **argv)
 {
     for (size_t i = 0; argc > 1 && i < sizeof options / sizeof options[0]; i++)
@@ -478,6 +528,7 @@ int main(int argc, char **argv)
     const char *fault = getenv("COFFER_FAULT");
 
     umask(0077);
+    keep_memory_small();
     if (mem_init(getenv("COFFER_KEEP_CORE") != NULL)) {
         fprintf(stderr, "coffer-server: out of memory\n");
         return 1;
@@ -493,6 +544,7 @@ int main(int argc, char **argv)
     }
     if ((config_int(srv.config, CFG_DAEMONIZE) && daemonize(argv)) || enter_dir())
         return 1;
+    hide_secrets(argc - 1, argv + 1);
     if (log_open(config_str(srv.config, CFG_LOGFILE), (enum log_level)config_int(srv.config, CFG_LOGLEVEL))) {
         fprintf(stderr, "coffer-server: the log file %s cannot be opened\n", config_str(srv.config, CFG_LOGFILE));
         return 1;

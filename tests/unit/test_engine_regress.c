@@ -472,6 +472,30 @@ static void a_secret_without_current_has_no_old_value(void **state)
     blob_unref(s.old.hold);
 }
 
+/* A vault that was full could not even be written over, though what gives way makes the room. */
+static void a_full_vault_is_written_over(void **state)
+{
+    static const struct vault_settings small = {.max_versions = 2, .max_bytes = 2 * 104 + 50};
+    struct vault *v = make_vault("v");
+    char value[101];
+    (void)state;
+    struct step s = {
+        .kind = STEP_VAULT_SET, .settings = &small, .flags = VAULT_HAS_VERSIONS | VAULT_HAS_BYTES, .state = -1};
+    assert_int_equal(run(v, &s, 1), ERR_OK);
+    memset(value, 'x', 100);
+    value[100] = 0;
+    for (uint32_t i = 1; i <= 5; i++)
+        assert_int_equal(set(v, "p", value), i);
+    s = set_step("q", value, 0);
+    assert_int_equal(run(v, &s, 1), ERR_QUOTA);
+    struct step two[2] = {set_step("p", value, 0), set_step("p", big_value('x'), 0)};
+    assert_int_equal(run(v, two, 2), ERR_QUOTA);
+    assert_value(v, "p", 5, value);
+    assert_value(v, "p", 4, value);
+    assert_int_equal(atomic_load(&v->bytes), 2 * 104);
+    assert_int_equal(set(v, "p", value), 6);
+}
+
 /* The keeper did a batch of 256, waited for the applier and slept: what expired faster than that piled up for ever. */
 static void all_that_is_due_goes_in_one_round(void **state)
 {
@@ -633,6 +657,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(settings_changed_at_once_are_all_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_staged_on_a_deleted_secret, setup, teardown),
         cmocka_unit_test_setup_teardown(a_secret_without_current_has_no_old_value, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_vault_is_written_over, setup, teardown),
         cmocka_unit_test_setup_teardown(all_that_is_due_goes_in_one_round, setup, teardown),
         cmocka_unit_test_setup_teardown(a_start_that_dies_leaves_the_next_one_nothing_to_believe, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_without_its_checkpoints_is_not_clean, setup, teardown),

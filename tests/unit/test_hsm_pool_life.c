@@ -38,6 +38,7 @@ static void test_a_worker_sees_little(void **state)
     setenv("P11FAULT_CTL", "/ctl", 1);
     setenv("AWS_SECRET_ACCESS_KEY", "no", 1);
     setenv("SOFTHSM2_CONF", "/wrong", 1);
+    setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=1", 1); /* for this process: workers get their own */
     put_file("want-world", "");
     int stray[4]; /* without CLOEXEC; the first may be number 3, which the socket takes */
     for (int i = 0; i < 4; i++)
@@ -50,6 +51,8 @@ static void test_a_worker_sees_little(void **state)
     assert_int_equal(count_lines("world", "env P11FAULT_CTL=/ctl"), 1);
     assert_int_equal(count_lines("world", "env SOFTHSM2_CONF=/etc/hsm.conf"), 1);
     assert_int_equal(count_lines("world", "env SOFTHSM2_CONF="), 1);
+    assert_int_equal(count_lines("world", "env GLIBC_TUNABLES=glibc.malloc.tcache_count="), 1);
+    assert_int_equal(count_lines("world", "env GLIBC_TUNABLES="), 1);
     assert_int_equal(count_lines("world", "COFFER_HSM_PIN"), 0);
     assert_int_equal(count_lines("world", "AWS"), 0);
     for (int fd = 0; fd <= 3; fd++) {
@@ -58,6 +61,7 @@ static void test_a_worker_sees_little(void **state)
         assert_int_equal(count_lines("world", line), 1);
     }
     assert_int_equal(count_lines("world", "fd "), 4);
+    unsetenv("GLIBC_TUNABLES");
     unsetenv("SOFTHSM2_CONF");
     unsetenv("COFFER_HSM_PIN");
 }
@@ -232,6 +236,20 @@ static void test_a_module_that_went_missing_may_come_back(void **state)
     config.workers = 1;
     open_all();
     put_file("start", "notfound");
+    kill(start_pid(0), SIGKILL);
+    WAIT_FOR(starts() >= 3);
+    assert_int_equal(hsm_state_now(pool), HSM_STATE_DOWN);
+    put_file("start", "ok");
+    WAIT_FOR(hsm_state_now(pool) == HSM_STATE_UP);
+}
+
+/* A sick device may fail its self-test once: that ended the pool for good. */
+static void test_a_self_test_that_fails_later_is_tried_again(void **state)
+{
+    (void)state;
+    config.workers = 1;
+    open_all();
+    put_file("start", "unsupported");
     kill(start_pid(0), SIGKILL);
     WAIT_FOR(starts() >= 3);
     assert_int_equal(hsm_state_now(pool), HSM_STATE_DOWN);
@@ -556,6 +574,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_a_refused_pin_leaves_who_is_logged_in, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_pin_refused_later_stops_too, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_module_that_went_missing_may_come_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_self_test_that_fails_later_is_tried_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_seal_and_unseal, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_without_a_pin_file_it_opens_sealed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_seal_and_unseal_in_a_row, set_up, tear_down),
