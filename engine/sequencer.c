@@ -208,24 +208,33 @@ static void publish(struct sequencer *q, struct group *g)
     apply_kick(e->apply);
 }
 
-static void group_failed(struct sequencer *q, struct group *g)
+static void fail_writes(struct group *g)
 {
-    atomic_store(&q->failed, 1);
-    engine_logf(q->e, LOG_WARNING,
-                "the log cannot be written (from LSN %llu on): no write is acknowledged any more; free disk space or "
-                "replace the disk, then restart",
-                (unsigned long long)g->first_lsn);
     for (struct mpsc_node *n = g->first; n; n = n->next) {
         struct write *w = mpsc_entry(n, struct write, node);
         w->err = w->lsn ? ERR_UNCERTAIN : ERR_MISCONF;
     }
 }
 
+static void log_failed(struct sequencer *q, struct group *g)
+{
+    atomic_store(&q->failed, 1);
+    engine_logf(q->e, LOG_WARNING,
+                "the log cannot be written (from LSN %llu on): no write is acknowledged any more; free disk space or "
+                "replace the disk, then restart",
+                (unsigned long long)g->first_lsn);
+    fail_writes(g);
+}
+
+/* Once the log has failed, groups without a record fail too: what was refused in them may have been refused because of
+ * values that stay staged for ever. */
 static void write_group(struct sequencer *q, struct group *g)
 {
-    if (g->n) {
+    if (atomic_load(&q->failed)) {
+        fail_writes(g);
+    } else if (g->n) {
         if (wal_append(q->e->wal, buf_bytes(&g->records), g->n, g->first_lsn, g->chain))
-            group_failed(q, g);
+            log_failed(q, g);
         else
             publish(q, g);
         atomic_store_explicit(&q->last_group_records, g->n, memory_order_relaxed);

@@ -551,8 +551,9 @@ static enum err destroy_version(struct edit *ed, struct step *s)
     s->changed = 1;
     if (ed->h.versions == 1)
         return edit_destroy(ed);
+    int was_current = ed->h.current == s->version;
     version_drop(ed, i);
-    if (!ed->h.current) {
+    if (was_current) {
         ed->h.current = newest_left(ed, ed->h.state == SECRET_DELETED);
         if (!ed->h.current) {
             ed->h.state = SECRET_DELETED;

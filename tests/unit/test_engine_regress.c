@@ -1,4 +1,5 @@
 /* test_engine_regress.c - what once broke in the engine: each test is named for the promise that did not hold. */
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine_impl.h"
+#include "engine/wal_impl.h"
 
 /* ---- a sealer for tests: a header that tells the version, and the plaintext as it is ---- */
 
@@ -496,6 +498,50 @@ static void a_full_vault_is_written_over(void **state)
     assert_int_equal(set(v, "p", value), 6);
 }
 
+/* Destroying a version that was not CURRENT made another one CURRENT that was only staged. */
+static void destroying_an_old_version_makes_nothing_current(void **state)
+{
+    struct vault *v = make_vault("v");
+    struct step s[2] = {set_step("p", "one", SET_PENDING), set_step("p", "two", SET_PENDING)};
+    struct secret_view view;
+    (void)state;
+    s[0].label = s[1].label = bytes_str("PENDING");
+    assert_int_equal(run(v, s, 2), ERR_OK);
+    struct step destroy = {.kind = STEP_SECRET_DESTROY, .path = bytes_str("p"), .version = 1};
+    assert_int_equal(run(v, &destroy, 1), ERR_OK);
+    assert_int_equal(secret_read(e, v, bytes_str("p"), 0, bytes_of(NULL, 0), &view), ERR_NOTFOUND);
+    assert_value(v, "p", 2, "two");
+}
+
+/* When the log failed, a write of the next group that had been refused because of one of the failed group was answered as
+ * if that had become durable. */
+static void nothing_is_answered_from_what_never_became_durable(void **state)
+{
+    struct vault *v = make_vault("v");
+    struct step s = set_step("p", "value", 0), nx = set_step("p", "other", SET_NX);
+    struct write w, refused;
+    struct hot_stats before, now;
+    (void)state;
+    hot_stats(e->hot, &before);
+    pthread_mutex_lock(&e->wal->lock); /* the log writer waits for it, the sequencer does not */
+    submit(&w, v, &s, 1);
+    do
+        hot_stats(e->hot, &now);
+    while (now.misses == before.misses);
+    submit(&refused, v, &nx, 1);
+    do
+        hot_stats(e->hot, &now);
+    while (now.hits == before.hits);
+    fault_arm(FAULT_FILE, 1, EIO);
+    pthread_mutex_unlock(&e->wal->lock);
+    finish();
+    fault_disarm(FAULT_FILE);
+    assert_int_equal(w.err, ERR_UNCERTAIN);
+    assert_int_equal(refused.err, ERR_MISCONF);
+    free(s.plain);
+    free(nx.plain);
+}
+
 /* The keeper did a batch of 256, waited for the applier and slept: what expired faster than that piled up for ever. */
 static void all_that_is_due_goes_in_one_round(void **state)
 {
@@ -658,6 +704,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_is_staged_on_a_deleted_secret, setup, teardown),
         cmocka_unit_test_setup_teardown(a_secret_without_current_has_no_old_value, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_vault_is_written_over, setup, teardown),
+        cmocka_unit_test_setup_teardown(destroying_an_old_version_makes_nothing_current, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_answered_from_what_never_became_durable, setup, teardown),
         cmocka_unit_test_setup_teardown(all_that_is_due_goes_in_one_round, setup, teardown),
         cmocka_unit_test_setup_teardown(a_start_that_dies_leaves_the_next_one_nothing_to_believe, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_without_its_checkpoints_is_not_clean, setup, teardown),
