@@ -43,8 +43,10 @@ struct wal_segment *wal_segment_ref(struct wal_segment *s)
 
 void wal_segment_unref(struct wal_segment *s)
 {
-    if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+    if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1) {
+        wal_places_fini(&s->places);
         mem_free(s);
+    }
 }
 
 void wal_path(const struct wal *w, const char *name, char out[WAL_PATH_BYTES])
@@ -230,24 +232,28 @@ enum err wal_write_frame(int fd, uint64_t off, uint32_t seed, struct bytes recor
     return file_pwritev(fd, iov, 2, off);
 }
 
-/* Room for the rows was reserved. */
-static void add_terms(struct wal_terms *t, struct bytes records)
+/* Enters the records of the frame at off into the indexes: terms (room for the rows was reserved) and places. */
+static void index_records(struct wal *w, struct bytes records, uint64_t off)
 {
+    uint64_t at = off + WAL_FRAME_BYTES;
     struct bytes rec;
-    while (records.n && bytes_take(&records, get_le32(records.p), &rec))
-        wal_terms_add(t, get_le64(rec.p + 8), get_le32(rec.p + 16));
+    while (records.n && bytes_take(&records, get_le32(records.p), &rec)) {
+        wal_terms_add(&w->terms, get_le64(rec.p + 8), get_le32(rec.p + 16));
+        wal_places_note(&w->newest->places, get_le64(rec.p + 8), at, off);
+        at += rec.n;
+    }
 }
 
 /* The group is durable: everybody may know. */
-static void publish(struct wal *w, struct bytes records, uint32_t n, const uint8_t *chain, int new_term)
+static void publish(struct wal *w, struct bytes records, uint32_t n, const uint8_t *chain)
 {
+    uint64_t frame_off = w->off;
     wal_write_to(w, w->fd, w->off + WAL_FRAME_BYTES + records.n, w->cap_bytes);
     pthread_mutex_lock(&w->lock);
     atomic_store_explicit(&w->newest->end_off, w->off, memory_order_release);
     w->last_lsn += n;
     memcpy(w->chain, chain, RECORD_CHAIN_BYTES);
-    if (new_term)
-        add_terms(&w->terms, records);
+    index_records(w, records, frame_off);
     w->fsyncs++;
     w->groups++;
     w->records += n;
@@ -282,7 +288,7 @@ enum err wal_append(struct wal *w, struct bytes records, uint32_t n, uint64_t fi
         e = file_fdatasync(w->fd);
     if (e)
         return wal_fail(w);
-    publish(w, records, n, chain, new_terms != 0);
+    publish(w, records, n, chain);
     return ERR_OK;
 }
 

@@ -160,10 +160,13 @@ struct wal_cursor;
 must_use enum err wal_cursor_open(struct wal_cursor **out, struct wal *w, uint64_t lsn);
 /* The next record; it and *raw (its bytes on disk) live until the next call. ERR_END at the durable end (more may come
  * later: call again), ERR_CORRUPT with r->lsn set to the LSN that does not verify, ERR_NOTFOUND when it was removed or
- * cut meanwhile, ERR_IO and ERR_OOM (call again to try again). Blocks on reads; the first call looks for its place in
- * the segment, which reads up to all of it. */
+ * cut meanwhile, ERR_IO and ERR_OOM (call again to try again). Blocks on reads. */
 must_use enum err wal_cursor_next(struct wal_cursor *c, struct record *r, struct bytes *raw);
 void wal_cursor_close(struct wal_cursor *c); /* accepts NULL */
+
+/* The record at lsn, whole and verified, appended to out. As a cursor's first step: ERR_NOTFOUND (below the first, or not
+ * durable yet), ERR_CORRUPT, ERR_IO, ERR_OOM. Any thread. Blocks: reads some 64 KiB of the segment. */
+must_use enum err wal_read(struct wal *w, uint64_t lsn, struct buf *out);
 
 /* Deletes sealed segments all of whose records are below lsn, oldest first, the directory synced after each so that a
  * power loss leaves no hole. Never the one being written. ERR_CORRUPT: damaged, nothing is deleted; ERR_IO, ERR_MISCONF

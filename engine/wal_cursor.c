@@ -12,8 +12,9 @@
  * stand for another file, whose salt does not fit. So before it reports such a thing the cursor waits until they are
  * through (remove_lock) and looks whether its segment was removed.
  *
- * Rejected: an index from LSN to offset (a cursor lives long; finding its place costs one pass over half a segment on
- * average, reading frame headers); sharing the writer's descriptor (its lifetime is the writer's business).
+ * Its place in a segment it finds from the nearest row of the segment's index (wal_places.h).
+ *
+ * Rejected: sharing the writer's descriptor (its lifetime is the writer's business).
  */
 #include <fcntl.h>
 
@@ -134,14 +135,14 @@ static enum err read_frame(struct wal_cursor *c, uint64_t off, uint64_t end, str
     return e == ERR_END ? ERR_CORRUPT : e;
 }
 
-/* Steps over records up to lsn, in the frame that it is in. */
-static enum err skip_records(struct wal_cursor *c, uint64_t end, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES])
+/* Steps over records from *lsn on, up to the one that is looked for or the end of the frame. */
+static enum err skip_records(struct wal_cursor *c, uint64_t end, uint64_t *lsn, uint8_t chain[RECORD_CHAIN_BYTES])
 {
     struct record r;
     struct bytes raw;
 
-    for (; lsn < c->lsn; lsn++) {
-        enum err e = wal_window_record(&c->win, c->off, end, lsn, chain, &r, &raw);
+    for (; *lsn < c->lsn && c->off < c->frame_end; ++*lsn) {
+        enum err e = wal_window_record(&c->win, c->off, end, *lsn, chain, &r, &raw);
         if (e)
             return e;
         c->off += raw.n;
@@ -150,17 +151,50 @@ static enum err skip_records(struct wal_cursor *c, uint64_t end, uint64_t lsn, u
     return ERR_OK;
 }
 
-/* Finds lsn in the segment: frame headers up to its frame, then records. */
+/* The nearest row of the index at or before the record that is looked for: its LSN; off, frame_end and the chain before
+ * it follow. The segment's beginning when there is none. */
+static enum err jump(struct wal_cursor *c, uint64_t end, uint64_t *lsn, uint8_t chain[RECORD_CHAIN_BYTES])
+{
+    struct wal_frame f;
+    const uint8_t *p;
+
+    pthread_mutex_lock(&c->w->lock);
+    const struct wal_place *row = wal_places_before(&c->seg->places, c->lsn);
+    struct wal_place at = row ? *row : (struct wal_place){.lsn = c->seg->first_lsn, .off = WAL_HEADER_BYTES};
+    pthread_mutex_unlock(&c->w->lock);
+    *lsn = at.lsn;
+    c->off = c->frame_end = at.off;
+    memcpy(chain, c->seg->chain, RECORD_CHAIN_BYTES);
+    if (!row)
+        return ERR_OK;
+
+    int begins_frame = at.off == at.frame_off + WAL_FRAME_BYTES;
+    uint64_t behind = begins_frame ? at.frame_off : at.off; /* the record before ends here */
+    enum err e = ERR_OK;
+    if (behind != WAL_HEADER_BYTES) {
+        e = wal_window_get(&c->win, behind - RECORD_CHAIN_BYTES, RECORD_CHAIN_BYTES, end, &p);
+        if (!e)
+            memcpy(chain, p, RECORD_CHAIN_BYTES);
+    }
+    if (!e)
+        e = read_frame(c, at.frame_off, end, &f);
+    if (!e)
+        c->frame_end = at.frame_off + WAL_FRAME_BYTES + f.bytes;
+    return e;
+}
+
+/* Finds lsn in the segment: records up to the end of the frame that the index leads to, then frame headers up to the
+ * frame that it is in, then records. */
 static enum err place(struct wal_cursor *c)
 {
-    uint64_t end = atomic_load_explicit(&c->seg->end_off, memory_order_acquire), lsn = c->seg->first_lsn;
+    uint64_t end = atomic_load_explicit(&c->seg->end_off, memory_order_acquire), lsn;
     uint8_t chain[RECORD_CHAIN_BYTES];
     struct wal_frame f;
     const uint8_t *p;
-    enum err e = ERR_OK;
+    enum err e = jump(c, end, &lsn, chain);
 
-    memcpy(chain, c->seg->chain, sizeof chain);
-    c->off = c->frame_end = WAL_HEADER_BYTES;
+    if (!e && c->off != c->frame_end)
+        e = skip_records(c, end, &lsn, chain);
     while (!e && lsn < c->lsn) {
         e = read_frame(c, c->off, end, &f);
         if (e)
@@ -168,7 +202,7 @@ static enum err place(struct wal_cursor *c)
         c->frame_end = c->off + WAL_FRAME_BYTES + f.bytes;
         if (c->lsn - lsn < f.records) {
             c->off += WAL_FRAME_BYTES;
-            e = skip_records(c, end, lsn, chain);
+            e = skip_records(c, end, &lsn, chain);
             break;
         }
         e = wal_window_get(&c->win, c->frame_end - sizeof chain, sizeof chain, end, &p);
@@ -258,4 +292,20 @@ enum err wal_cursor_next(struct wal_cursor *c, struct record *r, struct bytes *r
     if (e == ERR_CORRUPT)
         r->lsn = c->lsn;
     return e;
+}
+
+enum err wal_read(struct wal *w, uint64_t lsn, struct buf *out)
+{
+    struct wal_cursor *c;
+    struct record r;
+    struct bytes raw;
+    enum err e = wal_cursor_open(&c, w, lsn);
+
+    if (e)
+        return e;
+    e = wal_cursor_next(c, &r, &raw);
+    if (!e)
+        e = buf_put(out, raw.p, raw.n);
+    wal_cursor_close(c);
+    return e == ERR_END ? ERR_NOTFOUND : e;
 }

@@ -46,6 +46,7 @@ static enum err flush(struct copy *c)
         return ERR_OK;
     struct bytes batch = buf_bytes(&c->batch);
     enum err e = wal_write_frame(c->next.fd, c->off, c->next.seg->seed, batch, c->records, c->lsn);
+    wal_places_note(&c->next.seg->places, c->lsn + 1, c->off + WAL_FRAME_BYTES, c->off);
     c->off += WAL_FRAME_BYTES + batch.n;
     c->lsn += c->records;
     c->records = 0;

@@ -7,6 +7,7 @@
  *     fd, off, cap_bytes      the log writer's own
  *     segment: first_lsn, seed, chain   constant once it is in the list
  *     segment: end_off        stored by the log writer after the fdatasync, loaded by cursors
+ *     segment: places         under lock while it is the newest, then constant
  */
 #ifndef COFFER_ENGINE_WAL_IMPL_H
 #define COFFER_ENGINE_WAL_IMPL_H
@@ -17,6 +18,7 @@
 
 #include "engine/wal.h"
 #include "engine/wal_mark.h"
+#include "engine/wal_places.h"
 #include "engine/wal_prepare.h"
 #include "engine/wal_segment.h"
 #include "engine/wal_terms.h"
@@ -30,6 +32,7 @@ struct wal_segment {
     _Atomic uint64_t end_off; /* records up to here are durable and verified */
     _Atomic int removed;      /* deleted, or replaced by another of the same name */
     _Atomic unsigned refs;
+    struct wal_places places;
 };
 
 struct wal {

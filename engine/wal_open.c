@@ -57,7 +57,8 @@ static enum err open_newest(struct wal *w, const struct wal_scan *s)
     return e ? e : closed;
 }
 
-static enum err add_segment(struct wal *w, const struct wal_scan *s, uint64_t end_off)
+/* Takes s's places over. */
+static enum err add_segment(struct wal *w, struct wal_scan *s, uint64_t end_off)
 {
     struct wal_segment *seg = wal_segment_new();
     if (!seg)
@@ -66,6 +67,9 @@ static enum err add_segment(struct wal *w, const struct wal_scan *s, uint64_t en
     seg->seed = wal_segment_seed(s->header.salt);
     memcpy(seg->chain, s->header.chain, RECORD_CHAIN_BYTES);
     atomic_store(&seg->end_off, end_off);
+    seg->places = s->places;
+    s->places = (struct wal_places){0};
+    wal_places_cut(&seg->places, end_off);
     wal_link_segment(w, seg);
     enum err e = wal_terms_reserve(&w->terms, s->terms.count);
     for (size_t i = 0; !e && i < s->terms.count; i++)
@@ -73,7 +77,7 @@ static enum err add_segment(struct wal *w, const struct wal_scan *s, uint64_t en
     return e;
 }
 
-static enum err adopt(struct wal *w, const struct wal_scan_set *set, const struct wal_verdict *v)
+static enum err adopt(struct wal *w, struct wal_scan_set *set, const struct wal_verdict *v)
 {
     enum err e = ERR_OK;
 

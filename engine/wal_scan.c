@@ -62,6 +62,7 @@ static enum err scan_records(struct wal_window *win, struct wal_scan *s, uint32_
         if (e)
             return e;
         s->part_lsn++;
+        wal_places_note(&s->places, s->part_lsn, s->part_off, s->end_off);
         s->part_off += raw.n;
         memcpy(s->part_chain, r.chain, RECORD_CHAIN_BYTES);
         wal_terms_add(&s->terms, r.lsn, r.term);
@@ -171,8 +172,10 @@ enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn)
         e = scan_rest(&win, s, seed);
 out:
     wal_window_fini(&win);
-    if (e)
+    if (e) {
         wal_terms_fini(&s->terms);
+        wal_places_fini(&s->places);
+    }
     return e;
 }
 
@@ -263,8 +266,10 @@ enum err wal_scan_dir(struct wal_scan_set *set, const char *dir)
 
 void wal_scan_fini(struct wal_scan_set *set)
 {
-    for (size_t i = 0; i < set->count; i++)
+    for (size_t i = 0; i < set->count; i++) {
         wal_terms_fini(&set->at[i].terms);
+        wal_places_fini(&set->at[i].places);
+    }
     mem_free(set->at);
     *set = (struct wal_scan_set){0};
 }

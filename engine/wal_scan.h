@@ -6,6 +6,7 @@
 #ifndef COFFER_ENGINE_WAL_SCAN_H
 #define COFFER_ENGINE_WAL_SCAN_H
 
+#include "engine/wal_places.h"
 #include "engine/wal_segment.h"
 #include "engine/wal_terms.h"
 
@@ -24,6 +25,7 @@ struct wal_scan {
     uint8_t part_chain[RECORD_CHAIN_BYTES];
     uint64_t synced_lsn;    /* highest in any frame header that verifies, in the rest too */
     struct wal_terms terms; /* up to part_lsn */
+    struct wal_places places; /* likewise */
 };
 
 struct wal_scan_set {

@@ -13,7 +13,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-#define WINDOW_BYTES (256u << 10)
+#define WINDOW_FIRST_BYTES (32u << 10)
+#define WINDOW_BYTES (256u << 10) /* when it is read on */
 #define FRAME_MAGIC 0x474C4257u  /* "WBLG" */
 #define FOOTER_MAGIC 0x464C4257u /* "WBLF" */
 
@@ -136,9 +137,8 @@ void wal_window_fini(struct wal_window *win)
     *win = (struct wal_window){.fd = -1};
 }
 
-static enum err window_grow(struct wal_window *win, size_t n)
+static enum err window_grow(struct wal_window *win, size_t cap)
 {
-    size_t cap = n > WINDOW_BYTES ? n : WINDOW_BYTES;
     uint8_t *mem = mem_alloc(cap);
     if (!mem)
         return ERR_OOM;
@@ -155,8 +155,10 @@ enum err wal_window_get(struct wal_window *win, uint64_t off, size_t n, uint64_t
     if (off > limit || n > limit - off)
         return ERR_END;
     if (off < win->off || off - win->off > win->n || win->n - (size_t)(off - win->off) < n) {
-        if (win->cap < n || !win->mem) {
-            enum err e = window_grow(win, n);
+        int reads_on = win->n && off >= win->off && off - win->off <= win->n;
+        size_t cap = reads_on ? WINDOW_BYTES : WINDOW_FIRST_BYTES;
+        if (win->cap < cap || win->cap < n) {
+            enum err e = window_grow(win, n > cap ? n : cap);
             if (e)
                 return e;
         }

@@ -43,7 +43,7 @@ must_use enum err wal_segment_get_footer(const uint8_t in[WAL_FOOTER_BYTES], uin
 void wal_segment_name(char out[WAL_NAME_BYTES], uint64_t first_lsn);
 int wal_segment_parse_name(const char *name, uint64_t *first_lsn); /* 1 when it is a segment's name */
 
-/* A window over a file, read ahead in large pieces. */
+/* A window over a file, read ahead: in large pieces when it is read on and on. */
 struct wal_window {
     int fd; /* borrowed */
     uint8_t *mem;

@@ -51,6 +51,51 @@ static void cursors_begin_anywhere_and_follow_the_end(void **state)
     free(o);
 }
 
+static void assert_each_is_found(struct wal *w, const struct oracle *o, uint64_t last)
+{
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    for (uint64_t lsn = 1; lsn <= last; lsn += 1 + lsn % 5) {
+        buf_clear(&b);
+        assert_int_equal(wal_read(w, lsn, &b), ERR_OK);
+        assert_true(bytes_equal(buf_bytes(&b), oracle_bytes(o, lsn, lsn)));
+    }
+    assert_int_equal(wal_read(w, last + 1, &b), ERR_NOTFOUND);
+    assert_int_equal(wal_read(w, last + 2, &b), ERR_NOTFOUND);
+    assert_int_equal(wal_read(w, 0, &b), ERR_NOTFOUND);
+    buf_fini(&b);
+}
+
+/* Groups that are larger and smaller than the steps of a segment's index, in a log as it was written, found at a start,
+ * and cut. */
+static void a_record_is_found_by_its_lsn(void **state)
+{
+    (void)state;
+    char dir[FX_DIR_BYTES];
+    struct oracle *o = malloc(sizeof *o);
+    assert_non_null(o);
+    fx_make_dir(dir);
+    struct wal_config cfg = fx_config(dir, 1 << 20);
+    oracle_init(o, 1, NULL);
+    struct wal *w = fx_open(&cfg, NULL);
+    for (uint32_t i = 0; i < 24; i++)
+        assert_int_equal(fx_append(w, o, i % 3 ? 3 : 60, 1, 700 + 900 * (i % 5)), ERR_OK);
+    uint64_t last = oracle_last(o);
+    assert_true(w->oldest->next && w->oldest->places.count > 8); /* rows at frames and in them, in two segments */
+    assert_each_is_found(w, o, last);
+    wal_close(w);
+    w = fx_open(&cfg, NULL);
+    assert_true(w->oldest->places.count > 8);
+    assert_each_is_found(w, o, last);
+    last -= 100;
+    assert_int_equal(wal_cut(w, last), ERR_OK);
+    assert_each_is_found(w, o, last);
+    wal_close(w);
+    fx_remove_dir(dir);
+    oracle_fini(o);
+    free(o);
+}
+
 static void removes_whole_segments_below_an_lsn(void **state)
 {
     (void)state;
@@ -431,6 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cursors_begin_anywhere_and_follow_the_end),
+        cmocka_unit_test(a_record_is_found_by_its_lsn),
         cmocka_unit_test(removes_whole_segments_below_an_lsn),
         cmocka_unit_test(a_cut_at_every_lsn_is_exact_and_durable),
         cmocka_unit_test(cursors_know_when_the_log_was_cut_below_them),
