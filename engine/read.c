@@ -1,4 +1,6 @@
-/* read.c - reads: one look in the hot table, else one in the store, whose answer then fills the table. Any thread.
+/* read.c - reads: one look in the hot table, else one in the store, whose answer then fills the table. Any thread. A
+ * small value that is not CURRENT any more is in the log only: it is read there and kept in the table too, under a key
+ * that names its record, so that it never goes stale.
  *
  * A value apart from its head takes two looks, and the log writer publishes a record key by key: between the two it may
  * have put a newer value into the slot, or taken it away. So the two must belong together (LSNs), else it is read
@@ -77,6 +79,39 @@ static enum err read_apart(struct engine *e, struct vault *vault, struct bytes p
     return ERR_OK;
 }
 
+/* The value of a version that was in the head once: the head that readers saw is published, so its record, and those
+ * before, are in the log. */
+static enum err read_logged(struct engine *e, struct vault *vault, struct bytes path, const struct secret_version *sv,
+                            struct secret_view *v)
+{
+    uint8_t key[SECRET_KEY_MAX], head_key[SECRET_KEY_MAX];
+    struct bytes cached = secret_key_logged(key, vault->id, path, sv->lsn, sv->version);
+    struct sealed value;
+    struct record r;
+    struct buf raw;
+    uint64_t fill;
+    size_t used;
+
+    if (hot_get(e->hot, vault->store, cached, &v->hold[1], &fill)) {
+        v->value.raw = blob_bytes(v->hold[1]);
+        return ERR_OK;
+    }
+    buf_init(&raw, RECORD_MAX_BYTES);
+    enum err err = wal_read(e->wal, sv->lsn, &raw);
+    if (err == ERR_OK)
+        err = record_get(buf_bytes(&raw), &r, &used);
+    if (err == ERR_OK)
+        err = secret_value_in_ops(r.blob, secret_key_head(head_key, vault->id, path), sv->version, &value);
+    if (err == ERR_OK && !(v->hold[1] = blob_new(value.raw, value.raw.n, sv->lsn)))
+        err = ERR_OOM;
+    buf_fini(&raw);
+    if (err)
+        return err == ERR_NOTFOUND ? ERR_CORRUPT : err;
+    hot_fill(e->hot, vault->store, cached, v->hold[1], fill);
+    v->value.raw = blob_bytes(v->hold[1]);
+    return ERR_OK;
+}
+
 static enum err read_once(struct engine *e, struct vault *vault, struct bytes path, uint32_t version,
                           struct bytes label, struct secret_view *v)
 {
@@ -93,7 +128,7 @@ static enum err read_once(struct engine *e, struct vault *vault, struct bytes pa
     }
     if (!v->version || !secret_version_find(&v->head, v->version, &sv) || (sv.flags & SECRET_VERSION_DELETED))
         return ERR_NOTFOUND;
-    return read_apart(e, vault, path, sv.slot, v);
+    return sv.slot == SECRET_NO_SLOT ? read_logged(e, vault, path, &sv, v) : read_apart(e, vault, path, sv.slot, v);
 }
 
 /* What is torn while a record is being published is whole when the next one begins; the log writer may have lost its

@@ -1,6 +1,8 @@
 /* secret.c - codecs of secrets: head, versions, store keys. The layout is in secret.h. */
 #include "engine/secret.h"
 
+#include "engine/ops.h"
+
 #define HEAD_FORMAT 1
 #define HEAD_FIXED_BYTES 40
 
@@ -78,24 +80,37 @@ void secret_head_put(const struct secret_head *h, uint8_t *out)
         put_bytes(out, h->value.raw);
 }
 
+static uint64_t get_le48(const uint8_t *p)
+{
+    return get_le32(p) | (uint64_t)get_le16(p + 4) << 32;
+}
+
+static void put_le48(uint8_t *p, uint64_t v)
+{
+    put_le32(p, (uint32_t)v);
+    put_le16(p + 4, (uint16_t)(v >> 32));
+}
+
 static struct secret_version version_get(const uint8_t *p)
 {
     return (struct secret_version){
         .version = get_le32(p),
-        .created_ms = get_le64(p + 4),
-        .sealed_bytes = get_le32(p + 12),
-        .flags = p[16],
-        .slot = get_le16(p + 17),
+        .sealed_bytes = get_le32(p + 4) & 0xffffff,
+        .flags = p[SECRET_VERSION_FLAGS_AT],
+        .created_ms = get_le48(p + 8),
+        .lsn = get_le48(p + 14),
+        .slot = get_le16(p + 20),
     };
 }
 
 void secret_version_put(uint8_t *at, const struct secret_version *v)
 {
     put_le32(at, v->version);
-    put_le64(at + 4, v->created_ms);
-    put_le32(at + 12, v->sealed_bytes);
-    at[16] = v->flags;
-    put_le16(at + 17, v->slot);
+    put_le32(at + 4, v->sealed_bytes);
+    at[SECRET_VERSION_FLAGS_AT] = v->flags;
+    put_le48(at + 8, v->created_ms);
+    put_le48(at + 14, v->lsn);
+    put_le16(at + 20, v->slot);
 }
 
 void secret_version_at(const struct secret_head *h, unsigned i, struct secret_version *v)
@@ -175,6 +190,34 @@ struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struc
     if (path.n)
         memcpy(out + 17, path.p, path.n);
     return bytes_of(out, 17 + path.n);
+}
+
+struct bytes secret_key_logged(uint8_t *out, uint64_t vault, struct bytes path, uint64_t lsn, uint32_t version)
+{
+    struct bytes k = vault_path_key(out, 'o', vault, path);
+    put_be64(out + k.n, lsn);
+    put_be32(out + k.n + 8, version);
+    return bytes_of(out, k.n + 12);
+}
+
+enum err secret_value_in_ops(struct bytes ops, struct bytes head_key, uint32_t version, struct sealed *value)
+{
+    struct secret_head h;
+    struct op op;
+    enum err err;
+
+    value->raw = bytes_of(NULL, 0);
+    while ((err = ops_next(&ops, &op)) == ERR_OK) {
+        if (op.kind != OPS_PUT || !bytes_equal(op.key, head_key))
+            continue;
+        if ((err = secret_head_get(op.value, &h)) != ERR_OK)
+            return err;
+        if (h.current == version && (h.flags & SECRET_CURRENT_INLINE)) {
+            *value = h.value;
+            return ERR_OK;
+        }
+    }
+    return err == ERR_END ? ERR_NOTFOUND : err;
 }
 
 struct bytes secret_key_counters(uint8_t *out, uint64_t vault)

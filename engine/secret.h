@@ -2,16 +2,19 @@
  * any thread.
  *
  * A path has one *head*: everything about the secret but old values. While the CURRENT version's sealed value is small
- * (at most SECRET_INLINE_MAX) it lies in the head, so that a read costs one look-up; when a new version takes its place
- * it moves out to a key of its own in the same record. Larger values are under keys of their own from the start.
+ * (at most SECRET_INLINE_MAX) it lies in the head, so that a read costs one look-up. Once another version is CURRENT
+ * the head only says which record of the log brought the value: it is read there (secret_value_in_ops), and nothing is
+ * written for it. Larger values, and versions that were not CURRENT from the start, are under keys of their own.
  *
- *     'h' | vault u64be | path                     head
- *     'v' | vault u64be | path | slot u16be        a sealed value that is not in the head
- *     'x' | due ms u64be | vault u64be | path      expiry index: when something is due for this path (at most one entry
- * a path) 't' | vault u64be | path                     what is left of a destroyed secret: its last version u32, so
- * that versions are never reused (vaults of the facade leave none) 'k' | vault u64be | name                     a key
- * (key.h) 'y' | due ms u64be | vault u64be | name      when a key's scheduled deletion is due 'c' | vault u64be
- * counters: secrets u64, keys u64, bytes u64, names LSN u64 (the last record that added, removed, hid or showed a name)
+ *     'h' | vault u64be | path                head
+ *     'v' | vault u64be | path | slot u16be   a sealed value that never was in the head
+ *     't' | vault u64be | path                last version u32 of a destroyed secret: versions are never reused
+ *                                             (vaults of the facade leave none)
+ *     'x' | due ms u64be | vault u64be | path expiry index: when something is due; at most one entry a path
+ *     'k' | vault u64be | name                a key (key.h)
+ *     'y' | due ms u64be | vault u64be | name when a key's scheduled deletion is due
+ *     'c' | vault u64be                       counters: secrets u64, keys u64, bytes u64, names LSN u64 (the last
+ *                                             record that added, removed, hid or showed a name)
  *
  * Head (little-endian):
  *
@@ -23,18 +26,21 @@
  *      8  u32  CURRENT version, 0: none
  *     12  u32  PREVIOUS version, 0: none
  *     16  u64  expires at, ms, 0: never
- *     24  u64  soft-deleted versions (SECRET_VERSION_DELETED) are purged at, ms, 0: there are none. Until then UNDELETE
- * brings them back; a SET on a deleted secret leaves them deleted. 32  u16  number of versions kept 34  u16  0 36  u32
- * metadata length 40  versions, oldest first, 19 bytes each: u32 version, u64 created ms, u32 sealed bytes, u8 flags
- * (SECRET_VERSION_*), u16 slot
- *      +  labels: u8 length, name, u32 version
- *      +  metadata (JSON, not secret)
- *      +  sealed CURRENT value, with SECRET_CURRENT_INLINE
+ *     24  u64  soft-deleted versions (SECRET_VERSION_DELETED) are purged at, ms, 0: there are none. Until then
+ *              UNDELETE brings them back; a SET on a deleted secret leaves them deleted.
+ *     32  u16  number of versions kept
+ *     34  u16  0
+ *     36  u32  metadata length
+ *     40       versions, oldest first, 22 bytes each: u32 version, u24 sealed bytes, u8 flags (SECRET_VERSION_*),
+ *              u48 created ms, u48 LSN of the record that brought it, u16 slot
+ *      +       labels: u8 length, name, u32 version
+ *      +       metadata (JSON, not secret)
+ *      +       sealed CURRENT value, with SECRET_CURRENT_INLINE
  *
  * A *slot* is a place for a value apart from the head: the lowest free one is taken, and a version that goes leaves its
- * slot to the next. So a secret that is overwritten again and again writes over its oldest value instead of deleting
- * one key and making another. A value's ciphertext is bound to its version, and its record's LSN tells whether it is
- * newer than the head that named the slot.
+ * slot to the next. So large values that are overwritten again and again write over the oldest instead of deleting one
+ * key and making another. A value's ciphertext is bound to its version, and its record's LSN tells whether it is newer
+ * than the head that named the slot.
  */
 #ifndef COFFER_ENGINE_SECRET_H
 #define COFFER_ENGINE_SECRET_H
@@ -49,7 +55,7 @@
 #define SECRET_META_MAX 65536
 #define SECRET_LABEL_MAX 64
 #define SECRET_LABELS_MAX 20
-#define SECRET_KEY_MAX (1 + 8 + 8 + SECRET_PATH_MAX) /* longest store key */
+#define SECRET_KEY_MAX (1 + 8 + 12 + SECRET_PATH_MAX) /* longest key */
 
 enum secret_state {
     SECRET_ACTIVE = 0,
@@ -60,12 +66,13 @@ enum secret_version_flags { SECRET_VERSION_DELETED = 1 };
 
 struct secret_version {
     uint32_t version;
-    uint64_t created_ms;
-    uint32_t sealed_bytes;
+    uint32_t sealed_bytes; /* below 2^24: a record has at most 8 MiB */
     uint8_t flags;
-    uint16_t slot; /* SECRET_NO_SLOT: the value is in the head */
+    uint64_t created_ms, lsn; /* below 2^48 */
+    uint16_t slot; /* SECRET_NO_SLOT: the value is in the head, or else in the record of that LSN, in its head */
 };
-#define SECRET_VERSION_BYTES 19
+#define SECRET_VERSION_BYTES 22
+#define SECRET_VERSION_FLAGS_AT 7 /* in the entry */
 #define SECRET_NO_SLOT 0xffff
 
 struct secret_head {
@@ -105,6 +112,12 @@ struct bytes secret_key_slot(uint8_t *out, uint64_t vault, struct bytes path, ui
 struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struct bytes path);
 struct bytes secret_key_last(uint8_t *out, uint64_t vault, struct bytes path);
 struct bytes secret_key_counters(uint8_t *out, uint64_t vault);
+/* What the hot table keeps a value under that was read from the log ('o'). No store has such a key. */
+struct bytes secret_key_logged(uint8_t *out, uint64_t vault, struct bytes path, uint64_t lsn, uint32_t version);
+
+/* Looks in a record's operations (ops.h) for the head under head_key in which `version` is CURRENT, with its value. It
+ * points into ops. ERR_NOTFOUND, ERR_CORRUPT. */
+must_use enum err secret_value_in_ops(struct bytes ops, struct bytes head_key, uint32_t version, struct sealed *value);
 
 /* When something is due for a secret: its expiry, or the purge of deleted versions; 0: never. */
 uint64_t secret_due_ms(const struct secret_head *h);

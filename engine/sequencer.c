@@ -120,6 +120,7 @@ static void hand_over(struct sequencer *q)
         pthread_cond_wait(&q->work, &q->lock);
     struct group *full = q->g, *next = full == &q->groups[0] ? &q->groups[1] : &q->groups[0];
     group_reset(next, full->chain);
+    next->before = full;
     q->g = next;
     q->writing = full;
     pthread_cond_signal(&q->handed);
@@ -346,6 +347,7 @@ enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last
     if (err == ERR_OK)
         err = group_init(&q->groups[1]);
     q->g = &q->groups[0];
+    q->g->before = &q->groups[1];
     memcpy(q->g->chain, chain, RECORD_CHAIN_BYTES);
     q->next_lsn = last_lsn + 1;
     q->term = term;

@@ -2,8 +2,8 @@
  *
  * A step opens an *edit*: the head as it is (staged state included), its lists copied into scratch where they can be
  * changed. It looks at conditions first and touches nothing before they hold. Then it changes the edit, and edit_write
- * stages the new head, moves the expiry index along, and keeps the vault's counters. Values that leave the head, or
- * never were in it, have keys of their own (secret.h).
+ * stages the new head, moves the expiry index along, and keeps the vault's counters. A value that leaves the head stays
+ * where it came from, in the log; one that never was in it has a key of its own (secret.h).
  *
  * The new value is sealed here and not earlier, because the ciphertext is bound to its version, and only the sequencer
  * knows the version; it is sealed straight into the new head's memory.
@@ -93,34 +93,11 @@ static enum err slots_delete_freed(struct edit *ed)
     return err;
 }
 
-/* Where the entry of a kept version stands. */
-static uint8_t *version_entry(struct edit *ed, uint32_t version)
+/* The value leaves the head. The record that brought it is in the log. */
+static void drop_inline_value(struct edit *ed)
 {
-    for (unsigned i = ed->h.versions; i-- > 0;) {
-        uint8_t *p = ed->versions + (size_t)i * SECRET_VERSION_BYTES;
-        if (get_le32(p) == version)
-            return p;
-    }
-    return NULL;
-}
-
-/* The CURRENT value moves from the head to a slot of its own. */
-static enum err demote_current(struct edit *ed)
-{
-    uint8_t key[SECRET_KEY_MAX];
-    struct secret_version v;
-    uint8_t *entry = version_entry(ed, ed->h.current);
-    if (!(ed->h.flags & SECRET_CURRENT_INLINE))
-        return ERR_OK;
-    if (!entry || !secret_version_find(&ed->h, ed->h.current, &v))
-        return ERR_CORRUPT;
-    v.slot = slot_take(ed);
-    secret_version_put(entry, &v);
-    enum err err = txn_put_bytes(ed->t, ed->t->vault->store, secret_key_slot(key, ed->t->vault->id, ed->path, v.slot),
-                                 ed->h.value.raw);
     ed->h.flags &= (uint8_t)~SECRET_CURRENT_INLINE;
     ed->h.value.raw = bytes_of(NULL, 0);
-    return err;
 }
 
 static void label_remove_at(struct edit *ed, uint8_t *p)
@@ -176,8 +153,7 @@ static void version_drop(struct edit *ed, unsigned i)
         ed->h.previous = 0;
     if (ed->h.current == v.version) {
         ed->h.current = 0;
-        ed->h.flags &= (uint8_t)~SECRET_CURRENT_INLINE;
-        ed->h.value.raw = bytes_of(NULL, 0);
+        drop_inline_value(ed);
     }
 }
 
@@ -190,7 +166,7 @@ static void versions_drop_all(struct edit *ed)
 static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_bytes, uint16_t slot)
 {
     struct secret_version v = {
-        .version = version, .created_ms = ed->t->now_ms, .sealed_bytes = sealed_bytes, .slot = slot};
+        .version = version, .created_ms = ed->t->now_ms, .lsn = ed->t->lsn, .sealed_bytes = sealed_bytes, .slot = slot};
     secret_version_put(ed->versions + ed->h.version_bytes.n, &v);
     ed->h.version_bytes.n += SECRET_VERSION_BYTES;
     ed->h.versions++;
@@ -215,7 +191,7 @@ static int versions_mark_deleted(struct edit *ed, int deleted)
 {
     int changed = 0;
     for (unsigned i = 0; i < ed->h.versions; i++) {
-        uint8_t *flags = ed->versions + (size_t)i * SECRET_VERSION_BYTES + 16;
+        uint8_t *flags = ed->versions + (size_t)i * SECRET_VERSION_BYTES + SECRET_VERSION_FLAGS_AT;
         uint8_t want = deleted ? *flags | SECRET_VERSION_DELETED : *flags & (uint8_t)~SECRET_VERSION_DELETED;
         changed |= want != *flags;
         *flags = want;
@@ -391,7 +367,7 @@ static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
     if (err)
         return err;
     if (make_current)
-        err = demote_current(ed);
+        drop_inline_value(ed);
     uint16_t slot = in_head ? SECRET_NO_SLOT : slot_take(ed);
     version_append(ed, version, (uint32_t)sealed_bytes, slot);
     ed->h.last_version = version;
@@ -413,12 +389,31 @@ static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
     return edit_write(ed, in_head ? s->plain : NULL);
 }
 
+/* A value that was in the head once: from the record that brought it. */
+static enum err value_from_log(struct edit *ed, const struct secret_version *v, struct blob **out)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    struct bytes ops;
+    struct sealed value;
+    struct buf held;
+
+    *out = NULL;
+    buf_init(&held, RECORD_MAX_BYTES);
+    enum err err = txn_logged_ops(ed->t, v->lsn, &held, &ops);
+    if (err == ERR_OK)
+        err = secret_value_in_ops(ops, secret_key_head(key, ed->t->vault->id, ed->path), v->version, &value);
+    if (err == ERR_OK && !(*out = blob_new(value.raw, value.raw.n, v->lsn)))
+        err = ERR_OOM;
+    buf_fini(&held);
+    return err == ERR_NOTFOUND ? ERR_CORRUPT : err;
+}
+
 /* Hands the CURRENT value as it is now to the submitter (GETSET, GETDEL, SET ... GET). */
 static enum err give_old(struct edit *ed, struct step *s)
 {
     uint8_t key[SECRET_KEY_MAX];
     struct txn *t = ed->t;
-    enum err err = ERR_OK;
+    enum err err;
 
     if (!(s->flags & SET_OLD) || !ed->was_visible || !ed->h.current) /* there may be a pending version only */
         return ERR_OK;
@@ -431,7 +426,10 @@ static enum err give_old(struct edit *ed, struct step *s)
     struct secret_version v;
     if (!secret_version_find(&ed->h, ed->h.current, &v))
         return ERR_CORRUPT;
-    err = txn_get(t, t->vault->store, secret_key_slot(key, t->vault->id, ed->path, v.slot), &s->old.hold);
+    if (v.slot == SECRET_NO_SLOT)
+        err = value_from_log(ed, &v, &s->old.hold);
+    else
+        err = txn_get(t, t->vault->store, secret_key_slot(key, t->vault->id, ed->path, v.slot), &s->old.hold);
     if (err == ERR_OK && !s->old.hold)
         err = ERR_CORRUPT;
     if (err == ERR_OK)
@@ -645,7 +643,8 @@ enum err step_secret_stage(struct txn *t, struct step *s)
                 ed.h.previous = s->version;
             else
                 err = label_set(&ed, s->label, s->version);
-        } else if (s->version != ed.h.current && (err = demote_current(&ed)) == ERR_OK) {
+        } else if (s->version != ed.h.current) {
+            drop_inline_value(&ed);
             ed.h.previous = ed.h.current;
             ed.h.current = s->version;
         }

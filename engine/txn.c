@@ -34,6 +34,41 @@ enum err txn_get(struct txn *t, uint16_t store, struct bytes key, struct blob **
     return ERR_OK;
 }
 
+/* The record at lsn in a group's bytes. */
+static enum err group_record(const struct group *g, uint64_t lsn, struct bytes *raw)
+{
+    struct bytes in = buf_bytes(&g->records);
+    if (!g->n || lsn < g->first_lsn || lsn > g->last_lsn)
+        return ERR_NOTFOUND;
+    do {
+        if (!bytes_take(&in, get_le32(in.p), raw))
+            return ERR_INTERNAL;
+    } while (get_le64(raw->p + 8) != lsn && in.n);
+    return get_le64(raw->p + 8) == lsn ? ERR_OK : ERR_INTERNAL;
+}
+
+enum err txn_logged_ops(struct txn *t, uint64_t lsn, struct buf *held, struct bytes *ops)
+{
+    struct bytes raw;
+    struct record r;
+    size_t used;
+
+    *ops = buf_bytes(t->ops);
+    if (lsn == t->lsn)
+        return ERR_OK;
+    enum err err = group_record(t->g, lsn, &raw);
+    if (err == ERR_NOTFOUND)
+        err = group_record(t->g->before, lsn, &raw);
+    if (err == ERR_NOTFOUND) {
+        err = wal_read(t->e->wal, lsn, held);
+        raw = buf_bytes(held);
+    }
+    if (err || (err = record_get(raw, &r, &used)) != ERR_OK)
+        return err;
+    *ops = r.blob;
+    return ERR_OK;
+}
+
 static enum err staged_room(struct group *g)
 {
     if (g->staged_n < g->staged_cap)

@@ -164,8 +164,8 @@ must_use enum err wal_cursor_open(struct wal_cursor **out, struct wal *w, uint64
 must_use enum err wal_cursor_next(struct wal_cursor *c, struct record *r, struct bytes *raw);
 void wal_cursor_close(struct wal_cursor *c); /* accepts NULL */
 
-/* The record at lsn, whole and verified, appended to out. As a cursor's first step: ERR_NOTFOUND (below the first, or not
- * durable yet), ERR_CORRUPT, ERR_IO, ERR_OOM. Any thread. Blocks: reads some 64 KiB of the segment. */
+/* The record at lsn, whole and verified, appended to out. As a cursor's first step: ERR_NOTFOUND (below the first, or
+ * not durable yet), ERR_CORRUPT, ERR_IO, ERR_OOM. Any thread. Blocks: reads some 64 KiB of the segment. */
 must_use enum err wal_read(struct wal *w, uint64_t lsn, struct buf *out);
 
 /* Deletes sealed segments all of whose records are below lsn, oldest first, the directory synced after each so that a

@@ -23,8 +23,8 @@ struct wal_scan {
     uint64_t rest_off, rest_bytes;     /* behind the groups and the footer, up to the last byte that is not zero */
     uint64_t part_lsn, part_off; /* as last_lsn and end_off, with the records that verify in a group that does not */
     uint8_t part_chain[RECORD_CHAIN_BYTES];
-    uint64_t synced_lsn;    /* highest in any frame header that verifies, in the rest too */
-    struct wal_terms terms; /* up to part_lsn */
+    uint64_t synced_lsn;      /* highest in any frame header that verifies, in the rest too */
+    struct wal_terms terms;   /* up to part_lsn */
     struct wal_places places; /* likewise */
 };
 

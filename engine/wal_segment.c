@@ -15,8 +15,8 @@
 
 #define WINDOW_FIRST_BYTES (32u << 10)
 #define WINDOW_BYTES (256u << 10) /* when it is read on */
-#define FRAME_MAGIC 0x474C4257u  /* "WBLG" */
-#define FOOTER_MAGIC 0x464C4257u /* "WBLF" */
+#define FRAME_MAGIC 0x474C4257u   /* "WBLG" */
+#define FOOTER_MAGIC 0x464C4257u  /* "WBLF" */
 
 static const uint8_t header_magic[8] = {'C', 'O', 'F', 'F', 'E', 'R', 'W', 'L'};
 

@@ -235,20 +235,47 @@ static void swap_values(struct bytes key_a, struct bytes key_b)
     free(b.value);
 }
 
-/* A head's value and one that lies apart. */
-static void swap_value_and_version(struct bytes head, struct bytes apart)
+/* A head's value gives way to an earlier one of the same secret. */
+static void put_value(struct bytes head, struct bytes sealed)
 {
-    struct entry h = load("shard-0", head), v = load("shard-0", apart);
-    struct bytes was = copy_of(sealed_in(payload(&h))), new_head = with_value(payload(&h), payload(&v));
+    struct entry h = load("shard-0", head);
+    struct bytes new_head = with_value(payload(&h), sealed);
 
     put_payload(&h, new_head);
-    put_payload(&v, was);
     save_raw("shard-0", &h);
-    save_raw("shard-0", &v);
-    drop(was);
     drop(new_head);
     free(h.value);
-    free(v.value);
+}
+
+static struct bytes value_of(struct bytes head)
+{
+    struct entry h = load("shard-0", head);
+    struct bytes value = copy_of(sealed_in(payload(&h)));
+    free(h.value);
+    return value;
+}
+
+/* The head says of its first version that its value is in the record which brought the second one, of this secret or of
+ * another. */
+static void point_elsewhere(struct bytes head, struct bytes other)
+{
+    struct entry h = load("shard-0", head), o = load("shard-0", other);
+    struct secret_version v, second;
+    struct secret_head into, from;
+
+    assert_int_equal(secret_head_get(payload(&h), &into), ERR_OK);
+    assert_int_equal(secret_head_get(payload(&o), &from), ERR_OK);
+    secret_version_at(&into, 0, &v);
+    secret_version_at(&from, 1, &second);
+    v.lsn = second.lsn;
+    uint8_t *first = malloc(payload(&h).n);
+    memcpy(first, payload(&h).p, payload(&h).n);
+    secret_version_put(first + (into.version_bytes.p - payload(&h).p), &v);
+    put_payload(&h, bytes_of(first, payload(&h).n));
+    save_raw("shard-0", &h);
+    free(first);
+    free(h.value);
+    free(o.value);
 }
 
 /* ---- the server ---- */
@@ -264,6 +291,14 @@ static int start(void **state)
     EXPECT(":1", "SECRET.SET v good bystander");
     EXPECT(":1", "SECRET.SET w good bystander");
     return 0;
+}
+
+/* Too large for a head. */
+static const char *large(char fill)
+{
+    static char value[1101];
+    memset(value, fill, sizeof value - 1);
+    return value;
 }
 
 static void bystanders_are_served(void)
@@ -286,21 +321,32 @@ static void values_open_nowhere_else(void **state)
     EXPECT(":1", "SECRET.SET w same value-in-w");
     EXPECT(":1", "SECRET.SET v path/1 one"); /* another path */
     EXPECT(":1", "SECRET.SET v path/2 two");
-    EXPECT(":1", "SECRET.SET v twice one"); /* another version, both kept apart */
-    EXPECT(":2", "SECRET.SET v twice two");
+    EXPECT(":1", "SECRET.SET v twice %s", large('1')); /* another version, both kept apart */
+    EXPECT(":2", "SECRET.SET v twice %s", large('2'));
     EXPECT(":3", "SECRET.SET v twice six");
-    EXPECT(":1", "SECRET.SET v head one"); /* another version, one of them in the head */
-    EXPECT(":2", "SECRET.SET v head two");
+    EXPECT(":1", "SECRET.SET v head one"); /* another version, in the head */
+    EXPECT(":1", "SECRET.SET v log one");  /* another version, both in the log */
+    EXPECT(":2", "SECRET.SET v log two");
+    EXPECT(":3", "SECRET.SET v log six");
+    EXPECT(":1", "SECRET.SET v gol one"); /* another path, in the log */
+    EXPECT(":2", "SECRET.SET v gol two");
     EXPECT("+OK", "SELECT 1");
     EXPECT("+OK", "SET k in-db-1");
     EXPECT("+OK", "SELECT 0");
     EXPECT("+OK", "SET k in-db-0");
     uint64_t db0 = vault_id("db0"), db1 = vault_id("db1");
     e2e_stop(&s);
+    struct bytes first = value_of(head_of(v, "head"));
+    e2e_again(&s);
+    EXPECT(":2", "SECRET.SET v head two");
+    e2e_stop(&s);
     swap_values(head_of(v, "same"), head_of(w, "same"));
     swap_values(head_of(v, "path/1"), head_of(v, "path/2"));
     swap_whole("shard-0", version_of(v, "twice", 1), version_of(v, "twice", 2));
-    swap_value_and_version(head_of(v, "head"), version_of(v, "head", 1));
+    put_value(head_of(v, "head"), first);
+    point_elsewhere(head_of(v, "log"), head_of(v, "log"));
+    point_elsewhere(head_of(v, "gol"), head_of(v, "log"));
+    drop(first);
     swap_values(head_of(db0, "k"), head_of(db1, "k"));
     e2e_again(&s);
     EXPECT(CORRUPT, "SECRET.GET v same");
@@ -312,7 +358,11 @@ static void values_open_nowhere_else(void **state)
     EXPECT(CORRUPT, "SECRET.GET v twice VERSION 2");
     EXPECT("$six", "SECRET.GET v twice");
     EXPECT(CORRUPT, "SECRET.GET v head");
-    EXPECT(CORRUPT, "SECRET.GET v head STAGE PREVIOUS");
+    EXPECT("$one", "SECRET.GET v head STAGE PREVIOUS");
+    EXPECT(CORRUPT, "SECRET.GET v log VERSION 1");
+    EXPECT("$two", "SECRET.GET v log VERSION 2");
+    EXPECT(CORRUPT, "SECRET.GET v gol VERSION 1");
+    EXPECT("$two", "SECRET.GET v gol");
     EXPECT(CORRUPT, "GET k");
     EXPECT(CORRUPT, "GET {db1}/k");
     EXPECT(CORRUPT, "SET k new GET");

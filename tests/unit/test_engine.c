@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine_impl.h"
+#include "engine/wal_impl.h"
 
 /* ---- a sealer for tests: 29 bytes of header and the plaintext turned around ---- */
 
@@ -109,15 +110,28 @@ static void done(struct write *w)
     pthread_mutex_unlock(&lock);
 }
 
-static enum err run(struct vault *v, struct step *s, unsigned n)
+static void submit(struct write *w, int *finished, struct vault *v, struct step *s, unsigned n)
 {
-    int finished = 0;
-    struct write w = {.vault = v, .step = s, .steps = n, .done = done, .arg = &finished};
-    engine_submit(e, &w);
+    *finished = 0;
+    *w = (struct write){.vault = v, .step = s, .steps = n, .done = done, .arg = finished};
+    engine_submit(e, w);
+}
+
+static enum err await(struct write *w)
+{
     pthread_mutex_lock(&lock);
-    while (!finished)
+    while (!*(int *)w->arg)
         pthread_cond_wait(&done_cond, &lock);
     pthread_mutex_unlock(&lock);
+    return w->err;
+}
+
+static enum err run(struct vault *v, struct step *s, unsigned n)
+{
+    int finished;
+    struct write w;
+    submit(&w, &finished, v, s, n);
+    (void)await(&w);
     for (unsigned i = 0; i < n; i++) {
         free(s[i].plain);
         s[i].plain = NULL;
@@ -456,8 +470,8 @@ static size_t keys_of_kind(struct vault *v, uint8_t kind)
     return n;
 }
 
-/* Old values write over each other: a secret overwritten for ever keeps as many keys as versions, and none when it is
- * destroyed. */
+/* Large values write over each other: a secret overwritten for ever keeps as many keys as versions, and none when it is
+ * destroyed. Small ones have no keys. */
 static void slots_are_used_again(void **state)
 {
     struct vault *v = make_vault("v");
@@ -466,15 +480,108 @@ static void slots_are_used_again(void **state)
     memset(big, 'x', sizeof big - 1);
     big[sizeof big - 1] = 0;
     for (int i = 0; i < 50; i++)
-        set(v, "p", i % 7 ? "small" : big);
+        set(v, "p", i % 7 == 3 ? "small" : big);
     assert_in_range(keys_of_kind(v, 'v'), 2, 3);
     assert_value(v, "p", 50, big);
-    assert_value(v, "p", 49, "small");
-    assert_value(v, "p", 48, "small");
+    assert_value(v, "p", 49, big);
+    assert_value(v, "p", 48, big);
+    for (int i = 0; i < 3; i++)
+        set(v, "p", "small");
+    assert_int_equal(keys_of_kind(v, 'v'), 0);
     struct step s = {.kind = STEP_SECRET_DESTROY, .path = bytes_str("p")};
     assert_int_equal(run(v, &s, 1), ERR_OK);
     assert_int_equal(keys_of_kind(v, 'v'), 0);
     assert_int_equal(keys_of_kind(v, 'h'), 0);
+}
+
+static void assert_old(const struct step *s, uint32_t version, const char *value)
+{
+    assert_int_equal(s->old.version, version);
+    assert_non_null(s->old.hold);
+    assert_int_equal(s->old.value.raw.n, 29 + strlen(value));
+    for (size_t i = 0; value[i]; i++)
+        assert_int_equal((uint8_t)~s->old.value.raw.p[29 + i], value[i]);
+    blob_unref(s->old.hold);
+}
+
+/* A small value that is not CURRENT any more is read where it was written, in the log. */
+static void old_values_are_read_from_the_log(void **state)
+{
+    struct vault *v = make_vault("v");
+    struct step current = {
+        .kind = STEP_SECRET_STAGE, .path = bytes_str("p"), .version = 1, .label = bytes_str("CURRENT")};
+    struct hot_stats before, after;
+    (void)state;
+    for (int i = 1; i <= 3; i++)
+        set(v, "p", i == 1 ? "one" : i == 2 ? "two" : "three");
+    assert_value(v, "p", 1, "one");
+    hot_stats(e->hot, &before);
+    assert_value(v, "p", 1, "one"); /* kept in the table */
+    hot_stats(e->hot, &after);
+    assert_int_equal(after.misses, before.misses);
+    restart();
+    v = vaults_find(engine_vaults(e), bytes_str("v"));
+    assert_value(v, "p", 1, "one");
+    assert_value(v, "p", 2, "two");
+    assert_int_equal(run(v, &current, 1), ERR_OK);
+    assert_value(v, "p", 0, "one");
+    struct step s = set_step("p", "four", SET_OLD);
+    assert_int_equal(run(v, &s, 1), ERR_OK); /* version 2 goes: 1 was the oldest, but CURRENT */
+    assert_old(&s, 1, "one");
+    assert_value(v, "p", 4, "four");
+}
+
+static void make_old_ones(struct step s[4], const char *path)
+{
+    s[0] = set_step(path, "one", 0);
+    s[1] = set_step(path, "two", 0);
+    s[2] =
+        (struct step){.kind = STEP_SECRET_STAGE, .path = bytes_str(path), .version = 1, .label = bytes_str("CURRENT")};
+    s[3] = set_step(path, "three", SET_OLD);
+}
+
+static void assert_old_ones(struct vault *v, const struct step s[4], const char *path)
+{
+    assert_old(&s[3], 1, "one");
+    assert_value(v, path, 1, "one");
+    assert_value(v, path, 2, "two");
+    assert_value(v, path, 3, "three");
+}
+
+/* Before it is in the log: in the record that is being made, in the group that gathers, in the group being written. */
+static void old_values_are_read_before_the_log_has_them(void **state)
+{
+    struct vault *v = make_vault("v");
+    struct step s[3][4];
+    struct write w[8];
+    int finished[8];
+    struct hot_stats before, now;
+    (void)state;
+    make_old_ones(s[0], "record");
+    assert_int_equal(run(v, s[0], 4), ERR_OK);
+    assert_old_ones(v, s[0], "record");
+
+    make_old_ones(s[1], "written");
+    make_old_ones(s[2], "gathers");
+    hot_stats(e->hot, &before);
+    pthread_mutex_lock(&e->wal->lock); /* the log writer waits for it, the sequencer does not */
+    submit(&w[0], &finished[0], v, &s[1][0], 1);
+    do
+        hot_stats(e->hot, &now);
+    while (now.misses == before.misses);
+    for (int i = 1; i < 8; i++)
+        submit(&w[i], &finished[i], v, &s[1 + i / 4][i % 4], 1);
+    do
+        hot_stats(e->hot, &now);
+    while (now.hits - before.hits < 6);
+    pthread_mutex_unlock(&e->wal->lock);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(await(&w[i]), ERR_OK);
+    assert_int_equal(w[7].lsn - w[0].lsn, 7);
+    assert_old_ones(v, s[1], "written");
+    assert_old_ones(v, s[2], "gathers");
+    for (int i = 0; i < 8; i++)
+        free(s[1 + i / 4][i % 4].plain);
 }
 
 static void a_vault_name_is_taken_once(void **state)
@@ -566,6 +673,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(listings, setup, teardown),
         cmocka_unit_test_setup_teardown(large_values_lie_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(slots_are_used_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(old_values_are_read_from_the_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(old_values_are_read_before_the_log_has_them, setup, teardown),
         cmocka_unit_test_setup_teardown(a_vault_name_is_taken_once, setup, teardown),
         cmocka_unit_test_setup_teardown(quotas, setup, teardown),
         cmocka_unit_test_setup_teardown(power_loss_replays_from_the_checkpoint, setup, teardown),

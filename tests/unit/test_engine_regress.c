@@ -513,8 +513,8 @@ static void destroying_an_old_version_makes_nothing_current(void **state)
     assert_value(v, "p", 2, "two");
 }
 
-/* When the log failed, a write of the next group that had been refused because of one of the failed group was answered as
- * if that had become durable. */
+/* When the log failed, a write of the next group that had been refused because of one of the failed group was answered
+ * as if that had become durable. */
 static void nothing_is_answered_from_what_never_became_durable(void **state)
 {
     struct vault *v = make_vault("v");
