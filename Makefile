@@ -26,7 +26,9 @@ LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN),-pie -Wl,-z,relro,-z,now) $(f
 LEVELDB  := -Wl,-Bstatic -lleveldb -Wl,-Bdynamic -l:libsnappy.so.1 -lstdc++
 # hsm/gcm.c takes ipsec-mb where there is one (x86-64).
 IPSEC_MB := $(if $(wildcard /usr/include/intel-ipsec-mb.h),-lIPSec_MB)
-LIBS     := -levent_core -levent_pthreads -lcrypto $(IPSEC_MB) $(LEVELDB) -ldl
+# Not glibc's malloc: most of what one thread allocates here another one frees. Sanitizers bring their own.
+JEMALLOC := $(if $(SAN),,-ljemalloc)
+LIBS     := $(JEMALLOC) -levent_core -levent_pthreads -lcrypto $(IPSEC_MB) $(LEVELDB) -ldl
 
 .DEFAULT_GOAL := all
 

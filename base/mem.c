@@ -31,9 +31,11 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -86,6 +88,33 @@
 static int refused(size_t n)
 {
     return fault_hit(FAULT_MEM) || n > PTRDIFF_MAX;
+}
+
+/* Programs are linked with jemalloc, but those that run under sanitizers. These settings it looks up by this name: what
+ * one thread allocates another frees, and stores build tables of megabytes now and then, so there are few arenas, and
+ * what is free goes back soon. */
+extern const char *malloc_conf;
+const char *malloc_conf = "narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0";
+int mallctl(const char *name, void *old, size_t *old_n, void *new, size_t new_n) __attribute__((weak));
+
+size_t mem_heap_bytes(void)
+{
+    uint64_t epoch = 1;
+    size_t used = 0, n = sizeof epoch, used_n = sizeof used;
+    if (mallctl && !mallctl("epoch", &epoch, &n, &epoch, n) && !mallctl("stats.allocated", &used, &used_n, NULL, 0))
+        return used;
+    struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
+const char *mem_heap_name(void)
+{
+    static char name[32] = "libc";
+    const char *version;
+    size_t n = sizeof version;
+    if (mallctl && !mallctl("version", &version, &n, NULL, 0))
+        snprintf(name, sizeof name, "jemalloc-%.*s", (int)strcspn(version, "-"), version);
+    return name;
 }
 
 void *mem_alloc(size_t n)

@@ -21,6 +21,10 @@
 
 #include "base/err.h"
 
+/* What malloc has handed out; the allocator's name, "jemalloc-5.3.0" or "libc". Any thread. Microseconds. */
+size_t mem_heap_bytes(void);
+const char *mem_heap_name(void);
+
 void *mem_alloc(size_t n);            /* uninitialised; NULL on failure */
 void *mem_zalloc(size_t n);           /* zeroed */
 void *mem_realloc(void *p, size_t n); /* never for secrets: the old copy would stay */

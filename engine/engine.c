@@ -35,10 +35,9 @@
 #define REPLAY_PUBLISH_EVERY 1024
 #define DISK_RESERVE_BYTES (64u << 20)
 #define STORE_RESERVE_BYTES (16u << 20) /* with less free nothing is applied: a full disk would fail the stores */
-#define ROUND_BYTES (16u << 20)
 #define ROUND_MS 2000
 #define CHECKPOINT_MS 30000
-#define CHECKPOINT_BYTES (64u << 20)
+#define CHECKPOINT_BYTES (256u << 20)
 
 void engine_logf(struct engine *e, int level, const char *fmt, ...)
 {
@@ -275,7 +274,7 @@ static enum err start_apply(struct engine *e)
     struct apply_config cfg = {.hot = e->hot,
                                .stores = e->stores,
                                .store_count = e->shards + 1,
-                               .round_bytes = ROUND_BYTES,
+                               .round_bytes = e->cfg.dirty_bytes / 3 * 2,
                                .round_ms = ROUND_MS,
                                .checkpoint_ms = CHECKPOINT_MS,
                                .checkpoint_bytes = CHECKPOINT_BYTES,
@@ -284,8 +283,6 @@ static enum err start_apply(struct engine *e)
                                .has_room = has_room,
                                .on_stall = on_stall,
                                .arg = e};
-    if (cfg.round_bytes > e->cfg.dirty_bytes / 2)
-        cfg.round_bytes = e->cfg.dirty_bytes / 2;
     return apply_start(&e->apply, &cfg);
 }
 

@@ -166,6 +166,15 @@ must_use enum err secret_read(struct engine *e, struct vault *vault, struct byte
 must_use enum err secret_read_head(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v);
 void secret_view_release(struct secret_view *v);
 
+/* Says which secrets will be read next: their heads' way into the processor's caches begins (hot_warm). A hint. Any
+ * thread. */
+#define ENGINE_WARM_MAX HOT_WARM_MAX
+struct engine_ahead {
+    const struct vault *vault;
+    struct bytes path;
+};
+void engine_warm(struct engine *e, const struct engine_ahead *at, unsigned n);
+
 /* Several secrets as of one point in time, without a lock:
  *
  *     engine_moment_begin -> secret_read, engine_moment_saw for each -> engine_moment_held? else read all of them again

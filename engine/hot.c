@@ -247,6 +247,44 @@ void hot_fill(struct hot *h, uint16_t store, struct bytes key, struct blob *valu
 
 /* ---- sequencer ---- */
 
+static inline const UT_hash_bucket *bucket_of(const struct hot_stripe *s, uint64_t hash)
+{
+    const UT_hash_table *t = s->head->hh.tbl;
+    return &t->buckets[(unsigned)hash & (t->num_buckets - 1)];
+}
+
+/* Each pass touches what the one before has asked for, and asks for what that points to. */
+void hot_warm(struct hot *h, const struct hot_key *keys, unsigned n)
+{
+    uint64_t hash[HOT_WARM_MAX];
+    for (unsigned i = 0; i < n; i++) {
+        struct hot_stripe *s = stripe_of(h, hash[i] = hash_of(h, keys[i].store, keys[i].key));
+        hot_lock(s);
+        if (s->head)
+            __builtin_prefetch(bucket_of(s, hash[i]));
+        hot_unlock(s);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct hot_stripe *s = stripe_of(h, hash[i]);
+        hot_lock(s);
+        const struct UT_hash_handle *first = s->head ? bucket_of(s, hash[i])->hh_head : NULL;
+        if (first) {
+            __builtin_prefetch(first);
+            __builtin_prefetch((const char *)first + 64);
+        }
+        hot_unlock(s);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct hot_stripe *s = stripe_of(h, hash[i]);
+        hot_lock(s);
+        const struct hot_entry *e = find(s, hash[i], keys[i].store, keys[i].key);
+        const char *value = e ? (const char *)e->visible : NULL;
+        for (unsigned line = 0; value && line < 8; line++)
+            __builtin_prefetch(value + line * 64);
+        hot_unlock(s);
+    }
+}
+
 enum err hot_stage(struct hot *h, uint16_t store, struct bytes key, struct blob *value, struct hot_entry **entry)
 {
     assert(!value->staged);

@@ -83,11 +83,11 @@ static inline int hot_differs(const void *in_table, const void *looked_for, size
     return e->store != l->store || memcmp(in_table, l->key, n) != 0;
 }
 
-/* What malloc takes for n bytes: a header of 8, rounded to 16, at least 32. */
+/* What malloc takes for n bytes: steps of 16 up to 128, then four steps from one power of two to the next. */
 static inline size_t hot_cost(size_t n)
 {
-    size_t c = (n + 8 + 15) & ~(size_t)15;
-    return c < 32 ? 32 : c;
+    size_t step = n <= 128 ? 16 : (size_t)1 << (61 - __builtin_clzl(n - 1));
+    return (n + step - 1) & ~(step - 1);
 }
 
 static inline size_t hot_blob_cost(const struct blob *b)

@@ -42,6 +42,22 @@ enum err engine_get(struct engine *e, uint16_t store, struct bytes key, struct b
     return ERR_OK;
 }
 
+/* Long paths, which are rare, are passed over. */
+void engine_warm(struct engine *e, const struct engine_ahead *at, unsigned n)
+{
+    uint8_t bytes[ENGINE_WARM_MAX][128];
+    struct hot_key keys[ENGINE_WARM_MAX];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (9 + at[i].path.n > sizeof bytes[0])
+            continue;
+        keys[count].key = secret_key_head(bytes[count], at[i].vault->id, at[i].path);
+        keys[count++].store = at[i].vault->store;
+    }
+    hot_warm(e->hot, keys, count);
+}
+
 static enum err read_head(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v)
 {
     uint8_t key[SECRET_KEY_MAX];
@@ -119,7 +135,7 @@ static enum err read_once(struct engine *e, struct vault *vault, struct bytes pa
     enum err err = read_head(e, vault, path, v);
     if (err)
         return err;
-    if (!secret_visible(&v->head, clock_wall_ms()))
+    if (!secret_visible(&v->head, v->head.expires_ms ? clock_wall_ms() : 0))
         return ERR_NOTFOUND;
     v->version = version ? version : label.n ? secret_label_version(&v->head, label) : v->head.current;
     if (v->version == v->head.current && (v->head.flags & SECRET_CURRENT_INLINE)) {

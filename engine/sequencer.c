@@ -112,6 +112,22 @@ static void evaluate(struct sequencer *q, struct write *w, uint64_t now_ms)
     q->g->writes++;
 }
 
+/* Looks ahead at the writes from n on: their heads will be looked up next. Returns how many it looked at. */
+static unsigned look_ahead(struct sequencer *q, const struct mpsc_node *n)
+{
+    struct engine_ahead at[ENGINE_WARM_MAX];
+    unsigned seen = 0, count = 0;
+
+    for (; n && seen < ENGINE_WARM_MAX; n = n->next, seen++) {
+        const struct write *w = mpsc_entry(n, const struct write, node);
+        if (w->vault)
+            at[count++] = (struct engine_ahead){w->vault, w->step[0].path};
+    }
+    if (count > 1)
+        engine_warm(q->e, at, count);
+    return seen;
+}
+
 /* Gives the gathered group to the log writer, when that is free (or waits until it is), and starts the next one. Called
  * with the lock held. */
 static void hand_over(struct sequencer *q)
@@ -155,8 +171,11 @@ static void *sequencer_main(void *arg)
     while (!stopping) {
         struct mpsc_node *n = mpsc_take(&q->queue);
         uint64_t now_ms = n ? clock_wall_ms() : 0;
+        unsigned seen = 0;
         while (n) {
             struct write *w = mpsc_entry(n, struct write, node);
+            if (seen-- == 0)
+                seen = look_ahead(q, n) - 1;
             n = n->next;
             wait_for_room(q);
             evaluate(q, w, now_ms);

@@ -6,8 +6,7 @@
  * does not take the HSM away from a server that still finishes its work. Signal mask and dispositions are the default
  * ones.
  *
- * The environment is a short list: a PKCS#11 module is foreign code, what it need not know it does not get. What it
- * gets besides is room for malloc's caches (MALLOC_TUNABLES).
+ * The environment is a short list: a PKCS#11 module is foreign code, what it need not know it does not get.
  * COFFER_HSM_PIN is left out by name: the PIN goes through the socket.
  *
  * Rejected: a SIGCHLD handler (the signal is the server's); waiting for any child (would steal the server's others).
@@ -76,10 +75,6 @@ static int is_passed(const char *var, const char *softhsm_conf)
     return 0;
 }
 
-/* For each call SoftHSM allocates some dozens of small objects, and copies of the data that glibc would not cache: with
- * caches that hold them a worker spends a tenth less on encrypting 1 KiB. Other C libraries do not look at it. */
-#define MALLOC_TUNABLES "glibc.malloc.tcache_count=64:glibc.malloc.tcache_max=4096"
-
 /* "name=value", or the name alone when value is NULL. */
 static char *variable(const char *name, const char *value)
 {
@@ -105,11 +100,9 @@ char **pool_env_new(const char *softhsm_conf)
 
     for (char **v = environ; v && *v; v++)
         n += (size_t)is_passed(*v, softhsm_conf);
-    env = mem_zalloc((n + 3) * sizeof *env);
+    env = mem_zalloc((n + 2) * sizeof *env);
     if (!env)
         return NULL;
-    if (!(env[used++] = variable("GLIBC_TUNABLES", MALLOC_TUNABLES)))
-        goto fail;
     if (softhsm_conf && !(env[used++] = variable("SOFTHSM2_CONF", softhsm_conf)))
         goto fail;
     for (char **v = environ; v && *v && n > 0; v++) {

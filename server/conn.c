@@ -38,6 +38,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/ahead.h"
 #include "server/command.h"
 #include "server/conn_private.h"
 
@@ -289,7 +290,7 @@ static int must_read_first(const struct conn *c)
 
 static void serve(struct conn *c)
 {
-    unsigned share = CONN_TURN_COMMANDS;
+    unsigned share = CONN_TURN_COMMANDS, ahead = 0;
     while (c->state == CONN_READY) {
         if (must_read_first(c)) { /* runs again when the socket takes bytes */
             conn_set_state(c, CONN_HELD);
@@ -302,6 +303,8 @@ static void serve(struct conn *c)
             io_todo(c);
             return;
         }
+        if (!ahead--)
+            ahead = ahead_look(c) - 1;
         switch (dispatch(c)) {
         case DISPATCH_DONE:
             consume(c, c->held_used);

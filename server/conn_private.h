@@ -133,10 +133,11 @@ struct io {
     int tracking;      /* latency-tracking */
     struct obuf_limit obuf[OBUF_CLASSES];
 
-    uint8_t *in;        /* CONN_READ_BYTES, secret */
-    struct buf out;     /* of the connection that is running, secret */
-    struct buf side;    /* an answer that must wait behind pendings, secret */
-    struct buf scratch; /* plain, for keys and log lines */
+    uint8_t *in;                 /* CONN_READ_BYTES, secret */
+    struct buf out;              /* of the connection that is running, secret */
+    struct buf side;             /* an answer that must wait behind pendings, secret */
+    struct buf scratch;          /* plain, for keys and log lines */
+    struct request_parser ahead; /* ahead.c's */
 
     struct conn *conns; /* newest first */
     unsigned conn_count, monitors, parked;

@@ -2,7 +2,6 @@
  * which the end reports. */
 #include "server/info.h"
 
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -99,11 +98,10 @@ static void memory_section(struct printer *p)
 {
     static _Atomic uint64_t peak;
     struct mem_secret_stats s;
-    struct mallinfo2 m = mallinfo2();
     uint64_t rss = resident_bytes(), total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
              old = peak;
     mem_secret_stats(&s);
-    uint64_t used = m.uordblks + m.hblkhd + s.used_bytes;
+    uint64_t used = mem_heap_bytes() + s.used_bytes;
     while (used > old && !atomic_compare_exchange_weak(&peak, &old, used)) {
     }
     PUT_U64(p, "used_memory", used);
@@ -115,8 +113,8 @@ static void memory_section(struct printer *p)
     PUT_U64(p, "total_system_memory", total);
     put_human(p, "total_system_memory_human", total);
     PUT_U64(p, "maxmemory", config_int(p->srv->config, CFG_MAXMEMORY));
-    PUT(p, "maxmemory_policy:noeviction\r\nmem_fragmentation_ratio:%.2f\r\nmem_allocator:libc\r\n",
-        used ? (double)rss / (double)used : 1.0);
+    PUT(p, "maxmemory_policy:noeviction\r\nmem_fragmentation_ratio:%.2f\r\nmem_allocator:%s\r\n",
+        used ? (double)rss / (double)used : 1.0, mem_heap_name());
     PUT_U64(p, "mem_secret_reserved", s.reserved_bytes);
     PUT_U64(p, "mem_secret_locked", s.locked_bytes);
     PUT_U64(p, "mem_secret_used", s.used_bytes);

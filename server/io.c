@@ -318,6 +318,7 @@ enum err io_new(struct io **out, struct server *srv, unsigned index)
     buf_init_secret(&io->out, CONN_ANSWER_BYTES);
     buf_init_secret(&io->side, CONN_ANSWER_BYTES);
     buf_init(&io->scratch, SIZE_MAX / 4);
+    request_parser_init(&io->ahead, &request_default_limits);
     io->in = mem_secret_alloc(CONN_READ_BYTES);
     io->stats.command = mem_zalloc(commands_count * sizeof *io->stats.command);
     io->stats.histogram = mem_zalloc(commands_count * LATENCY_BUCKETS * sizeof *io->stats.histogram);
@@ -349,6 +350,7 @@ void io_free(struct io *io)
     buf_fini(&io->out);
     buf_fini(&io->side);
     buf_fini(&io->scratch);
+    request_parser_fini(&io->ahead);
     mem_secret_free(io->in, CONN_READ_BYTES);
     mem_free(io->stats.command);
     mem_free(io->stats.histogram);

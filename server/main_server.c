@@ -18,7 +18,6 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -511,14 +510,6 @@ static int load_config(int argc, char **argv)
     return e != ERR_OK;
 }
 
-/* What one thread allocates another frees, stores build tables of megabytes now and then: with an arena for each thread
- * and a threshold that grows with each large block freed, glibc would keep 10 MiB or more of it. */
-static void keep_memory_small(void)
-{
-    (void)mallopt(M_ARENA_MAX, 2);
-    (void)mallopt(M_MMAP_THRESHOLD, 65536);
-}
-
 int main(int argc, char **argv)
 {
     for (size_t i = 0; argc > 1 && i < sizeof options / sizeof options[0]; i++)
@@ -528,7 +519,6 @@ int main(int argc, char **argv)
     const char *fault = getenv("COFFER_FAULT");
 
     umask(0077);
-    keep_memory_small();
     if (mem_init(getenv("COFFER_KEEP_CORE") != NULL)) {
         fprintf(stderr, "coffer-server: out of memory\n");
         return 1;

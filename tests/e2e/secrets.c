@@ -213,6 +213,50 @@ static void pipelines(void **state)
     e2e_finish(&s);
 }
 
+/* Reads in a pipeline are looked ahead at: whatever stands between them, each is answered in its turn. */
+static void pipelines_of_reads(void **state)
+{
+    static const struct {
+        const char *request, *want;
+    } line[] = {
+        {"*3\r\n$10\r\nSECRET.GET\r\n$1\r\nv\r\n$1\r\na\r\n", "$one"},
+        {"*3\r\n$10\r\nSECRET.GET\r\n$1\r\nv\r\n$1\r\nb\r\n", "$two"},
+        {"SECRET.GET v \"\\x61\"\r\n", "$one"},
+        {"*1\r\n$4\r\nPING\r\n", "+PONG"},
+        {"*2\r\n$10\r\nSECRET.GET\r\n$1\r\nv\r\n", "-ERR wrong number of arguments for 'secret.get' command"},
+        {"*2\r\n$3\r\nGET\r\n$7\r\n{v}/b\r\n\r\n", "nil"},
+        {"*2\r\n$3\r\nGET\r\n$5\r\n{v}/b\r\n", "$two"},
+        {"*2\r\n$3\r\nGET\r\n$6\r\nnobody\r\n", "nil"},
+        {"*2\r\n$3\r\nGET\r\n$0\r\n\r\n", "nil"},
+        {"*3\r\n$10\r\nSECRET.GET\r\n$7\r\nnowhere\r\n$1\r\na\r\n", "-NOVAULT ..."},
+        {"*4\r\n$10\r\nSECRET.SET\r\n$1\r\nv\r\n$1\r\nb\r\n$3\r\nnew\r\n", NULL},
+        {"*3\r\n$10\r\nSECRET.GET\r\n$1\r\nv\r\n$1\r\nb\r\n", "$new"},
+        {"*4\r\n$10\r\nSECRET.SET\r\n$1\r\nv\r\n$1\r\nb\r\n$3\r\ntwo\r\n", NULL},
+    };
+    enum { LINES = sizeof line / sizeof line[0], ROUNDS = 40 };
+    char all[LINES * ROUNDS * 64], *end = all;
+    struct e2e_raw r;
+    (void)state;
+    EXPECT(":1", "SECRET.SET v a one");
+    EXPECT(":1", "SECRET.SET v b two");
+    e2e_raw_open(&r, &s);
+    for (size_t i = 0; i < LINES * ROUNDS; i++)
+        end = stpcpy(end, line[i % LINES].request);
+    for (const char *p = all; p < end; p += 1000 < end - p ? 1000 : end - p)
+        e2e_raw_send(&r, p, (size_t)(1000 < end - p ? 1000 : end - p));
+    for (size_t i = 0; i < LINES * ROUNDS; i++) {
+        const char *want = line[i % LINES].want;
+        char *got = e2e_show_answer(e2e_raw_next(&r));
+        if (want && want[0] != '-')
+            assert_string_equal(got, want);
+        else
+            assert_int_equal(got[0], want ? '-' : ':');
+        free(got);
+    }
+    e2e_raw_close(&r);
+    e2e_finish(&s);
+}
+
 static void facade(void **state)
 {
     (void)state;
@@ -334,6 +378,7 @@ int main(void)
         TEST(bad_input),
         TEST(quotas),
         TEST(pipelines),
+        TEST(pipelines_of_reads),
         TEST(facade),
         TEST(databases_are_vaults),
         TEST(scan_finds_everything_once),

@@ -28,6 +28,31 @@ static void a_miss_is_filled_and_then_hit(void **state)
     hot_free(h);
 }
 
+static void warming_changes_nothing(void **state)
+{
+    (void)state;
+    struct hot *h = table(ROOMY);
+    struct hot_key keys[HOT_WARM_MAX];
+    char text[HOT_WARM_MAX][16];
+    for (unsigned i = 0; i < HOT_WARM_MAX; i++) {
+        snprintf(text[i], sizeof text[i], "key-%u", i);
+        keys[i] = (struct hot_key){bytes_str(text[i]), (uint16_t)(i % 3)};
+    }
+    hot_warm(h, keys, 0);
+    hot_warm(h, keys, HOT_WARM_MAX); /* an empty table */
+    assert_int_equal(stats(h).entries, 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "key-%u", i);
+        put(h, key, i % 5 ? "value" : NULL, i + 1);
+    }
+    struct hot_stats before = stats(h), after;
+    hot_warm(h, keys, HOT_WARM_MAX);
+    after = stats(h);
+    assert_memory_equal(&before, &after, sizeof before);
+    hot_free(h);
+}
+
 static void keys_of_all_lengths_are_told_apart(void **state)
 {
     (void)state;
@@ -348,6 +373,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_miss_is_filled_and_then_hit),
+        cmocka_unit_test(warming_changes_nothing),
         cmocka_unit_test(keys_of_all_lengths_are_told_apart),
         cmocka_unit_test(stores_are_told_apart_beyond_the_hash),
         cmocka_unit_test(a_stale_fill_is_refused),
