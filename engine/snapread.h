@@ -30,9 +30,9 @@ struct snapread_info {
     uint8_t digest[SNAPFILE_HASH_BYTES], content[SNAPFILE_HASH_BYTES]; /* content: SHA-256 of the index */
 };
 
-/* check->sign makes the HMAC that the footer must have. cell_id: what the header must say, NULL: any. why (n bytes) says
- * what did not fit. ERR_CORRUPT, ERR_UNSUPPORTED (a newer format), ERR_NOTFOUND, ERR_IO, ERR_OOM, and sign's errors (the
- * HSM does not answer: nothing is known about the file). One reference. */
+/* check->sign makes the HMAC that the footer must have. cell_id: what the header must say, NULL: any. why (n bytes)
+ * says what did not fit. ERR_CORRUPT, ERR_UNSUPPORTED (a newer format), ERR_NOTFOUND, ERR_IO, ERR_OOM, and sign's
+ * errors (the HSM does not answer: nothing is known about the file). One reference. */
 must_use enum err snapread_open(struct snapread **out, const char *path, const uint8_t cell_id[16],
                                 const struct snap_signer *check, char *why, size_t why_n);
 struct snapread *snapread_ref(struct snapread *r);

@@ -1,5 +1,5 @@
-/* snapwrite.h - making a snapshot file (snapfile.h): entries go in, in order of their keys; the file appears whole, read
- * back and verified, under its name, or not at all.
+/* snapwrite.h - making a snapshot file (snapfile.h): entries go in, in order of their keys; the file appears whole,
+ * read back and verified, under its name, or not at all.
  *
  *     snapwrite_open -> snapwrite_add ... -> snapwrite_finish: DIR/<name>.snap is there, durable
  *                                         \-> snapwrite_abandon: nothing is left
