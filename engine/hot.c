@@ -387,6 +387,12 @@ static inline void count_published(struct hot *h, const struct hot_entry *e, con
     atomic_store_explicit(&h->published_bytes, bytes + e->hh.keylen + value->n, memory_order_relaxed);
 }
 
+void hot_publish_soon(const struct hot_entry *e)
+{
+    __builtin_prefetch(e, 1);
+    __builtin_prefetch((const char *)e + 64, 1);
+}
+
 void hot_publish(struct hot *h, struct hot_entry *e, struct blob *value)
 {
     struct hot_stripe *s = &h->stripes[e->stripe];

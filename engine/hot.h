@@ -91,6 +91,8 @@ void hot_unstage(struct hot *h, struct hot_entry *entry, struct blob *value);
 /* Log writer: value is committed: visible and dirty from now on. Readers see it at once. value is staged on entry;
  * older ones staged there are dropped, so a group may publish just the newest of each entry. */
 void hot_publish(struct hot *h, struct hot_entry *entry, struct blob *value);
+/* Log writer: entry is to be published soon. A hint to the processor. */
+void hot_publish_soon(const struct hot_entry *entry);
 /* Log writer, after a whole group was published (or nothing was: a barrier): readers and the applier may rely on all
  * records up to lsn. Never goes back (asserted). */
 void hot_set_published(struct hot *h, uint64_t lsn);

@@ -1,6 +1,7 @@
 /* secret.c - codecs of secrets: head, versions, store keys. The layout is in secret.h. */
 #include "engine/secret.h"
 
+#include "base/varint.h"
 #include "engine/ops.h"
 
 #define HEAD_FORMAT 1
@@ -36,7 +37,7 @@ enum err secret_head_get(struct bytes raw, struct secret_head *h)
     h->versions = get_le16(p + 32);
 
     struct bytes in = bytes_of(p + HEAD_FIXED_BYTES, raw.n - HEAD_FIXED_BYTES);
-    if (!bytes_take(&in, (size_t)h->versions * SECRET_VERSION_BYTES, &h->version_bytes) ||
+    if (h->versions > SECRET_VERSIONS_MAX || !bytes_take(&in, get_le16(p + 34), &h->version_bytes) ||
         take_labels(&in, h->labels, &h->label_bytes) || !bytes_take(&in, get_le32(p + 36), &h->meta))
         return ERR_CORRUPT;
     if (h->flags & SECRET_CURRENT_INLINE)
@@ -71,7 +72,7 @@ void secret_head_put(const struct secret_head *h, uint8_t *out)
     put_le64(out + 16, h->expires_ms);
     put_le64(out + 24, h->purge_ms);
     put_le16(out + 32, h->versions);
-    put_le16(out + 34, 0);
+    put_le16(out + 34, (uint16_t)h->version_bytes.n);
     put_le32(out + 36, (uint32_t)h->meta.n);
     out = put_bytes(out + HEAD_FIXED_BYTES, h->version_bytes);
     out = put_bytes(out, h->label_bytes);
@@ -80,54 +81,70 @@ void secret_head_put(const struct secret_head *h, uint8_t *out)
         put_bytes(out, h->value.raw);
 }
 
-static uint64_t get_le48(const uint8_t *p)
+/* Takes the next version off *in; *v is the one before on entry. */
+static int take_version(struct bytes *in, struct secret_version *v)
 {
-    return get_le32(p) | (uint64_t)get_le16(p + 4) << 32;
+    uint64_t version, sealed, created, lsn;
+    struct bytes flags, slot;
+
+    if (!bytes_take(in, 1, &flags) || !varint_take(in, &version) || !varint_take(in, &sealed) ||
+        !varint_take(in, &created) || !varint_take(in, &lsn))
+        return 0;
+    v->flags = flags.p[0] & SECRET_VERSION_DELETED;
+    v->slot = SECRET_NO_SLOT;
+    if (flags.p[0] & SECRET_VERSION_SLOT) {
+        if (!bytes_take(in, 2, &slot))
+            return 0;
+        v->slot = get_le16(slot.p);
+    }
+    if (version > UINT32_MAX - v->version || sealed > UINT32_MAX)
+        return 0;
+    v->version += (uint32_t)version;
+    v->sealed_bytes = (uint32_t)sealed;
+    v->created_ms += (uint64_t)varint_unzigzag(created);
+    v->lsn += lsn;
+    return 1;
 }
 
-static void put_le48(uint8_t *p, uint64_t v)
+enum err secret_versions_get(const struct secret_head *h, struct secret_version *v)
 {
-    put_le32(p, (uint32_t)v);
-    put_le16(p + 4, (uint16_t)(v >> 32));
+    struct bytes in = h->version_bytes;
+    struct secret_version at = {0};
+
+    for (unsigned i = 0; i < h->versions; i++) {
+        if (!take_version(&in, &at))
+            return ERR_CORRUPT;
+        v[i] = at;
+    }
+    return in.n ? ERR_CORRUPT : ERR_OK;
 }
 
-static struct secret_version version_get(const uint8_t *p)
+size_t secret_versions_put(uint8_t *out, const struct secret_version *v, unsigned n)
 {
-    return (struct secret_version){
-        .version = get_le32(p),
-        .sealed_bytes = get_le32(p + 4) & 0xffffff,
-        .flags = p[SECRET_VERSION_FLAGS_AT],
-        .created_ms = get_le48(p + 8),
-        .lsn = get_le48(p + 14),
-        .slot = get_le16(p + 20),
-    };
-}
+    struct secret_version before = {0};
+    uint8_t *p = out;
 
-void secret_version_put(uint8_t *at, const struct secret_version *v)
-{
-    put_le32(at, v->version);
-    put_le32(at + 4, v->sealed_bytes);
-    at[SECRET_VERSION_FLAGS_AT] = v->flags;
-    put_le48(at + 8, v->created_ms);
-    put_le48(at + 14, v->lsn);
-    put_le16(at + 20, v->slot);
-}
-
-void secret_version_at(const struct secret_head *h, unsigned i, struct secret_version *v)
-{
-    *v = version_get(h->version_bytes.p + (size_t)i * SECRET_VERSION_BYTES);
+    for (unsigned i = 0; i < n; before = v[i++]) {
+        *p++ = (uint8_t)(v[i].flags | (v[i].slot != SECRET_NO_SLOT ? SECRET_VERSION_SLOT : 0));
+        p = varint_put(p, v[i].version - before.version);
+        p = varint_put(p, v[i].sealed_bytes);
+        p = varint_put(p, varint_zigzag((int64_t)(v[i].created_ms - before.created_ms)));
+        p = varint_put(p, v[i].lsn - before.lsn);
+        if (v[i].slot != SECRET_NO_SLOT) {
+            put_le16(p, v[i].slot);
+            p += 2;
+        }
+    }
+    return (size_t)(p - out);
 }
 
 int secret_version_find(const struct secret_head *h, uint32_t version, struct secret_version *v)
 {
-    /* The one asked for is most often the newest. */
-    for (unsigned i = h->versions; i-- > 0;) {
-        const uint8_t *p = h->version_bytes.p + (size_t)i * SECRET_VERSION_BYTES;
-        if (get_le32(p) == version) {
-            *v = version_get(p);
+    struct bytes in = h->version_bytes;
+    memset(v, 0, sizeof *v);
+    for (unsigned i = 0; i < h->versions && take_version(&in, v); i++)
+        if (v->version == version)
             return 1;
-        }
-    }
     return 0;
 }
 

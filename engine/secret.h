@@ -29,10 +29,12 @@
  *     24  u64  soft-deleted versions (SECRET_VERSION_DELETED) are purged at, ms, 0: there are none. Until then
  *              UNDELETE brings them back; a SET on a deleted secret leaves them deleted.
  *     32  u16  number of versions kept
- *     34  u16  0
+ *     34  u16  bytes of their list
  *     36  u32  metadata length
- *     40       versions, oldest first, 22 bytes each: u32 version, u24 sealed bytes, u8 flags (SECRET_VERSION_*),
- *              u48 created ms, u48 LSN of the record that brought it, u16 slot
+ *     40       versions, oldest first, each by what differs from the one before (from zeros, the first): u8 flags
+ *              (SECRET_VERSION_*), then varints (base/varint.h): version, sealed bytes as they are, created ms
+ *              (zig-zag: the clock may have been set back), LSN of the record that brought it; u16 slot if it has one.
+ *              Some ten bytes each.
  *      +       labels: u8 length, name, u32 version
  *      +       metadata (JSON, not secret)
  *      +       sealed CURRENT value, with SECRET_CURRENT_INLINE
@@ -62,17 +64,20 @@ enum secret_state {
     SECRET_DELETED = 1, /* soft: hidden, recoverable until its time is over */
 };
 enum secret_flags { SECRET_CURRENT_INLINE = 1 };
-enum secret_version_flags { SECRET_VERSION_DELETED = 1 };
+enum secret_version_flags {
+    SECRET_VERSION_DELETED = 1,
+    SECRET_VERSION_SLOT = 2 /* in the list only: a slot follows */
+};
 
 struct secret_version {
     uint32_t version;
-    uint32_t sealed_bytes; /* below 2^24: a record has at most 8 MiB */
-    uint8_t flags;
-    uint64_t created_ms, lsn; /* below 2^48 */
-    uint16_t slot; /* SECRET_NO_SLOT: the value is in the head, or else in the record of that LSN, in its head */
+    uint32_t sealed_bytes;
+    uint64_t created_ms, lsn; /* lsn: of the record that brought it */
+    uint8_t flags;            /* SECRET_VERSION_DELETED */
+    uint16_t slot;            /* SECRET_NO_SLOT: the value is in the head, or else in that record, in its head */
 };
-#define SECRET_VERSION_BYTES 22
-#define SECRET_VERSION_FLAGS_AT 7 /* in the entry */
+#define SECRET_VERSIONS_MAX 1001    /* MAXVERSIONS is at most 1000, and one more while a new one comes in */
+#define SECRET_VERSION_BYTES_MAX 32 /* in the list */
 #define SECRET_NO_SLOT 0xffff
 
 struct secret_head {
@@ -80,7 +85,7 @@ struct secret_head {
     uint32_t last_version, current, previous;
     uint64_t expires_ms, purge_ms;
     uint16_t versions;
-    struct bytes version_bytes; /* versions * SECRET_VERSION_BYTES, borrowed */
+    struct bytes version_bytes; /* their list, borrowed */
     struct bytes label_bytes;   /* borrowed */
     struct bytes meta;          /* borrowed */
     struct sealed value;        /* of CURRENT when inline, else empty */
@@ -92,10 +97,11 @@ must_use enum err secret_head_get(struct bytes raw, struct secret_head *h);
 size_t secret_head_size(const struct secret_head *h);
 void secret_head_put(const struct secret_head *h, uint8_t *out);
 
-/* The i-th version, 0 the oldest. */
-void secret_version_at(const struct secret_head *h, unsigned i, struct secret_version *v);
-void secret_version_put(uint8_t *at, const struct secret_version *v);
-/* Finds a version. 1 when it is kept. */
+/* The list as an array, oldest first, for h->versions (at most SECRET_VERSIONS_MAX) of them. ERR_CORRUPT. */
+must_use enum err secret_versions_get(const struct secret_head *h, struct secret_version *v);
+/* Writes the list of n versions; out has room for n * SECRET_VERSION_BYTES_MAX. Returns its bytes. */
+size_t secret_versions_put(uint8_t *out, const struct secret_version *v, unsigned n);
+/* Finds a version. 1 when it is kept (and the list is sound up to it). */
 int secret_version_find(const struct secret_head *h, uint32_t version, struct secret_version *v);
 /* Version that a label names: CURRENT, PREVIOUS or one in label_bytes; 0: none. Labels compare byte by byte. */
 uint32_t secret_label_version(const struct secret_head *h, struct bytes label);

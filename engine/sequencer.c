@@ -28,6 +28,7 @@
 #define GROUP_BYTES_MAX (4u << 20) /* a group is handed over at this size even if more is waiting */
 #define OPS_LIMIT (RECORD_MAX_BYTES + 65536)
 #define OOM_RETRY_MS 10
+#define PUBLISH_AHEAD 6
 
 struct sequencer {
     struct engine *e;
@@ -218,6 +219,8 @@ static void publish(struct sequencer *q, struct group *g)
     const uint8_t *records = buf_data(&g->records);
     for (size_t i = 0; i < g->staged_n; i++) {
         struct staged *st = &g->staged[i];
+        if (i + PUBLISH_AHEAD < g->staged_n) /* entries lie in the sequencer's processor's cache */
+            hot_publish_soon(st[PUBLISH_AHEAD].entry);
         struct bytes key = bytes_of(records + st->key_off, st->key_len);
         if (engine_observes(key))
             take_up(e, key, st->value);

@@ -7,10 +7,10 @@
 
 #include "base/crc32c.h"
 #include "base/sha256.h"
+#include "base/varint.h"
 
 #define HEADER_MAGIC "COFFERSN"
 #define FOOTER_MAGIC "COFFERSF"
-#define VARINT_MAX 10
 #define GROUP_BYTES 64
 #define KEY_BITS 7
 #define BITS_PER_KEY 10
@@ -126,30 +126,6 @@ enum err snapfile_get_footer(const uint8_t in[SNAPFILE_FOOTER_BYTES], struct sna
 
 /* ---- entries ---- */
 
-static uint8_t *put_varint(uint8_t *p, uint64_t v)
-{
-    for (; v >= 0x80; v >>= 7)
-        *p++ = (uint8_t)(v | 0x80);
-    *p++ = (uint8_t)v;
-    return p;
-}
-
-static int take_varint(struct bytes *in, uint64_t *v)
-{
-    *v = 0;
-    for (unsigned i = 0; i < VARINT_MAX && i < in->n; i++) {
-        *v |= (uint64_t)(in->p[i] & 0x7f) << (7 * i);
-        if (in->p[i] & 0x80)
-            continue;
-        if (i > 0 && in->p[i] == 0) /* there is one way to write a number */
-            return 0;
-        in->p += i + 1;
-        in->n -= i + 1;
-        return i < VARINT_MAX - 1 || (*v >> 63 && in->p[-1] == 1);
-    }
-    return 0;
-}
-
 static size_t shared_bytes(struct bytes a, struct bytes b)
 {
     size_t n = a.n < b.n ? a.n : b.n, i = 0;
@@ -163,14 +139,14 @@ enum err snapfile_put_entry(struct buf *block, struct bytes before, const struct
     size_t shared = shared_bytes(before, e->key);
     struct bytes rest = bytes_of(e->key.p + shared, e->key.n - shared);
     uint8_t *room, *p;
-    enum err err = buf_reserve(block, 4 * VARINT_MAX + rest.n + e->value.n, &room);
+    enum err err = buf_reserve(block, 4 * VARINT_MAX_BYTES + rest.n + e->value.n, &room);
 
     if (err)
         return err;
-    p = put_varint(room, shared);
-    p = put_varint(p, rest.n);
-    p = put_varint(p, e->value.n);
-    p = put_varint(p, e->lsn);
+    p = varint_put(room, shared);
+    p = varint_put(p, rest.n);
+    p = varint_put(p, e->value.n);
+    p = varint_put(p, e->lsn);
     if (rest.n)
         memcpy(p, rest.p, rest.n);
     if (e->value.n)
@@ -187,8 +163,8 @@ enum err snapfile_get_entry(struct bytes *in, struct buf *key, struct snapfile_e
     *e = (struct snapfile_entry){0};
     if (at.n == 0)
         return ERR_END;
-    if (!take_varint(&at, &shared) || !take_varint(&at, &rest) || !take_varint(&at, &value) ||
-        !take_varint(&at, &e->lsn) || shared > buf_size(key) || rest > at.n || value > at.n - rest ||
+    if (!varint_take(&at, &shared) || !varint_take(&at, &rest) || !varint_take(&at, &value) ||
+        !varint_take(&at, &e->lsn) || shared > buf_size(key) || rest > at.n || value > at.n - rest ||
         !bytes_take(&at, (size_t)rest, &piece) || !bytes_take(&at, (size_t)value, &e->value)) {
         *e = (struct snapfile_entry){0};
         return ERR_CORRUPT;

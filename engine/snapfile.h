@@ -37,7 +37,7 @@
  *      +  varint  LSN of the record that wrote it
  *      +  key's rest, value
  *
- * A varint has seven bits a byte, the lowest first, the top bit set on all but the last; at most ten bytes.
+ * (Varints as in base/varint.h.)
  *
  * Block: entries, then u32 crc32c of them. A block ends with the entry that brings it to SNAPFILE_BLOCK_BYTES or more;
  * an entry alone may be larger (up to 8 MiB).

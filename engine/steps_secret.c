@@ -10,7 +10,6 @@
  */
 #include "engine/engine_impl.h"
 
-#define VERSIONS_LIMIT 1001 /* max_versions is at most 1000, and one more while a new one comes in */
 #define LABEL_BYTES_MAX (SECRET_LABELS_MAX * (1 + SECRET_LABEL_MAX + 4))
 
 struct edit {
@@ -20,9 +19,11 @@ struct edit {
     struct secret_head h;
     uint64_t due_ms; /* in the expiry index now */
     int was_visible;
-    uint8_t versions[VERSIONS_LIMIT * SECRET_VERSION_BYTES];
+    struct secret_version version[SECRET_VERSIONS_MAX]; /* h.versions of them, oldest first */
+    uint8_t list[SECRET_VERSIONS_MAX * SECRET_VERSION_BYTES_MAX];
     uint8_t labels[LABEL_BYTES_MAX];
-    uint16_t freed[VERSIONS_LIMIT]; /* slots of versions that went: taken again, or deleted when the edit is written */
+    uint16_t
+        freed[SECRET_VERSIONS_MAX]; /* slots of versions that went: taken again, or deleted when the edit is written */
     unsigned freed_n;
 };
 
@@ -37,7 +38,6 @@ static enum err edit_open(struct edit *ed, struct txn *t, struct bytes path)
     ed->was_visible = 0;
     ed->freed_n = 0;
     memset(&ed->h, 0, sizeof ed->h);
-    ed->h.version_bytes.p = ed->versions;
     ed->h.label_bytes.p = ed->labels;
     if (t->key.n == 0)
         t->key = path;
@@ -45,13 +45,12 @@ static enum err edit_open(struct edit *ed, struct txn *t, struct bytes path)
         return err;
     if ((err = secret_head_get(blob_bytes(ed->old), &ed->h)) != ERR_OK)
         return err;
-    if (ed->h.versions >= VERSIONS_LIMIT || ed->h.label_bytes.n > sizeof ed->labels)
+    if (ed->h.versions >= SECRET_VERSIONS_MAX || ed->h.label_bytes.n > sizeof ed->labels)
         return ERR_CORRUPT;
-    if (ed->h.version_bytes.n)
-        memcpy(ed->versions, ed->h.version_bytes.p, ed->h.version_bytes.n);
+    if ((err = secret_versions_get(&ed->h, ed->version)) != ERR_OK)
+        return err;
     if (ed->h.label_bytes.n)
         memcpy(ed->labels, ed->h.label_bytes.p, ed->h.label_bytes.n);
-    ed->h.version_bytes.p = ed->versions;
     ed->h.label_bytes.p = ed->labels;
     ed->due_ms = secret_due_ms(&ed->h);
     ed->was_visible = secret_visible(&ed->h, t->now_ms);
@@ -68,15 +67,12 @@ static void edit_close(struct edit *ed)
 /* The lowest slot that no kept version has; one that was freed in this edit comes first. */
 static uint16_t slot_take(struct edit *ed)
 {
-    uint64_t used[(VERSIONS_LIMIT + 63) / 64] = {0};
-    struct secret_version v;
+    uint64_t used[(SECRET_VERSIONS_MAX + 63) / 64] = {0};
     if (ed->freed_n)
         return ed->freed[--ed->freed_n];
-    for (unsigned i = 0; i < ed->h.versions; i++) {
-        secret_version_at(&ed->h, i, &v);
-        if (v.slot < VERSIONS_LIMIT)
-            used[v.slot / 64] |= 1ull << v.slot % 64;
-    }
+    for (unsigned i = 0; i < ed->h.versions; i++)
+        if (ed->version[i].slot < SECRET_VERSIONS_MAX)
+            used[ed->version[i].slot / 64] |= 1ull << ed->version[i].slot % 64;
     uint16_t slot = 0;
     while (used[slot / 64] >> slot % 64 & 1)
         slot++;
@@ -136,15 +132,21 @@ static enum err label_set(struct edit *ed, struct bytes name, uint32_t version)
     return ERR_OK;
 }
 
+/* The kept version of this number; NULL: none. */
+static const struct secret_version *version_of(const struct edit *ed, uint32_t version)
+{
+    for (unsigned i = ed->h.versions; i-- > 0;)
+        if (ed->version[i].version == version)
+            return &ed->version[i];
+    return NULL;
+}
+
 /* Takes the i-th version off the list, with its labels and bytes; its slot is free. */
 static void version_drop(struct edit *ed, unsigned i)
 {
-    struct secret_version v;
-    secret_version_at(&ed->h, i, &v);
-    uint8_t *p = ed->versions + (size_t)i * SECRET_VERSION_BYTES;
-    memmove(p, p + SECRET_VERSION_BYTES, (size_t)(ed->h.versions - i - 1) * SECRET_VERSION_BYTES);
+    struct secret_version v = ed->version[i];
     ed->h.versions--;
-    ed->h.version_bytes.n -= SECRET_VERSION_BYTES;
+    memmove(&ed->version[i], &ed->version[i + 1], (ed->h.versions - i) * sizeof v);
     ed->t->vault->seq.bytes -= v.sealed_bytes;
     labels_remove(ed, bytes_of(NULL, 0), v.version);
     if (v.slot != SECRET_NO_SLOT)
@@ -165,11 +167,8 @@ static void versions_drop_all(struct edit *ed)
 
 static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_bytes, uint16_t slot)
 {
-    struct secret_version v = {
+    ed->version[ed->h.versions++] = (struct secret_version){
         .version = version, .created_ms = ed->t->now_ms, .lsn = ed->t->lsn, .sealed_bytes = sealed_bytes, .slot = slot};
-    secret_version_put(ed->versions + ed->h.version_bytes.n, &v);
-    ed->h.version_bytes.n += SECRET_VERSION_BYTES;
-    ed->h.versions++;
     ed->t->vault->seq.bytes += sealed_bytes;
 }
 
@@ -177,9 +176,7 @@ static void version_append(struct edit *ed, uint32_t version, uint32_t sealed_by
 static void versions_make_room(struct edit *ed, int current_may_go)
 {
     while (ed->h.versions && ed->h.versions >= ed->t->settings.max_versions) {
-        struct secret_version oldest;
-        secret_version_at(&ed->h, 0, &oldest);
-        int pinned = oldest.version == ed->h.current && !current_may_go;
+        int pinned = ed->version[0].version == ed->h.current && !current_may_go;
         if (pinned && ed->h.versions == 1)
             return;
         version_drop(ed, pinned);
@@ -191,7 +188,7 @@ static int versions_mark_deleted(struct edit *ed, int deleted)
 {
     int changed = 0;
     for (unsigned i = 0; i < ed->h.versions; i++) {
-        uint8_t *flags = ed->versions + (size_t)i * SECRET_VERSION_BYTES + SECRET_VERSION_FLAGS_AT;
+        uint8_t *flags = &ed->version[i].flags;
         uint8_t want = deleted ? *flags | SECRET_VERSION_DELETED : *flags & (uint8_t)~SECRET_VERSION_DELETED;
         changed |= want != *flags;
         *flags = want;
@@ -222,6 +219,7 @@ static enum err edit_write(struct edit *ed, struct plain *plain)
 {
     uint8_t key[SECRET_KEY_MAX];
     struct txn *t = ed->t;
+    ed->h.version_bytes = bytes_of(ed->list, secret_versions_put(ed->list, ed->version, ed->h.versions));
     size_t n = secret_head_size(&ed->h);
     struct blob *b = blob_new(bytes_of(NULL, 0), n, t->lsn);
     enum err err = ERR_OOM;
@@ -423,13 +421,13 @@ static enum err give_old(struct edit *ed, struct step *s)
         s->old.value = ed->h.value;
         return ERR_OK;
     }
-    struct secret_version v;
-    if (!secret_version_find(&ed->h, ed->h.current, &v))
+    const struct secret_version *v = version_of(ed, ed->h.current);
+    if (!v)
         return ERR_CORRUPT;
-    if (v.slot == SECRET_NO_SLOT)
-        err = value_from_log(ed, &v, &s->old.hold);
+    if (v->slot == SECRET_NO_SLOT)
+        err = value_from_log(ed, v, &s->old.hold);
     else
-        err = txn_get(t, t->vault->store, secret_key_slot(key, t->vault->id, ed->path, v.slot), &s->old.hold);
+        err = txn_get(t, t->vault->store, secret_key_slot(key, t->vault->id, ed->path, v->slot), &s->old.hold);
     if (err == ERR_OK && !s->old.hold)
         err = ERR_CORRUPT;
     if (err == ERR_OK)
@@ -526,12 +524,9 @@ enum err step_secret_undelete(struct txn *t, struct step *s)
 /* The newest version that is left, of those that are not soft-deleted unless any will do; 0: none. */
 static uint32_t newest_left(const struct edit *ed, int any)
 {
-    struct secret_version v;
-    for (unsigned i = ed->h.versions; i-- > 0;) {
-        secret_version_at(&ed->h, i, &v);
-        if (any || !(v.flags & SECRET_VERSION_DELETED))
-            return v.version;
-    }
+    for (unsigned i = ed->h.versions; i-- > 0;)
+        if (any || !(ed->version[i].flags & SECRET_VERSION_DELETED))
+            return ed->version[i].version;
     return 0;
 }
 
@@ -539,9 +534,8 @@ static uint32_t newest_left(const struct edit *ed, int any)
  * soft-deleted, so is the secret. */
 static enum err destroy_version(struct edit *ed, struct step *s)
 {
-    struct secret_version v;
     unsigned i = 0;
-    while (i < ed->h.versions && (secret_version_at(&ed->h, i, &v), v.version != s->version))
+    while (i < ed->h.versions && ed->version[i].version != s->version)
         i++;
     if ((s->nil = i == ed->h.versions))
         return ERR_OK;
@@ -632,11 +626,11 @@ enum err step_secret_meta(struct txn *t, struct step *s)
 enum err step_secret_stage(struct txn *t, struct step *s)
 {
     struct edit ed;
-    struct secret_version v;
     enum err err;
 
     if (open_visible(&ed, t, s, &err)) {
-        if (!secret_version_find(&ed.h, s->version, &v) || (v.flags & SECRET_VERSION_DELETED)) {
+        const struct secret_version *v = version_of(&ed, s->version);
+        if (!v || v->flags & SECRET_VERSION_DELETED) {
             s->nil = 1;
         } else if (!bytes_equal(s->label, bytes_str("CURRENT"))) {
             if (bytes_equal(s->label, bytes_str("PREVIOUS")))
@@ -661,12 +655,9 @@ enum err step_secret_stage(struct txn *t, struct step *s)
 
 static enum err purge_deleted(struct edit *ed)
 {
-    for (unsigned i = ed->h.versions; i-- > 0;) {
-        struct secret_version v;
-        secret_version_at(&ed->h, i, &v);
-        if (v.flags & SECRET_VERSION_DELETED)
+    for (unsigned i = ed->h.versions; i-- > 0;)
+        if (ed->version[i].flags & SECRET_VERSION_DELETED)
             version_drop(ed, i);
-    }
     ed->h.purge_ms = 0;
     return edit_write(ed, NULL);
 }

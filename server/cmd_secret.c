@@ -525,8 +525,8 @@ static void reply_version(struct reply *r, const struct secret_head *h, const st
 
 enum call_result secret_versions(struct call *c)
 {
+    struct secret_version v[SECRET_VERSIONS_MAX];
     struct secret_view view;
-    struct secret_version v;
     enum err err;
     if (!open_head(c, &view, &err)) {
         if (err != ERR_NOTFOUND)
@@ -534,11 +534,11 @@ enum call_result secret_versions(struct call *c)
         reply_array(c->reply, 0);
         return CALL_DONE;
     }
-    reply_array(c->reply, view.head.versions);
-    for (unsigned i = view.head.versions; i-- > 0;) {
-        secret_version_at(&view.head, i, &v);
-        reply_version(c->reply, &view.head, &v);
+    if ((err = secret_versions_get(&view.head, v)) == ERR_OK) {
+        reply_array(c->reply, view.head.versions);
+        for (unsigned i = view.head.versions; i-- > 0;)
+            reply_version(c->reply, &view.head, &v[i]);
     }
     secret_view_release(&view);
-    return CALL_DONE;
+    return err ? access_fail(c, err, c->argv[1]) : CALL_DONE;
 }

@@ -260,20 +260,21 @@ static struct bytes value_of(struct bytes head)
 static void point_elsewhere(struct bytes head, struct bytes other)
 {
     struct entry h = load("shard-0", head), o = load("shard-0", other);
-    struct secret_version v, second;
+    struct secret_version v[10], second[10];
+    uint8_t list[10 * SECRET_VERSION_BYTES_MAX];
     struct secret_head into, from;
 
     assert_int_equal(secret_head_get(payload(&h), &into), ERR_OK);
     assert_int_equal(secret_head_get(payload(&o), &from), ERR_OK);
-    secret_version_at(&into, 0, &v);
-    secret_version_at(&from, 1, &second);
-    v.lsn = second.lsn;
-    uint8_t *first = malloc(payload(&h).n);
-    memcpy(first, payload(&h).p, payload(&h).n);
-    secret_version_put(first + (into.version_bytes.p - payload(&h).p), &v);
-    put_payload(&h, bytes_of(first, payload(&h).n));
+    assert_int_equal(secret_versions_get(&into, v), ERR_OK);
+    assert_int_equal(secret_versions_get(&from, second), ERR_OK);
+    v[0].lsn = second[1].lsn;
+    into.version_bytes = bytes_of(list, secret_versions_put(list, v, into.versions));
+    struct bytes changed = bytes_of(malloc(secret_head_size(&into)), secret_head_size(&into));
+    secret_head_put(&into, (uint8_t *)(uintptr_t)changed.p);
+    put_payload(&h, changed);
     save_raw("shard-0", &h);
-    free(first);
+    drop(changed);
     free(h.value);
     free(o.value);
 }

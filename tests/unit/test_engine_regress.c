@@ -225,11 +225,12 @@ static void a_value_between_slot_and_head_is_not_corrupt(void **state)
     (void)state;
     set(v, "p", big_value('a'));
     assert_int_equal(secret_read_head(e, v, bytes_str("p"), &view), ERR_OK);
-    struct bytes old = blob_bytes(view.hold[0]);
-    memcpy(head, old.p, old.n);
-    put_le32(head + 4, 2); /* last version, CURRENT, the only one that is kept: 2 instead of 1 */
-    put_le32(head + 8, 2);
-    put_le32(head + 40, 2);
+    struct secret_version version;
+    uint8_t list[SECRET_VERSION_BYTES_MAX];
+    assert_int_equal(secret_versions_get(&view.head, &version), ERR_OK);
+    view.head.last_version = view.head.current = version.version = 2; /* instead of 1 */
+    view.head.version_bytes = bytes_of(list, secret_versions_put(list, &version, 1));
+    secret_head_put(&view.head, head);
     put_le32(value, 2);
     memset(value + 4, 'b', sizeof value - 4);
     make_visible(v, secret_key_slot(key, v->id, bytes_str("p"), 0), bytes_of(value, sizeof value));
@@ -240,7 +241,7 @@ static void a_value_between_slot_and_head_is_not_corrupt(void **state)
         hot_stats(e->hot, &now);
     while (now.hits - before.hits < 4000 && !atomic_load(&r.finished));
     assert_false(atomic_load(&r.finished));
-    make_visible(v, secret_key_head(key, v->id, bytes_str("p")), bytes_of(head, old.n));
+    make_visible(v, secret_key_head(key, v->id, bytes_str("p")), bytes_of(head, secret_head_size(&view.head)));
     end_of_group();
     pthread_join(t, NULL);
     assert_int_equal(r.err, ERR_OK);
