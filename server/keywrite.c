@@ -11,8 +11,14 @@
  * A key that was generated and then refused (another one of that name came first, the disk is full) leaves nothing
  * behind: it is not a token object, and its masked form was never written.
  *
- * When two clients rotate a key at once both generate version n; the second is refused, generates version n + 1 and
- * tries again, once.
+ * Who has to generate waits for the key's turn (keyturn.h) and has it until the end: two that rotated a key at once
+ * would both generate version n, and the second throw its away. Everything else is compare and swap without a limit of
+ * tries: a conflict means that another change was written, so of many at once one always gets on; and who lost is back
+ * before the client of who won has had its answer and sends another. A version that was generated stays good meanwhile.
+ *
+ * Rejected: a limit after which the client is told CONFLICT (others were faster is no error of its own, and it could do
+ * no more about it than this); turns for all changes (a key must be disabled now, not when an HSM that hangs has made
+ * its next version).
  */
 #include "server/keywrite.h"
 
@@ -26,9 +32,6 @@
 #include "server/conn.h"
 #include "server/keyid.h"
 #include "server/server.h"
-
-#define TRIES_MAX 64
-#define GENERATE_MAX 16
 
 static void generate(struct keywrite *k);
 
@@ -109,6 +112,7 @@ static void end_reservation(struct keywrite *k)
 static void end(struct keywrite *k, enum err err)
 {
     k->err = err == ERR_END ? ERR_OK : err;
+    keyturn_give(k->srv->keyturns, &k->turn);
     if (k->entry)
         end_reservation(k);
     else
@@ -148,7 +152,7 @@ static void release(struct pending *p)
 static void written(struct write *w)
 {
     struct keywrite *k = w->arg;
-    if (w->err == ERR_CONFLICT && !k->entry && ++k->tries < TRIES_MAX) {
+    if (w->err == ERR_CONFLICT && !k->entry) {
         io_post(k->io, &k->task);
         return;
     }
@@ -194,6 +198,13 @@ static void attempt(struct keywrite *k)
 {
     uint32_t newest_before;
     enum err err = prepare(k, &newest_before);
+    if (err == ERR_AGAIN && !keyturn_has(&k->turn)) {
+        err = keyturn_take(k->srv->keyturns, &k->turn, k->vault->id, k->name);
+        if (err == ERR_AGAIN)
+            return;        /* attempt_task follows, and may have been here already */
+        if (err == ERR_OK) /* who had it last may have written since */
+            err = prepare(k, &newest_before);
+    }
     if (err == ERR_AGAIN)
         generate(k);
     else if (err)
@@ -247,10 +258,10 @@ static void generate(struct keywrite *k)
     struct bytes part[2] = {k->vault->partition, bytes_of(raw, sizeof raw)};
     hsm_req_fini(&k->req);
     hsm_req_init(&k->req, k->alg->slow ? HSM_KEY_NEW_SLOW : HSM_KEY_NEW, made, k);
-    k->generated++;
-    enum err err = k->generated > GENERATE_MAX ? ERR_CONFLICT : hsm ? hsm_submit(hsm, &k->req, part, 2) : ERR_HSMDOWN;
+    k->generated = 1;
+    enum err err = hsm ? hsm_submit(hsm, &k->req, part, 2) : ERR_HSMDOWN;
     if (err) {
-        k->req.result = err == ERR_CONFLICT ? ERR_OK : err;
+        k->req.result = err;
         end(k, err);
     }
 }
@@ -280,6 +291,8 @@ enum err keywrite_add_version(struct keywrite *k, struct key_record *rec)
 enum call_result keywrite_start(struct call *c, struct keywrite *k)
 {
     k->task.run = attempt_task;
+    k->turn.io = k->io;
+    k->turn.task = &k->task;
     call_pending(c, &k->p, finish, release);
     attempt(k);
     return CALL_PENDING;

@@ -2,7 +2,7 @@
  *
  * A key's record is one value that holds all of its versions. A change reads it, makes the new one, and hands both to
  * the engine: the new one is written only if the old one is still what is there (compare and swap), so that of two
- * changes at the same time none is lost. The one that comes second is made anew on what the first left, a few times.
+ * changes at the same time none is lost. The one that comes second is made anew on what the first left, until it holds.
  *
  *     keywrite_new -> fill in change and its arguments -> keywrite_start
  *
@@ -14,6 +14,7 @@
 #include "hsm/masked.h"
 #include "server/io.h"
 #include "server/keyop.h"
+#include "server/keyturn.h"
 #include "server/keyuse.h"
 
 #define KEYWRITE_VERSIONS_MAX 1000 /* of one key: all of them are in one record */
@@ -46,13 +47,13 @@ struct keywrite {
     /* private */
     struct pending p;
     struct io_task task;
+    struct keyturn turn;
     struct hsm_req req;
     struct write w;
     struct step s;
     struct key_view old;
     struct buf record, versions;
     uint8_t hmac[MASKED_MAC];
-    unsigned tries;
     enum err err;
     struct keyuse_entry *entry; /* of a reservation: no client waits */
 };

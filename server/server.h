@@ -17,6 +17,7 @@ struct cursors;   /* cursors.h */
 struct deks;      /* dek.h */
 struct io;        /* io.h */
 struct keyops;    /* keyop.h */
+struct keyturns;  /* keyturn.h */
 struct latency;   /* latency.h */
 struct listeners; /* listen.h */
 struct slowlog;   /* slowlog.h */
@@ -32,9 +33,10 @@ struct server {
     struct hsm *hsm; /* NULL in a test server without one */
     struct keyring *keyring;
     struct deks *deks;
-    struct keyops *keyops;   /* KEY.*: counts of encryptions */
-    struct chores *chores;   /* threads for what blocks on disk */
-    struct cursors *cursors; /* of SCAN */
+    struct keyops *keyops;     /* KEY.*: counts of encryptions */
+    struct keyturns *keyturns; /* who makes a version of which key */
+    struct chores *chores;     /* threads for what blocks on disk */
+    struct cursors *cursors;   /* of SCAN */
     struct engine_report report;
     struct vault_settings vault_defaults; /* of new vaults, from the configuration */
 

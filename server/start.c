@@ -35,6 +35,7 @@
 #include "server/cursors.h"
 #include "server/dek.h"
 #include "server/keyop.h"
+#include "server/keyturn.h"
 
 extern char **environ;
 
@@ -301,6 +302,8 @@ enum err start_open(struct server *srv)
     if (!e)
         e = keyops_new(&srv->keyops, srv);
     if (!e)
+        e = keyturns_new(&srv->keyturns);
+    if (!e)
         e = cursors_new(&srv->cursors);
     if (!e)
         e = chores_new(&srv->chores, CHORE_THREADS);
@@ -329,6 +332,7 @@ void start_close(struct server *srv)
 void start_free(struct server *srv)
 {
     drop_lock();
+    keyturns_free(srv->keyturns); /* tasks that I/O threads had not run gave their turns on until now */
     cursors_free(srv->cursors);
     keyring_free(srv->keyring);
 }
