@@ -196,6 +196,17 @@ static enum err make_keys(struct token *t, const struct ceremony *c, const struc
     return e == ERR_OK || why[0] ? e : explain(t, e, "realm keys", why, n);
 }
 
+static enum err make_keys_locked(struct token *t, const struct ceremony *c, const struct realm *r, char *why, size_t n)
+{
+    enum err e = tokendir_lock();
+
+    if (e != ERR_OK)
+        return explain(t, e, "lock of the token directory", why, n);
+    e = make_keys(t, c, r, why, n);
+    tokendir_unlock();
+    return e;
+}
+
 /* Every key in the token against its share. */
 static enum err compare(struct token *t, const struct realm *r)
 {
@@ -251,7 +262,7 @@ static enum err ensure_keys(struct token *t, const struct ceremony *c, const str
     why[0] = '\0';
     e = quirk_probe_module(t, why, n);
     if (e == ERR_OK)
-        e = make_keys(t, c, r, why, n);
+        e = make_keys_locked(t, c, r, why, n);
     return e == ERR_OK ? token_enumerate(t, NULL, NULL, why, n) : e;
 }
 
@@ -338,8 +349,13 @@ enum err ceremony_make_token(const char *module, const char *label, struct bytes
 {
     struct p11 m;
     char call[64];
-    enum err e = p11_load(&m, module, NULL, why, n);
+    enum err e = tokendir_lock();
 
+    if (e != ERR_OK) {
+        snprintf(why, n, "lock of the token directory: %s", err_text(e));
+        return e;
+    }
+    e = p11_load(&m, module, NULL, why, n);
     if (e == ERR_OK) {
         e = init_token(&m, label, so_pin, pin);
         p11_describe(&m, call, sizeof call);
@@ -347,5 +363,6 @@ enum err ceremony_make_token(const char *module, const char *label, struct bytes
             snprintf(why, n, "new token: %s", call[0] ? call : "no slot without a token");
     }
     p11_unload(&m);
+    tokendir_unlock();
     return e;
 }

@@ -159,7 +159,8 @@ static int climb(struct ops *o, int attempt, struct answer *a, enum err *e)
 {
     enum p11_policy policy = o->token.m.policy;
 
-    p11_describe(&o->token.m, a->text, sizeof a->text);
+    if (policy != P11_FINE) /* else the handler may have said what it is */
+        p11_describe(&o->token.m, a->text, sizeof a->text);
     switch (policy) {
     case P11_FINE:
     case P11_DATA:

@@ -459,7 +459,7 @@ static enum err make_token_objects(struct token *t, const struct partition_confi
     return e;
 }
 
-static enum err import_verified(struct partitions *ps, const struct partition_config *c)
+static enum err import_locked(struct partitions *ps, const struct partition_config *c)
 {
     CK_OBJECT_HANDLE key[PARTITION_ROLES] = {0};
     struct entry *entry = look_up_or_add(ps, c->id.p);
@@ -477,6 +477,17 @@ static enum err import_verified(struct partitions *ps, const struct partition_co
     }
     if (e == ERR_OK)
         memcpy(entry->token, key, sizeof key);
+    return e;
+}
+
+static enum err import_verified(struct partitions *ps, const struct partition_config *c)
+{
+    enum err e = tokendir_lock();
+
+    if (e != ERR_OK)
+        return e;
+    e = import_locked(ps, c);
+    tokendir_unlock();
     return e;
 }
 
@@ -509,7 +520,11 @@ enum err partitions_destroy(struct partitions *ps, struct bytes config)
         HASH_DEL(ps->by_id, entry);
         mem_free(entry);
     }
+    e = tokendir_lock();
+    if (e != ERR_OK)
+        return e;
     e = destroy_token_objects(ps->t, c.id.p);
+    tokendir_unlock();
     return e == ERR_OK ? tokendir_sync(ps->t->manufacturer, since) : e;
 }
 

@@ -21,6 +21,7 @@
 
 #include "base/mem.h"
 #include "hsm/crypt.h"
+#include "hsm/tokendir.h"
 #include "hsm/uri.h"
 
 #define PIN_MAX 256
@@ -178,6 +179,21 @@ static enum err open_session(struct token *t, CK_SESSION_HANDLE *s)
     return p11_OpenSession(&t->m, t->slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, s);
 }
 
+/* Locked: the module reads the token when it is initialised. */
+static enum err load_and_select(struct token *t, const struct token_settings *s, const struct token_name *name,
+                                char *why, size_t n)
+{
+    enum err e = tokendir_lock();
+
+    if (e != ERR_OK)
+        return explain(t, e, "lock of the token directory", why, n);
+    e = p11_load(&t->m, s->module, s->init, why, n);
+    if (e == ERR_OK)
+        e = select_slot(t, name, why, n);
+    tokendir_unlock();
+    return e;
+}
+
 enum err token_connect(struct token *t, const struct token_settings *s, char *why, size_t n)
 {
     struct token_name name;
@@ -190,10 +206,7 @@ enum err token_connect(struct token *t, const struct token_settings *s, char *wh
     }
     e = buf_put(&t->pin, s->pin.p, s->pin.n);
     if (e == ERR_OK)
-        e = p11_load(&t->m, s->module, s->init, why, n);
-    if (e != ERR_OK)
-        return e;
-    e = select_slot(t, &name, why, n);
+        e = load_and_select(t, s, &name, why, n);
     if (e != ERR_OK)
         return e;
     p11_clear(&t->m); /* other slots may have failed to answer */
@@ -220,7 +233,7 @@ static const struct {
     {0, CKF_USER_PIN_INITIALIZED, "the token has no user PIN yet"},
 };
 
-enum err token_login(struct token *t, char *why, size_t n)
+static enum err login(struct token *t, char *why, size_t n)
 {
     CK_TOKEN_INFO info;
     enum err e = p11_GetTokenInfo(&t->m, t->slot, &info);
@@ -245,6 +258,17 @@ enum err token_login(struct token *t, char *why, size_t n)
         snprintf(why, n, "token %s: %s%s", t->label, call,
                  e == ERR_WRONGPASS ? " (not tried again: HSMs lock after a few wrong PINs)" : "");
     }
+    return e;
+}
+
+enum err token_login(struct token *t, char *why, size_t n)
+{
+    enum err e = tokendir_lock(); /* it reads and writes the token's file */
+
+    if (e != ERR_OK)
+        return explain(t, e, "lock of the token directory", why, n);
+    e = login(t, why, n);
+    tokendir_unlock();
     return e;
 }
 
@@ -390,9 +414,13 @@ enum err token_enumerate(struct token *t, token_found *found, void *arg, char *w
     template_init(&match);
     template_number(&match, CKA_CLASS, CKO_SECRET_KEY);
     template_bool(&match, CKA_TOKEN, 1);
+    e = tokendir_lock(); /* no object is half written */
+    if (e != ERR_OK)
+        return explain(t, e, "lock of the token directory", why, n);
     e = find_all(t, match.a, match.n, &list, &count);
     for (size_t i = 0; e == ERR_OK && i < count; i++)
         e = note_object(&c, list[i]);
+    tokendir_unlock();
     mem_free(list);
     if (e != ERR_OK)
         return explain(t, e, "list of keys", why, n);
@@ -406,18 +434,44 @@ static enum err sentinel_now(struct token *t, uint8_t out[32])
     return crypt_hmac(t, t->realm_key[REALM_MAC], bytes_str("coffer-sentinel"), out);
 }
 
-static enum err probe(struct token *t)
+/* Is the token in the slot the one that it was at start? */
+static enum err check_serial(struct token *t)
 {
     CK_TOKEN_INFO info;
-    uint8_t now[32];
-    enum err e = p11_GetTokenInfo(&t->m, t->slot, &info);
     char serial[sizeof t->serial];
+    enum err e = p11_GetTokenInfo(&t->m, t->slot, &info);
 
     if (e != ERR_OK)
         return e;
     unpad(serial, info.serialNumber, sizeof info.serialNumber);
-    if (strcmp(serial, t->serial) != 0)
-        return ERR_HSMDOWN;
+    return strcmp(serial, t->serial) == 0 ? ERR_OK : ERR_HSMDOWN;
+}
+
+/* A login that is under way elsewhere can make the token's file look empty: no information, or blanks for a serial
+ * number. So asked again when none is. Not locked from the beginning: a start that hangs must not take those with it
+ * that are up. */
+static enum err check_token(struct token *t)
+{
+    enum err e = check_serial(t);
+
+    if (e == ERR_OK)
+        return e;
+    e = tokendir_lock();
+    if (e != ERR_OK)
+        return e;
+    p11_clear(&t->m);
+    e = check_serial(t);
+    tokendir_unlock();
+    return e;
+}
+
+static enum err probe(struct token *t)
+{
+    uint8_t now[32];
+    enum err e = check_token(t);
+
+    if (e != ERR_OK)
+        return e;
     e = sentinel_now(t, now);
     if (e == ERR_OK && !mem_equal_ct(now, t->sentinel, sizeof now))
         e = ERR_HSMDOWN;

@@ -1,18 +1,25 @@
-/* tokendir.c - fsync for SoftHSM, which does none.
+/* tokendir.c - see tokendir.h.
  *
  * softhsm2.conf says "directories.tokendir = PATH"; below it is a directory for each token, with two files for each
  * object. A file is synced when it changed since the operation began, less a margin for coarse time stamps; the
  * directory always. A file that vanishes meanwhile is another worker's doing.
  *
+ * The lock is flock's on the directory itself: no file of ours among SoftHSM's, nothing left behind by a process that
+ * was killed, and no relation to the fcntl locks that SoftHSM takes.
+ *
  * Rejected: syncfs (waits for everybody's data on that file system); syncing all files (thousands, with a thousand
- * vaults).
+ * vaults); only the pool's rule of one start at a time (workers that were sealed may still be logging in when the next
+ * ones start, as may those of a server that was killed, and `coffer-hsm info`).
  */
 #include "hsm/tokendir.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,9 +109,16 @@ static enum err sync_token(const char *dir, uint64_t since_ms)
     return e == ERR_OK ? file_sync_dir(dir) : e;
 }
 
-enum err tokendir_sync(const char *manufacturer, uint64_t since_ms)
+/* The one in use; out is empty when there is none. */
+static enum err find_dir(char *out, unsigned long n)
 {
     const char *conf = getenv("SOFTHSM2_CONF");
+
+    return tokendir_path(conf ? conf : system_conf, out, n);
+}
+
+enum err tokendir_sync(const char *manufacturer, uint64_t since_ms)
+{
     char dir[PATH_MAX], path[PATH_MAX], **names = NULL;
     size_t n = 0;
     struct stat st;
@@ -112,7 +126,7 @@ enum err tokendir_sync(const char *manufacturer, uint64_t since_ms)
 
     if (strncmp(manufacturer, "SoftHSM", 7) != 0)
         return ERR_OK;
-    e = tokendir_path(conf ? conf : system_conf, dir, sizeof dir);
+    e = find_dir(dir, sizeof dir);
     if (e != ERR_OK || !dir[0])
         return e;
     e = file_list(dir, &names, &n);
@@ -123,4 +137,41 @@ enum err tokendir_sync(const char *manufacturer, uint64_t since_ms)
     }
     file_free_names(names, n);
     return e == ERR_OK ? file_sync_dir(dir) : e;
+}
+
+/* ---- the lock ---- */
+
+static int lock_fd = -1;
+static unsigned lock_depth;
+
+static enum err lock_dir(void)
+{
+    char dir[PATH_MAX];
+    enum err e = find_dir(dir, sizeof dir);
+
+    if (e != ERR_OK || !dir[0])
+        return e;
+    e = file_open(dir, O_RDONLY | O_DIRECTORY, 0, &lock_fd);
+    if (e != ERR_OK) /* not there, not ours: the module will say, if it is in use at all */
+        return e == ERR_NOTFOUND || file_errno() == EACCES || file_errno() == ENOTDIR ? ERR_OK : e;
+    while (flock(lock_fd, LOCK_EX) != 0 && errno == EINTR)
+        ;
+    return ERR_OK;
+}
+
+enum err tokendir_lock(void)
+{
+    enum err e = lock_depth > 0 ? ERR_OK : lock_dir();
+
+    lock_depth += e == ERR_OK;
+    return e;
+}
+
+void tokendir_unlock(void)
+{
+    assert(lock_depth > 0);
+    if (--lock_depth > 0 || lock_fd < 0)
+        return;
+    (void)close(lock_fd); /* nothing was written; ends the lock */
+    lock_fd = -1;
 }

@@ -231,6 +231,21 @@ static void test_deleted_token_directory(void **state)
     rig_start(&on_soft, &soft);
 }
 
+static void test_exchanged_token_is_said(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    rig_fini(&on_soft);
+    rig_start(&r, &stranger);
+    r.ops.token.serial[0] ^= 1;
+    assert_int_equal(rig_run(&r, HSM_PROBE, 0, NULL), ERR_HSMDOWN);
+    assert_string_equal(r.a.text, "probe: the token is not the one it was");
+    assert_int_equal(r.ops.fatal, WORKER_EXIT_DEVICE);
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +256,7 @@ int main(void)
         cmocka_unit_test(test_cache_holds_no_more_than_its_limit),
         cmocka_unit_test(test_recreated_partition_does_not_hit_old_keys),
         cmocka_unit_test(test_deleted_token_directory),
+        cmocka_unit_test(test_exchanged_token_is_said),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
