@@ -187,7 +187,11 @@ static enum err load_and_select(struct token *t, const struct token_settings *s,
 
     if (e != ERR_OK)
         return explain(t, e, "lock of the token directory", why, n);
-    e = p11_load(&t->m, s->module, s->init, why, n);
+    e = tokendir_put_back();
+    if (e != ERR_OK)
+        explain(t, e, "copy of the token's file", why, n);
+    if (e == ERR_OK)
+        e = p11_load(&t->m, s->module, s->init, why, n);
     if (e == ERR_OK)
         e = select_slot(t, name, why, n);
     tokendir_unlock();
@@ -268,6 +272,8 @@ enum err token_login(struct token *t, char *why, size_t n)
     if (e != ERR_OK)
         return explain(t, e, "lock of the token directory", why, n);
     e = login(t, why, n);
+    if (e == ERR_OK && (e = tokendir_keep(t->serial)) != ERR_OK)
+        explain(t, e, "copy of the token's file", why, n);
     tokendir_unlock();
     return e;
 }

@@ -28,9 +28,12 @@
 
 #define CONF_MAX 65536
 #define MARGIN_MS 2000
+#define TOKEN_FILE_MAX 65536
+#define GENERATION_BYTES 8
 
 static const char system_conf[] = "/etc/softhsm/softhsm2.conf";
 static const char setting[] = "directories.tokendir";
+static const char token_file[] = "token.object", saved_file[] = "token.saved";
 
 static struct bytes trim(struct bytes line)
 {
@@ -174,4 +177,94 @@ void tokendir_unlock(void)
         return;
     (void)close(lock_fd); /* nothing was written; ends the lock */
     lock_fd = -1;
+}
+
+/* ---- the copy of a token's file ---- */
+
+/* SoftHSM's name of the directory is a UUID, and the serial number is its last 16 digits. */
+static int has_serial(const char *name, const char *serial)
+{
+    return strlen(name) == 36 && strlen(serial) == 16 && strncmp(name + 19, serial, 4) == 0 &&
+           strcmp(name + 24, serial + 4) == 0;
+}
+
+/* ERR_NOTFOUND: no such file, or not ours to read. */
+static enum err read_token_file(const char *dir, const char *name, const char *file, char path[PATH_MAX],
+                                struct buf *out)
+{
+    enum err e;
+
+    if (snprintf(path, PATH_MAX, "%s/%s/%s", dir, name, file) >= PATH_MAX)
+        return ERR_NOTFOUND;
+    e = file_read_all(path, out, TOKEN_FILE_MAX);
+    return e == ERR_IO && (file_errno() == EACCES || file_errno() == ENOTDIR) ? ERR_NOTFOUND : e;
+}
+
+/* They begin with a number that each writing changes. */
+static int same_content(struct bytes a, struct bytes b)
+{
+    return a.n == b.n && a.n > GENERATION_BYTES &&
+           bytes_equal(bytes_of(a.p + GENERATION_BYTES, a.n - GENERATION_BYTES),
+                       bytes_of(b.p + GENERATION_BYTES, b.n - GENERATION_BYTES));
+}
+
+static enum err keep(const char *dir, const char *name, struct buf *now, struct buf *saved)
+{
+    char path[PATH_MAX];
+    enum err e = read_token_file(dir, name, token_file, path, now);
+
+    if (e != ERR_OK || buf_size(now) <= GENERATION_BYTES)
+        return e == ERR_NOTFOUND ? ERR_OK : e;
+    e = read_token_file(dir, name, saved_file, path, saved);
+    if (e == ERR_NOTFOUND || (e == ERR_OK && !same_content(buf_bytes(now), buf_bytes(saved))))
+        e = file_write_atomic(path, buf_bytes(now), 0600);
+    return e;
+}
+
+static enum err put_back(const char *dir, const char *name, struct buf *now, struct buf *saved)
+{
+    char path[PATH_MAX];
+    enum err e = read_token_file(dir, name, saved_file, path, saved);
+
+    if (e == ERR_OK)
+        e = read_token_file(dir, name, token_file, path, now);
+    if (e == ERR_OK && buf_size(now) == 0)
+        e = file_write_atomic(path, buf_bytes(saved), 0600);
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+/* Of one token, or of all. */
+static enum err each_token(const char *serial, enum err (*act)(const char *, const char *, struct buf *, struct buf *))
+{
+    char dir[PATH_MAX], **names = NULL;
+    struct buf now, saved;
+    size_t n = 0;
+    enum err e;
+
+    if (lock_fd < 0)
+        return ERR_OK;
+    e = find_dir(dir, sizeof dir);
+    if (e == ERR_OK)
+        e = file_list(dir, &names, &n);
+    for (size_t i = 0; e == ERR_OK && i < n; i++) {
+        if (serial && !has_serial(names[i], serial))
+            continue;
+        buf_init(&now, TOKEN_FILE_MAX);
+        buf_init(&saved, TOKEN_FILE_MAX);
+        e = act(dir, names[i], &now, &saved);
+        buf_fini(&now);
+        buf_fini(&saved);
+    }
+    file_free_names(names, n);
+    return e;
+}
+
+enum err tokendir_keep(const char *serial)
+{
+    return each_token(serial, keep);
+}
+
+enum err tokendir_put_back(void)
+{
+    return each_token(NULL, put_back);
 }

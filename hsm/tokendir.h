@@ -29,4 +29,9 @@ must_use enum err tokendir_path(const char *conf, char *out, unsigned long n);
 must_use enum err tokendir_lock(void);
 void tokendir_unlock(void);
 
+/* Keeps a copy of the file of the token with this serial number, if it is not the one that is kept already. Puts back
+ * those of tokens whose file is empty. The lock is held. ERR_OK also when there is no such token to know of. */
+must_use enum err tokendir_keep(const char *serial);
+must_use enum err tokendir_put_back(void);
+
 #endif

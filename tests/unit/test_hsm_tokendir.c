@@ -28,11 +28,11 @@ static int tear_down_all(void **state)
 }
 
 /* In a child. Its exit code: starts that failed. */
-static int start_again_and_again(void)
+static int start_often(int starts)
 {
     int failed = 0;
 
-    for (int i = 0; i < STARTS; i++) {
+    for (int i = 0; i < starts; i++) {
         struct rig r;
 
         if (rig_start_with(&r, &node, node.module, node.token, node.pin, "no", "64") != ERR_OK) {
@@ -50,7 +50,7 @@ static void begin_starters(pid_t pid[STARTERS])
         pid[i] = fork();
         assert_true(pid[i] >= 0);
         if (pid[i] == 0)
-            _exit(start_again_and_again());
+            _exit(start_often(STARTS));
     }
 }
 
@@ -116,6 +116,77 @@ static void test_a_worker_beside_starts_stays_well(void **state)
     close(ends[0]);
 }
 
+/* ---- a login that did not come to its end ---- */
+
+/* Path of the token's file, or of the one beside it. */
+static void token_path(char out[PATH_MAX], const char *file)
+{
+    char tokens[PATH_MAX + 16], **names;
+    size_t n;
+
+    snprintf(tokens, sizeof tokens, "%s/tokens", node.dir);
+    assert_int_equal(file_list(tokens, &names, &n), ERR_OK);
+    assert_int_equal(n, 1);
+    assert_true(snprintf(out, PATH_MAX, "%s/%s/%s", tokens, names[0], file) < PATH_MAX);
+    file_free_names(names, n);
+}
+
+static void expect_start(void)
+{
+    assert_int_equal(start_often(1), 0);
+}
+
+/* In a child, as all that load the module here. */
+static void in_child(void (*run)(void))
+{
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        run();
+        _exit(0);
+    }
+    wait_for(pid);
+}
+
+static void test_killed_at_login_loses_no_token(void **state)
+{
+    char object[PATH_MAX];
+
+    (void)state;
+    token_path(object, "token.object");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(truncate(object, 0), 0); /* where the one that was killed left it */
+        in_child(expect_start);
+    }
+}
+
+/* Another PIN, other flags: the copy follows, and costs no writing else. */
+static void test_copy_is_of_the_last_login(void **state)
+{
+    char object[PATH_MAX], saved[PATH_MAX];
+    struct stat before, after;
+    struct buf b;
+
+    (void)state;
+    token_path(object, "token.object");
+    token_path(saved, "token.saved");
+    in_child(expect_start);
+    assert_int_equal(stat(saved, &before), 0);
+    assert_int_equal(before.st_mode & 0777, 0600);
+    in_child(expect_start);
+    assert_int_equal(stat(saved, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+
+    write_text(saved, "of another PIN");
+    in_child(expect_start);
+    buf_init(&b, 65536);
+    assert_int_equal(file_read_all(saved, &b, 65536), ERR_OK);
+    assert_int_equal(stat(object, &after), 0);
+    assert_int_equal(buf_size(&b), after.st_size);
+    buf_fini(&b);
+}
+
 /* ---- the lock itself ---- */
 
 /* 1: another process could have it now. */
@@ -162,6 +233,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_starts_at_once_all_see_the_token),
         cmocka_unit_test(test_a_worker_beside_starts_stays_well),
+        cmocka_unit_test(test_killed_at_login_loses_no_token),
+        cmocka_unit_test(test_copy_is_of_the_last_login),
         cmocka_unit_test(test_lock_nests),
         cmocka_unit_test(test_nothing_to_lock),
     };
