@@ -2,8 +2,8 @@
  *
  * Happy path: wait in read; take everything the socket has (up to a limit, so that answers do not wait for ever);
  * process frame by frame, appending answers; write. A batch of a few requests so costs two system calls here. Of a
- * longer one the answers so far go out after FLUSH_US or OUT_FLUSH_BYTES: the parent works on them meanwhile, and sees
- * that this worker does not hang.
+ * longer one the answers so far go out after FLUSH_US or OUT_FLUSH_BYTES, and before an operation that may take
+ * seconds: the parent works on them meanwhile, and sees that this worker does not hang.
  *
  * Failure modes: end of file is the normal end. A malformed frame, or a request out of place, ends the worker: the two
  * ends disagree, and the parent starts a fresh one. When an operation asks for the worker's end, what was answered so
@@ -129,11 +129,16 @@ static int step(struct worker *w, int *more)
 {
     struct hsm_frame f;
     size_t used;
+    int sent = -1;
     enum err e = proto_get(buf_bytes(&w->in), &f, &used);
 
     *more = e == ERR_OK;
     if (e != ERR_OK)
         return e == ERR_AGAIN ? -1 : WORKER_EXIT_PROTOCOL;
+    if (f.code < HSM_OPS && hsm_ops[f.code].lane == LANE_SLOW)
+        sent = flush(w); /* held back for longer than their deadline, these answers would make a hang of it */
+    if (sent >= 0)
+        return sent;
     e = ops_run(&w->ops, f.code, f.part, f.parts, &w->answer);
     e = put_answer(w, f.id, e);
     answer_clear(&w->answer);

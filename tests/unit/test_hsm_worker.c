@@ -271,36 +271,66 @@ static void test_lost_token_ends_the_worker(void **state)
     assert_int_equal(rename(to, from), 0);
 }
 
-/* A batch that takes long must not be taken for a hang: what is answered so far goes out before its end. */
-static void test_long_batch_is_answered_as_it_goes(void **state)
+/* Of a batch on a module with these rules the first answer comes, whatever becomes of the others. */
+static void check_first_answer(const char *rules, struct bytes batch, uint32_t id)
 {
-    static const char rules[] = "C_GenerateRandom 0 delay 20\nC_GetTokenInfo 0 hang\n";
     struct node plain = node;
     char control[PATH_MAX + 16];
     struct hsm_frame f = {0};
     struct peer p;
-    struct buf b;
     ssize_t n = readlink("/proc/self/exe", node.module, sizeof node.module - 16);
 
-    (void)state;
     assert_true(n > 0);
     node.module[n] = '\0';
     snprintf(strrchr(node.module, '/'), 16, "/p11fault.so");
     snprintf(control, sizeof control, "%s/control", root);
+    write_text(control, "");
     assert_int_equal(setenv("P11FAULT_CTL", control, 1), 0);
     up(&p);
     write_text(control, rules);
-    buf_init(&b, 1 << 20);
-    put(&b, 5, HSM_RANDOM, 1, bytes_of("\x08\0\0\0", 4));
-    put(&b, 6, HSM_PROBE, 0, none); /* never answered, and so is nothing behind it */
-    peer_send(&p, buf_bytes(&b));
+    peer_send(&p, batch);
     assert_true(peer_recv(&p, &f));
-    assert_true(f.id == 5 && f.code == ERR_OK);
+    assert_true(f.id == id && f.code == ERR_OK);
     assert_int_equal(kill(p.pid, SIGKILL), 0);
-    buf_fini(&b);
     assert_int_equal(peer_wait(&p), -1);
     assert_int_equal(unsetenv("P11FAULT_CTL"), 0);
     node = plain;
+}
+
+/* A batch that takes long must not be taken for a hang: what is answered so far goes out before its end. */
+static void test_long_batch_is_answered_as_it_goes(void **state)
+{
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 1 << 20);
+    put(&b, 5, HSM_RANDOM, 1, bytes_of("\x08\0\0\0", 4));
+    put(&b, 6, HSM_PROBE, 0, none); /* never answered, and so is nothing behind it */
+    check_first_answer("C_GenerateRandom 0 delay 20\nC_GetTokenInfo 0 hang\n", buf_bytes(&b), 5);
+    buf_fini(&b);
+}
+
+/* A key that takes seconds to make, right behind a probe: the probe's answer does not wait for it. */
+static void test_no_answer_waits_for_a_slow_key(void **state)
+{
+    uint8_t head[MASKED_KEY_HEADER];
+    struct blob config;
+    struct bytes part[2];
+    struct rig r;
+    struct buf b;
+
+    (void)state;
+    rig_start(&r, &node);
+    new_partition(&r, 0x51, &config);
+    rig_fini(&r);
+    key_head(head, ALG_CODE_RSA_2048, 7, 1, 1);
+    part[0] = blob_bytes(&config);
+    part[1] = bytes_of(head, sizeof head);
+    buf_init(&b, 1 << 20);
+    put(&b, 5, HSM_PROBE, 0, none);
+    assert_int_equal(proto_put(&b, 6, HSM_KEY_NEW_SLOW, part, 2), ERR_OK);
+    check_first_answer("C_GenerateKeyPair 0 hang\n", buf_bytes(&b), 5);
+    buf_fini(&b);
 }
 
 /* A service manager signals all processes of the service; requests in flight must still be answered. */
@@ -361,6 +391,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_lost_token_ends_the_worker),
         cmocka_unit_test(test_long_batch_is_answered_as_it_goes),
+        cmocka_unit_test(test_no_answer_waits_for_a_slow_key),
         cmocka_unit_test(test_signals_do_not_end_it),
         cmocka_unit_test(test_hygiene),
     };
