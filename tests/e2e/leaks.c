@@ -463,6 +463,10 @@ static void the_search_finds(void **state)
     assert_int_equal(leaks_scan(text, snprintf(text, 99, "LWFueSBjYXJuYWwgcGxlYXN1cmUu"), ""), 1);
     assert_int_equal(leaks_scan(text, snprintf(text, 99, "LS1hbnkgY2FybmFsIHBsZWFzdXJlLg=="), ""), 1);
     assert_int_equal(leaks_scan(text, snprintf(text, 99, "ANY CARNAL PLEASURE."), ""), 1);
+    leaks_begin(); /* forms that are the same bytes are one find: here upper case and both of hex */
+    leaks_needle("digits", "01234567890123456789", 20);
+    assert_int_equal(leaks_scan(text, snprintf(text, 99, "01234567890123456789"), ""), 1);
+    assert_int_equal(leaks_scan(text, snprintf(text, 99, "3031323334353637383930313233343536373839"), ""), 1);
     leaks_quiet(0);
 }
 

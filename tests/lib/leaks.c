@@ -80,6 +80,9 @@ void leaks_needle(const char *name, const void *bytes, size_t n)
     put_form(&nd->form[1], "in upper case", upper, n);
     put_form(&nd->form[2], "as hex", hex, 2 * n);
     put_form(&nd->form[3], "as hex", capitals, 2 * n);
+    for (unsigned k = 1; k <= 3; k += 2) /* no letter to be written in two ways: one find is not to count twice */
+        if (memcmp(nd->form[k].p, nd->form[k - 1].p, nd->form[k].n) == 0)
+            nd->form[k].n = 0;
     for (unsigned skip = 0; skip < 3; skip++) /* from the first whole group of three bytes on */
         put_form(&nd->form[4 + skip], "as base64", digits, base64(digits, p + skip, n - skip));
 }
@@ -164,6 +167,8 @@ static unsigned scan_part(const uint8_t *base, size_t n, const uint8_t *from, co
     for (unsigned i = 0; i < needle_count; i++) {
         for (unsigned k = 0; k < FORMS; k++) {
             const struct form *f = &needles[i].form[k];
+            if (f->n == 0)
+                continue;
             for (const uint8_t *p = from; (p = next(p, to, f->p, f->n)) != NULL; p += f->n, found++)
                 report(&needles[i], f, where, base, n, p);
         }
