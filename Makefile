@@ -137,7 +137,7 @@ check:
 	@$(AS_ASAN) -j$(JOBS) units-build
 	@$(AS_TSAN) -j$(JOBS) units-build
 	@$(AS_FUZZ) -j$(JOBS) fuzz-build
-	@tests/run -j $(JOBS) -s 5 tests/lint/lint $(SCRIPTS) $(E2E) $(UNITS) \
+	@CYCLES=$(CYCLES) tests/run -j $(JOBS) -s 5 tests/lint/lint $(SCRIPTS) $(E2E) $(UNITS) \
 		$(call in,asan,$(UNITS)) $(call in,tsan,$(UNITS)) $(FUZZERS)
 
 ## check-unit: unit tests

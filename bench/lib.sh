@@ -74,6 +74,15 @@ load_keys() {
     "$CLIENT" load -p "$port" -c 8 -P 100 -n "$count" -k "$count" "$@" "key:{}" "=$size" >"$SCRATCH/load.log"
 }
 
+# wait_applied - until everything that was committed on $PORT is in the stores too.
+wait_applied() {
+    for _ in $(seq 600); do
+        redis-cli -p "$PORT" INFO persistence | tr -d '\r' |
+            awk -F: '$1 == "wbl_commit_lsn" {c = $2} $1 == "wbl_applied_lsn" {a = $2} END {exit a < c}' && return 0
+        sleep 0.1
+    done
+}
+
 # cpu_ms PID - user and system time of a process. cpu_children_ms PID: of its children that live.
 cpu_ms() {
     awk -v hz="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); print int(($12 + $13) * 1000 / hz)}' "/proc/$1/stat"

@@ -22,14 +22,6 @@ sample() { # what pid
         "$(uss_children "$2")" >>"$OUT"
 }
 reads() { "$CLIENT" load -p "$PORT" -c 16 -P 16 -n "$SECRETS" -k "$SECRETS" -r "$@" 'key:{}' >/dev/null; }
-# Until everything that was committed is in the stores too.
-wait_applied() {
-    for _ in $(seq 600); do
-        redis-cli -p "$PORT" INFO persistence | tr -d '\r' |
-            awk -F: '$1 == "wbl_commit_lsn" {c = $2} $1 == "wbl_applied_lsn" {a = $2} END {exit a < c}' && return 0
-        sleep 0.1
-    done
-}
 
 start_coffer coffer ${OPTIONS:-}
 sample "coffer, empty" "$COFFER_PID"

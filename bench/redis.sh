@@ -22,6 +22,7 @@ redis-cli -p "$PORT" VAULT.CREATE bench >/dev/null
 load_keys "$READ_PORT" $KEYS 100 SET
 load_keys "$WRITE_PORT" $KEYS 100 SET
 load_keys "$PORT" $KEYS 100 SECRET.SET bench
+wait_applied
 
 OUT=$SCRATCH/rounds
 pair() { # name requests pipeline redis-port redis-pid redis-command... -- coffer-command...
