@@ -23,14 +23,21 @@ static inline void mpsc_init(struct mpsc *q)
     atomic_init(&q->head, NULL);
 }
 
-/* 1 when the queue was empty. The queue holds n until it is taken. */
-static inline int mpsc_push(struct mpsc *q, struct mpsc_node *n)
+/* A chain of nodes, newest first, of which oldest is the last. 1 when the queue was empty. The queue holds them until
+ * they are taken. */
+static inline int mpsc_push_chain(struct mpsc *q, struct mpsc_node *newest, struct mpsc_node *oldest)
 {
     struct mpsc_node *old = atomic_load_explicit(&q->head, memory_order_relaxed);
     do
-        n->next = old;
-    while (!atomic_compare_exchange_weak_explicit(&q->head, &old, n, memory_order_release, memory_order_relaxed));
+        oldest->next = old;
+    while (!atomic_compare_exchange_weak_explicit(&q->head, &old, newest, memory_order_release, memory_order_relaxed));
     return old == NULL;
+}
+
+/* One node. */
+static inline int mpsc_push(struct mpsc *q, struct mpsc_node *n)
+{
+    return mpsc_push_chain(q, n, n);
 }
 
 /* All nodes, oldest first, linked by next; NULL when empty. */

@@ -609,7 +609,16 @@ void engine_close(struct engine *e)
 
 void engine_submit(struct engine *e, struct write *w)
 {
-    sequencer_submit(atomic_load_explicit(&e->seq, memory_order_relaxed), w);
+    struct write_chain c = {0};
+    write_chain_add(&c, w);
+    engine_submit_chain(e, &c);
+}
+
+void engine_submit_chain(struct engine *e, struct write_chain *c)
+{
+    if (c->n)
+        sequencer_submit(atomic_load_explicit(&e->seq, memory_order_relaxed), c);
+    *c = (struct write_chain){0};
 }
 
 void engine_cell_id(struct engine *e, uint8_t out[16])

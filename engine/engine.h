@@ -148,6 +148,21 @@ struct write {
 /* Never blocks, cannot fail; done() will be called once. Any thread. The engine owns w until then. */
 void engine_submit(struct engine *e, struct write *w);
 
+/* Writes that a thread gathers and then submits together, in the order they were added: the sequencer is woken once for
+ * all of them. Zeroed: none. */
+struct write_chain {
+    struct mpsc_node *newest, *oldest;
+    unsigned n;
+};
+static inline void write_chain_add(struct write_chain *c, struct write *w)
+{
+    w->node.next = c->newest;
+    c->newest = &w->node;
+    if (!c->n++)
+        c->oldest = &w->node;
+}
+void engine_submit_chain(struct engine *e, struct write_chain *c); /* leaves it empty */
+
 /* ---- reads ---- */
 
 struct secret_view {

@@ -72,7 +72,7 @@ must_use enum err sequencer_start(struct sequencer **out, struct engine *e, uint
                                   const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term);
 void sequencer_stop(struct sequencer *q); /* carries out what was submitted, then ends both threads; accepts NULL */
 void sequencer_free(struct sequencer *q); /* a stopped one, when the applier is stopped too */
-void sequencer_submit(struct sequencer *q, struct write *w);
+void sequencer_submit(struct sequencer *q, const struct write_chain *c);
 void sequencer_applied(struct sequencer *q); /* the applier made room */
 void sequencer_info(struct sequencer *q, struct engine_info *out);
 

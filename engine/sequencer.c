@@ -1,12 +1,16 @@
 /* sequencer.c - the two threads that every change goes through.
  *
- *     sequencer    takes what was submitted, in order; evaluates each write against committed plus staged state (txn.h,
- * steps_*.c), gives it the next LSN, appends its record to the group that gathers. Whenever the log writer is free it
- * gets the group. log writer   one pwritev and one fdatasync for the group (wal_append); then publishes its values,
- * moves the commit LSN, tells the applier, and calls done() of every write in order.
+ *     sequencer    takes what was submitted, in order; evaluates each write against committed plus staged state
+ *                  (txn.h, steps_*.c), gives it the next LSN, appends its record to the group that gathers
+ *     log writer   one pwritev and one fdatasync for the group (wal_append); then publishes its values, moves the
+ *                  commit LSN, tells the applier, and calls done() of every write in order
  *
  * There are two groups: one gathers while the other is being written. So the time of an fdatasync is used, and nobody
  * tunes a delay: a lone write is written at once, eight hundred waiting ones share one sync.
+ *
+ *     gathering --offer, the log writer is free-----------------> writing --> empty, gathers when the other is written
+ *         |  ^--take_back, more came--.                              ^
+ *         '--offer, it is not-------> ready --the log writer is done-'
  *
  * Refusals wait for the group too: a write may have been refused because of one before it that is not durable yet, and
  * its client must not learn of that one early.
@@ -39,7 +43,8 @@ struct sequencer {
     pthread_cond_t work;   /* for the sequencer: queue, writer free, room, stop */
     pthread_cond_t handed; /* for the log writer */
     struct group *writing; /* NULL: the log writer is free */
-    int stop, writer_stop;
+    struct group *ready;   /* gathered while it was not: it takes this one by itself, unless the sequencer is back first */
+    int stop, writer_stop, waits; /* waits: the sequencer does, for the log writer */
     uint64_t pending; /* submitted, not done; under lock */
 
     /* the sequencer's own */
@@ -94,6 +99,8 @@ static enum err run_steps(struct txn *t, struct write *w)
 static void evaluate(struct sequencer *q, struct write *w, uint64_t now_ms)
 {
     struct txn t;
+    w->lsn = 0;
+    w->term = 0;
     enum err err =
         atomic_load(&q->failed) ? ERR_MISCONF : wal_room(q->e->wal, buf_size(&q->g->records) + RECORD_MAX_BYTES);
 
@@ -129,17 +136,25 @@ static unsigned look_ahead(struct sequencer *q, const struct mpsc_node *n)
     return seen;
 }
 
-/* Gives the gathered group to the log writer, when that is free (or waits until it is), and starts the next one. Called
- * with the lock held. */
-static void hand_over(struct sequencer *q)
+/* The gathered group is the log writer's, the other one is the next. Called with the lock held. */
+static void start_writing(struct sequencer *q)
 {
-    while (q->writing)
-        pthread_cond_wait(&q->work, &q->lock);
     struct group *full = q->g, *next = full == &q->groups[0] ? &q->groups[1] : &q->groups[0];
     group_reset(next, full->chain);
     next->before = full;
     q->g = next;
+    q->ready = NULL;
     q->writing = full;
+}
+
+/* Gives the gathered group to the log writer; waits until that is free. Called with the lock held. */
+static void hand_over(struct sequencer *q)
+{
+    q->ready = NULL;
+    for (q->waits = 1; q->writing;)
+        pthread_cond_wait(&q->work, &q->lock);
+    q->waits = 0;
+    start_writing(q);
     pthread_cond_signal(&q->handed);
 }
 
@@ -157,10 +172,42 @@ static void wait_for_room(struct sequencer *q)
     pthread_mutex_unlock(&q->lock);
 }
 
-/* Something to do: writes are waiting, or a gathered group can go. */
-static int sequencer_idle(struct sequencer *q)
+/* Lock held. The group goes to the log writer now, or when it is done with the one before. */
+static void offer(struct sequencer *q)
 {
-    return !atomic_load_explicit(&q->queue.head, memory_order_relaxed) && (q->writing || q->g->writes == 0) && !q->stop;
+    if (q->g->writes == 0)
+        return;
+    if (q->writing)
+        q->ready = q->g;
+    else
+        hand_over(q);
+}
+
+/* What was offered and not taken goes on gathering. */
+static void take_back(struct sequencer *q)
+{
+    pthread_mutex_lock(&q->lock);
+    q->ready = NULL;
+    pthread_mutex_unlock(&q->lock);
+}
+
+static void gather(struct sequencer *q, struct mpsc_node *n)
+{
+    uint64_t now_ms = clock_wall_ms();
+    unsigned seen = 0;
+    while (n) {
+        struct write *w = mpsc_entry(n, struct write, node);
+        if (seen-- == 0)
+            seen = look_ahead(q, n) - 1;
+        n = n->next;
+        wait_for_room(q);
+        evaluate(q, w, now_ms);
+        if (buf_size(&q->g->records) >= GROUP_BYTES_MAX) {
+            pthread_mutex_lock(&q->lock);
+            hand_over(q);
+            pthread_mutex_unlock(&q->lock);
+        }
+    }
 }
 
 static void *sequencer_main(void *arg)
@@ -171,28 +218,16 @@ static void *sequencer_main(void *arg)
 
     while (!stopping) {
         struct mpsc_node *n = mpsc_take(&q->queue);
-        uint64_t now_ms = n ? clock_wall_ms() : 0;
-        unsigned seen = 0;
-        while (n) {
-            struct write *w = mpsc_entry(n, struct write, node);
-            if (seen-- == 0)
-                seen = look_ahead(q, n) - 1;
-            n = n->next;
-            wait_for_room(q);
-            evaluate(q, w, now_ms);
-            if (buf_size(&q->g->records) >= GROUP_BYTES_MAX) {
-                pthread_mutex_lock(&q->lock);
-                hand_over(q);
-                pthread_mutex_unlock(&q->lock);
-            }
+        if (n) {
+            take_back(q);
+            gather(q, n);
         }
         pthread_mutex_lock(&q->lock);
-        if (q->g->writes && !q->writing)
-            hand_over(q);
-        while (sequencer_idle(q))
+        offer(q);
+        while (!atomic_load_explicit(&q->queue.head, memory_order_relaxed) && !q->stop)
             pthread_cond_wait(&q->work, &q->lock);
-        stopping = q->stop && q->g->writes == 0 && !atomic_load(&q->queue.head);
-        if (q->stop && q->g->writes)
+        stopping = q->stop && !atomic_load(&q->queue.head);
+        if (stopping && q->g->writes)
             hand_over(q);
         pthread_mutex_unlock(&q->lock);
     }
@@ -285,7 +320,10 @@ static void *writer_main(void *arg)
         write_group(q, g);
         pthread_mutex_lock(&q->lock);
         q->writing = NULL;
-        pthread_cond_signal(&q->work);
+        if (q->ready)
+            start_writing(q);
+        else if (q->waits)
+            pthread_cond_signal(&q->work);
     }
     pthread_mutex_unlock(&q->lock);
     return NULL;
@@ -293,13 +331,10 @@ static void *writer_main(void *arg)
 
 /* ---- the outside ---- */
 
-void sequencer_submit(struct sequencer *q, struct write *w)
+void sequencer_submit(struct sequencer *q, const struct write_chain *c)
 {
-    w->err = ERR_OK;
-    w->lsn = 0;
-    w->term = 0;
-    atomic_fetch_add_explicit(&q->submitted, 1, memory_order_relaxed);
-    if (mpsc_push(&q->queue, &w->node))
+    atomic_fetch_add_explicit(&q->submitted, c->n, memory_order_relaxed);
+    if (mpsc_push_chain(&q->queue, c->newest, c->oldest))
         sequencer_applied(q);
 }
 

@@ -27,6 +27,8 @@
 #include "base/mem.h"
 #include "engine/wal_impl.h"
 
+#define PAGE_BYTES 4096u
+
 struct wal_segment *wal_segment_new(void)
 {
     struct wal_segment *s = mem_zalloc(sizeof *s);
@@ -221,15 +223,18 @@ static enum err switch_segment(struct wal *w, uint64_t need)
 
 enum err wal_write_frame(int fd, uint64_t off, uint32_t seed, struct bytes records, uint32_t n, uint64_t synced_lsn)
 {
+    static const uint8_t zeros[PAGE_BYTES];
     uint8_t frame[WAL_FRAME_BYTES];
     struct wal_frame f = {.records = n, .bytes = (uint32_t)records.n, .synced_lsn = synced_lsn};
+    size_t last_page = (size_t)((off + sizeof frame + records.n) % PAGE_BYTES);
     struct iovec iov[] = {
         {.iov_base = frame, .iov_len = sizeof frame},
         {.iov_base = (void *)(uintptr_t)records.p, .iov_len = records.n},
+        {.iov_base = (void *)(uintptr_t)zeros, .iov_len = last_page ? PAGE_BYTES - last_page : 0},
     };
 
     wal_segment_put_frame(frame, seed, &f);
-    return file_pwritev(fd, iov, 2, off);
+    return file_pwritev(fd, iov, iov[2].iov_len ? 3 : 2, off);
 }
 
 /* Enters the records of the frame at off into the indexes: terms (room for the rows was reserved) and places. */

@@ -114,7 +114,7 @@ enum call_result change_submit(struct call *c, struct change *ch, struct vault *
     ch->answer = answer;
     ch->io = c->io;
     call_pending(c, &ch->p, change_finish, change_release);
-    engine_submit(c->srv->engine, &ch->w);
+    io_submit(c->io, &ch->w);
     return CALL_PENDING;
 }
 

@@ -158,7 +158,7 @@ CONFIG(WBL_FSYNC, "wbl-fsync", CONFIG_NAME, CONFIG_FIXED | CONFIG_OURS, "always"
 CONFIG(WBL_RETAIN, "wbl-retain", CONFIG_SIZE, CONFIG_OURS, "1gb", 0, INT64_MAX, NULL, "Log kept for replicas that lag.")
 CONFIG(CACHE_SIZE, "cache-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb", 1048576, INT64_MAX, NULL,
        "Sealed values kept in memory, those that are not in LevelDB yet included.")
-CONFIG(DIRTY_LIMIT, "dirty-limit", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "48mb", 1048576, INT64_MAX, NULL,
+CONFIG(DIRTY_LIMIT, "dirty-limit", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb", 1048576, INT64_MAX, NULL,
        "Committed values that are not in LevelDB yet, of cache-size; writers wait above it.")
 CONFIG(WRITE_BUFFER_SIZE, "write-buffer-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "8mb", 65536, 1073741824, NULL,
        "LevelDB's write buffer, each store.")

@@ -8,6 +8,7 @@
 #include <event2/event_struct.h>
 #include <pthread.h>
 
+#include "engine/engine.h"
 #include "resp/request.h"
 #include "server/conn.h"
 #include "server/io.h"
@@ -119,6 +120,8 @@ struct io {
     int wake_fd;
     struct event wake_ev, tick_ev;
 
+    struct write_chain writes; /* of this turn, not submitted yet */
+
     /* This turn's clocks. */
     int clock_fresh;
     uint64_t now_ms, now_us;
@@ -161,6 +164,7 @@ static inline uint64_t io_tick_ms(const struct io *io)
 }
 
 /* io.c */
+void io_submit_writes(struct io *io); /* those that io_submit gathered */
 void io_clock(struct io *io); /* reads the clocks if this turn has not yet */
 void io_todo(struct conn *c); /* conn_run in the next pass */
 void io_refresh_settings(struct io *io);

@@ -33,6 +33,8 @@
 #include "server/conn_private.h"
 #include "server/latency.h"
 
+#define SUBMIT_WRITES 64 /* are worth waking the sequencer for in the middle of a turn: it works meanwhile */
+
 /* ---- what handlers ask ---- */
 
 uint64_t io_now_ms(const struct io *io)
@@ -221,12 +223,26 @@ static int wind_down(struct io *io)
     return atomic_load(&io->srv->io_busy) == 0 || clock_mono_us() >= io->deadline_us;
 }
 
+void io_submit(struct io *io, struct write *w)
+{
+    write_chain_add(&io->writes, w);
+    if (io->writes.n >= SUBMIT_WRITES)
+        io_submit_writes(io);
+}
+
+void io_submit_writes(struct io *io)
+{
+    if (io->writes.n)
+        engine_submit_chain(io->srv->engine, &io->writes);
+}
+
 static void turn_end(struct io *io)
 {
     io_clock(io);
     run_tasks(io);
     call_completed(io);
     run_todo(io);
+    io_submit_writes(io);
     if (io->srv->turn_end)
         io->srv->turn_end(io);
     free_dead(io);

@@ -6,7 +6,7 @@
  *                                      sockets that became readable or writable
  *     any thread                       tasks, completed pendings, woken connections
  *     io_post, pending_complete -->    connections that used up their share last turn
- *                                      hsm_flush, once
+ *                                      engine_submit_chain and hsm_flush, once
  *                                      dead connections are freed
  *
  * Waking costs one eventfd write per sleep, however many things are posted: whoever posts looks at a flag that says
@@ -27,6 +27,7 @@ struct server;
 struct io;
 struct opener;
 struct event_base;
+struct write;
 
 /* ---- what handlers may ask, on the I/O thread itself ---- */
 
@@ -37,6 +38,8 @@ unsigned io_index(const struct io *io);
 struct server *io_server(const struct io *io);
 struct event_base *io_base(struct io *io); /* for timers of this thread */
 struct io_stats *io_stats(struct io *io);
+/* engine_submit, with the other writes of this turn: at its end, or when there are a few dozen. */
+void io_submit(struct io *io, struct write *w);
 
 /* ---- work for an I/O thread, from any thread ---- */
 
