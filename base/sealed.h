@@ -27,7 +27,7 @@ struct seal_bind {
     struct bytes path; /* in the vault */
 };
 
-/* Given to the engine by whoever owns the keys. Called on the sequencer thread, never blocks. */
+/* Given to the engine by whoever owns the keys. Called by one thread at a time (the sequencer), never blocks. */
 struct sealer {
     /* Writes exactly size(p) bytes of ciphertext to out and wipes p's plaintext. Fails only with ERR_INTERNAL. */
     enum err (*seal)(struct plain *p, const struct seal_bind *bind, uint8_t *out);

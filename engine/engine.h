@@ -1,11 +1,11 @@
 /* engine.h - vaults, secrets and keys over the log: what the server calls.
  *
- * **Writing.** A struct write is one atomic change of one or several steps. engine_submit hands it to the sequencer
- * thread, which evaluates its conditions against committed plus staged state, seals, gives it an LSN and appends it to
- * the group; the log writer makes the group durable, publishes it, and calls done() of every write in order. Nothing of
- * a write is visible before it is durable; when done() says ERR_OK it is visible to every reader. Writes of one thread
- * are carried out, and done, in the order of submission, also those that were refused (a refusal may rest on a write
- * before it that is not durable yet).
+ * **Writing.** A struct write is one atomic change of one or several steps. engine_submit hands it to the
+ * sequencer (its thread, or the submitter's), which evaluates its conditions against committed plus staged state,
+ * seals, gives it an LSN and appends it to the group; the log writer makes the group durable, publishes it, and calls
+ * done() of every write in order. Nothing of a write is visible before it is durable; when done() says ERR_OK it is
+ * visible to every reader. Writes of one thread are carried out, and done, in the order of submission, also those that
+ * were refused (a refusal may rest on a write before it that is not durable yet).
  *
  * **Reading.** secret_read and key_read look in the hot table, then in the shard; results hold a reference, not a copy.
  * Any thread. They may block for a LevelDB read (page cache or disk), never for a lock that is held across I/O.

@@ -1,4 +1,4 @@
-/* sequencer.c - the two threads that every change goes through.
+/* sequencer.c - the two stations that every change goes through.
  *
  *     sequencer    takes what was submitted, in order; evaluates each write against committed plus staged state
  *                  (txn.h, steps_*.c), gives it the next LSN, appends its record to the group that gathers
@@ -11,6 +11,11 @@
  *     gathering --offer, the log writer is free-----------------> writing --> empty, gathers when the other is written
  *         |  ^--take_back, more came--.                              ^
  *         '--offer, it is not-------> ready --the log writer is done-'
+ *
+ * There is one sequencer at a time, and it need not be a thread of its own: whoever submits writes while nobody is
+ * evaluating any does it himself, and only what cannot be done at once (another is at it, the applier is behind, a full
+ * group has to wait for the disk) is left to the thread. So on a small machine a write changes threads twice instead of
+ * four times, and on a large one the thread takes over as soon as there is enough to do.
  *
  * Refusals wait for the group too: a write may have been refused because of one before it that is not durable yet, and
  * its client must not learn of that one early.
@@ -43,9 +48,11 @@ struct sequencer {
     pthread_cond_t work;   /* for the sequencer: queue, writer free, room, stop */
     pthread_cond_t handed; /* for the log writer */
     struct group *writing; /* NULL: the log writer is free */
-    struct group *ready;   /* gathered while it was not: it takes this one by itself, unless the sequencer is back first */
-    int stop, writer_stop, waits; /* waits: the sequencer does, for the log writer */
-    uint64_t pending; /* submitted, not done; under lock */
+    struct group
+        *ready; /* gathered while it was not: it takes this one by itself, unless the sequencer is back first */
+    int busy;   /* a thread is the sequencer: the one of that name, or one that submits */
+    int stop, writer_stop, waits; /* waits: the sequencer's thread does, for the log writer */
+    uint64_t pending;             /* submitted, not done; under lock */
 
     /* the sequencer's own */
     struct group groups[2], *g;
@@ -183,55 +190,103 @@ static void offer(struct sequencer *q)
         hand_over(q);
 }
 
-/* What was offered and not taken goes on gathering. */
-static void take_back(struct sequencer *q)
+/* Lock held. Whoever calls it is the sequencer until resign(). What was offered and not taken goes on gathering. */
+static void become_sequencer(struct sequencer *q)
 {
-    pthread_mutex_lock(&q->lock);
+    q->busy = 1;
     q->ready = NULL;
-    pthread_mutex_unlock(&q->lock);
 }
 
-static void gather(struct sequencer *q, struct mpsc_node *n)
+static void resign(struct sequencer *q)
+{
+    offer(q);
+    q->busy = 0;
+}
+
+/* Evaluates the writes from n on; a full group is handed over. Returns those that are left because that would have to
+ * be waited for, and may_wait is 0. */
+static struct mpsc_node *gather(struct sequencer *q, struct mpsc_node *n, int may_wait)
 {
     uint64_t now_ms = clock_wall_ms();
     unsigned seen = 0;
-    while (n) {
+    int full = 0;
+    while (n && !full) {
         struct write *w = mpsc_entry(n, struct write, node);
         if (seen-- == 0)
             seen = look_ahead(q, n) - 1;
         n = n->next;
-        wait_for_room(q);
+        if (may_wait)
+            wait_for_room(q);
         evaluate(q, w, now_ms);
-        if (buf_size(&q->g->records) >= GROUP_BYTES_MAX) {
-            pthread_mutex_lock(&q->lock);
+        if (buf_size(&q->g->records) < GROUP_BYTES_MAX)
+            continue;
+        pthread_mutex_lock(&q->lock);
+        if (may_wait || !q->writing)
             hand_over(q);
-            pthread_mutex_unlock(&q->lock);
-        }
+        else
+            full = 1;
+        pthread_mutex_unlock(&q->lock);
     }
+    return n;
 }
 
 static void *sequencer_main(void *arg)
 {
     struct sequencer *q = arg;
-    int stopping = 0;
     pthread_setname_np(pthread_self(), "coffer-seq");
 
-    while (!stopping) {
-        struct mpsc_node *n = mpsc_take(&q->queue);
-        if (n) {
-            take_back(q);
-            gather(q, n);
-        }
-        pthread_mutex_lock(&q->lock);
-        offer(q);
-        while (!atomic_load_explicit(&q->queue.head, memory_order_relaxed) && !q->stop)
+    pthread_mutex_lock(&q->lock);
+    for (;;) {
+        while (q->busy || (!atomic_load_explicit(&q->queue.head, memory_order_relaxed) && !q->stop))
             pthread_cond_wait(&q->work, &q->lock);
-        stopping = q->stop && !atomic_load(&q->queue.head);
-        if (stopping && q->g->writes)
-            hand_over(q);
+        struct mpsc_node *n = mpsc_take(&q->queue);
+        if (!n)
+            break; /* stopping, and all is done */
+        become_sequencer(q);
         pthread_mutex_unlock(&q->lock);
+        gather(q, n, 1);
+        pthread_mutex_lock(&q->lock);
+        resign(q);
     }
+    if (q->g->writes)
+        hand_over(q);
+    pthread_mutex_unlock(&q->lock);
     return NULL;
+}
+
+/* The sequencer's work on the thread that submits, when nobody else does it and nothing is in the way: no other thread
+ * need be woken and no cache filled anew. 0: not now. Never waits. */
+static int sequence_here(struct sequencer *q, const struct write_chain *c)
+{
+    struct mpsc mine = {c->newest};
+
+    pthread_mutex_lock(&q->lock);
+    int idle = !q->busy && !q->stop && !atomic_load_explicit(&q->queue.head, memory_order_relaxed) &&
+               buf_size(&q->g->records) < GROUP_BYTES_MAX / 2 && hot_dirty_bytes(q->e->hot) <= q->e->cfg.dirty_bytes;
+    if (idle)
+        become_sequencer(q);
+    pthread_mutex_unlock(&q->lock);
+    if (!idle)
+        return 0;
+
+    c->oldest->next = NULL;
+    struct mpsc_node *rest = gather(q, mpsc_take(&mine), 0);
+    if (rest) {
+        struct mpsc_node *newest = NULL, *oldest = rest;
+        while (rest) {
+            struct mpsc_node *next = rest->next;
+            rest->next = newest;
+            newest = rest;
+            rest = next;
+        }
+        mpsc_push_chain(&q->queue, newest, oldest);
+    }
+    pthread_mutex_lock(&q->lock);
+    resign(q);
+    if (atomic_load_explicit(&q->queue.head, memory_order_relaxed))
+        pthread_cond_signal(&q->work);
+    pthread_mutex_unlock(&q->lock);
+    return 1;
 }
 
 /* ---- log writer thread ---- */
@@ -334,7 +389,7 @@ static void *writer_main(void *arg)
 void sequencer_submit(struct sequencer *q, const struct write_chain *c)
 {
     atomic_fetch_add_explicit(&q->submitted, c->n, memory_order_relaxed);
-    if (mpsc_push_chain(&q->queue, c->newest, c->oldest))
+    if (!sequence_here(q, c) && mpsc_push_chain(&q->queue, c->newest, c->oldest))
         sequencer_applied(q);
 }
 

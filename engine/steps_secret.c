@@ -1,4 +1,4 @@
-/* steps_secret.c - what each kind of step does to a secret. Sequencer thread only.
+/* steps_secret.c - what each kind of step does to a secret. For the sequencer only.
  *
  * A step opens an *edit*: the head as it is (staged state included), its lists copied into scratch where they can be
  * changed. It looks at conditions first and touches nothing before they hold. Then it changes the edit, and edit_write

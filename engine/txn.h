@@ -1,5 +1,5 @@
 /* txn.h - one write being evaluated by the sequencer: reads of committed plus staged state, and the operations that
- * make up its record. Private to the engine. Sequencer thread only.
+ * make up its record. Private to the engine. For the sequencer only: one thread at a time.
  *
  *     txn_begin -> step functions (txn_get, txn_put, txn_delete ...) -> txn_commit: the record is in the group
  *                                                                   \-> txn_abort: every stage undone, nothing happened

@@ -80,7 +80,8 @@ must_use enum err wal_name_segment(struct wal *w, const struct wal_prepared *nex
 void wal_link_segment(struct wal *w, struct wal_segment *s);
 void wal_unlink_newest(struct wal *w); /* under lock: out of the list, and marked removed */
 /* One frame, not synced, and zeros behind it up to the end of the page (there are zeros already): a page that is not in
- * the page cache need not be read when all of it is written. off is in a segment, whose size is a multiple of a page. */
+ * the page cache need not be read when all of it is written. off is in a segment, whose size is a multiple of a page.
+ */
 must_use enum err wal_write_frame(int fd, uint64_t off, uint32_t seed, struct bytes records, uint32_t n,
                                   uint64_t synced_lsn);
 /* Groups go to fd at off; fd -1: the newest is sealed. Takes fd over; the one before is the caller's to have closed. */

@@ -18,8 +18,8 @@
  *
  * Threads: a keyring is shared by all threads (a short lock on look-up; data keys are reference-counted and immutable
  * but for the nonce counter, which is atomic). A struct opener is one thread's: it keeps warm cipher contexts of the
- * data keys used last. A data key's sealing context belongs to the one thread that seals (the sequencer); its plains
- * may be made on any thread.
+ * data keys used last. A data key's sealing context belongs to whoever seals, one thread at a time (the sequencer); its
+ * plains may be made on any thread.
  *
  * Where keys lie: data keys and plaintext in locked memory (mem_secret). A cipher context, one per write key and up to
  * SEAL_OPENER_SLOTS per opener, holds an expanded key, and OpenSSL allocates it in its own heap: not locked, so a host

@@ -165,8 +165,8 @@ static inline uint64_t io_tick_ms(const struct io *io)
 
 /* io.c */
 void io_submit_writes(struct io *io); /* those that io_submit gathered */
-void io_clock(struct io *io); /* reads the clocks if this turn has not yet */
-void io_todo(struct conn *c); /* conn_run in the next pass */
+void io_clock(struct io *io);         /* reads the clocks if this turn has not yet */
+void io_todo(struct conn *c);         /* conn_run in the next pass */
 void io_refresh_settings(struct io *io);
 
 /* conn.c, conn_life.c */

@@ -139,6 +139,55 @@ static enum err run(struct vault *v, struct step *s, unsigned n)
     return w.err;
 }
 
+/* ---- writes from several threads ---- */
+
+#define WRITERS 4
+#define WRITES 60
+
+struct writer {
+    struct vault *v;
+    pthread_t thread;
+    unsigned index;
+    struct write w[WRITES];
+    struct step s[WRITES];
+    char path[WRITES][16];
+    unsigned done, out_of_order;
+};
+
+static void count_done(struct write *w)
+{
+    struct writer *me = w->arg;
+    pthread_mutex_lock(&lock);
+    me->out_of_order += w != &me->w[me->done];
+    me->done++;
+    pthread_cond_broadcast(&done_cond);
+    pthread_mutex_unlock(&lock);
+}
+
+/* One by one, in chains, small values and large ones, so that groups are full now and then. */
+static void *write_many(void *arg)
+{
+    struct writer *me = arg;
+    struct write_chain chain = {0};
+    for (unsigned i = 0; i < WRITES; i++) {
+        size_t n = i % 7 == me->index ? 300000 : 10;
+        struct plain *p = malloc(sizeof *p + n);
+        p->n = n;
+        memset(p->bytes, (int)('a' + i % 26), n);
+        snprintf(me->path[i], sizeof me->path[i], "w%u/%u", me->index, i / 2);
+        me->s[i] = (struct step){.kind = STEP_SECRET_SET, .path = bytes_str(me->path[i]), .plain = p};
+        me->w[i] = (struct write){.vault = me->v, .step = &me->s[i], .steps = 1, .done = count_done, .arg = me};
+        write_chain_add(&chain, &me->w[i]);
+        if (i % (5 + me->index * 9) == 0 || i + 1 == WRITES)
+            engine_submit_chain(e, &chain);
+    }
+    pthread_mutex_lock(&lock);
+    while (me->done < WRITES)
+        pthread_cond_wait(&done_cond, &lock);
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
 static struct plain *plain(const char *text)
 {
     struct plain *p = malloc(sizeof *p + strlen(text));
@@ -531,6 +580,40 @@ static void old_values_are_read_from_the_log(void **state)
     assert_value(v, "p", 4, "four");
 }
 
+/* Whoever submits may do the sequencer's work: each thread's writes are carried out and done in their order all the
+ * same, and each is given a place of its own. */
+static void many_threads_submit_at_once(void **state)
+{
+    static struct writer w[WRITERS];
+    struct vault *v = make_vault("v");
+    struct secret_view view;
+    uint64_t first = engine_commit_lsn(e);
+    (void)state;
+    memset(w, 0, sizeof w);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        w[i].v = v;
+        w[i].index = i;
+        assert_int_equal(pthread_create(&w[i].thread, NULL, write_many, &w[i]), 0);
+    }
+    for (unsigned i = 0; i < WRITERS; i++) {
+        pthread_join(w[i].thread, NULL);
+        assert_int_equal(w[i].out_of_order, 0);
+        for (unsigned k = 0; k < WRITES; k++) {
+            assert_int_equal(w[i].w[k].err, ERR_OK);
+            assert_true(k == 0 || w[i].w[k].lsn > w[i].w[k - 1].lsn);
+            assert_int_equal(w[i].s[k].out_version, 1 + k % 2);
+            free(w[i].s[k].plain);
+        }
+        for (unsigned k = 1; k < WRITES; k += 2) {
+            assert_int_equal(secret_read(e, v, bytes_str(w[i].path[k]), 0, bytes_of(NULL, 0), &view), ERR_OK);
+            assert_int_equal(view.version, 2);
+            assert_int_equal((uint8_t)~view.value.raw.p[29], 'a' + k % 26);
+            secret_view_release(&view);
+        }
+    }
+    assert_int_equal(engine_commit_lsn(e) - first, WRITERS * WRITES);
+}
+
 static void make_old_ones(struct step s[4], const char *path)
 {
     s[0] = set_step(path, "one", 0);
@@ -673,6 +756,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(listings, setup, teardown),
         cmocka_unit_test_setup_teardown(large_values_lie_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(slots_are_used_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_threads_submit_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(old_values_are_read_from_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(old_values_are_read_before_the_log_has_them, setup, teardown),
         cmocka_unit_test_setup_teardown(a_vault_name_is_taken_once, setup, teardown),
