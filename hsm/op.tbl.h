@@ -30,3 +30,4 @@ OP(SIGN,              4, 1, 1, KEYED, "config, masked, u8 algorithm | u8 prehash
 OP(VERIFY,            5, 1, 1, KEYED, "config, masked, u8 algorithm | u8 prehashed, message or digest, signature -> u8 0 or 1")
 OP(MAC,               3, 1, 1, KEYED, "config, masked, message -> HMAC-SHA256, 32 bytes")
 OP(VERIFYMAC,         4, 1, 1, KEYED, "config, masked, message, mac -> u8 0 or 1")
+OP(REALM_MAC,         1, 1, 1, ANY,   "message, at most 4 KiB -> HMAC-SHA256 under the realm's MAC key of \"coffer-realm-mac\" | message: signs snapshots")

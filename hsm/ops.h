@@ -30,6 +30,7 @@
 #define DEK_BYTES 32
 #define DEK_WRAPPED_BYTES 61
 #define RANDOM_MAX (1u << 20) /* bytes of one RANDOM */
+#define REALM_MAC_MAX 4096    /* bytes of one REALM_MAC */
 #define DATAKEY_MAX 1024      /* bytes of one DATAKEY */
 #define PARTITIONS_LOADED_MAX 1024
 #define KEY_CACHE_DEFAULT 4096

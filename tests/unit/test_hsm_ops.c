@@ -129,6 +129,33 @@ static void test_probe_info_random(void **state)
     }
 }
 
+/* Every node of a realm makes the same, whatever its module; and nobody gets a partition config signed by it. */
+static void test_realm_mac(void **state)
+{
+    static uint8_t long_one[REALM_MAC_MAX + 1];
+    uint8_t first[32], config[PARTITION_CONFIG_BYTES];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(RUN(rigs[i], HSM_REALM_MAC, bytes_str("message")), ERR_OK);
+        assert_int_equal(rigs[i]->out[0].n, 32);
+        if (i == 0)
+            memcpy(first, rigs[i]->out[0].p, 32);
+        else
+            assert_memory_equal(first, rigs[i]->out[0].p, 32);
+        assert_int_equal(RUN(rigs[i], HSM_REALM_MAC, bytes_str("massage")), ERR_OK);
+        assert_memory_not_equal(first, rigs[i]->out[0].p, 32);
+        assert_int_equal(RUN(rigs[i], HSM_REALM_MAC, none), ERR_OK);
+        assert_int_equal(RUN(rigs[i], HSM_REALM_MAC, bytes_of(long_one, REALM_MAC_MAX)), ERR_OK);
+        assert_int_equal(RUN(rigs[i], HSM_REALM_MAC, bytes_of(long_one, REALM_MAC_MAX + 1)), ERR_TOOBIG);
+        assert_int_equal(RUN(rigs[i], HSM_PARTITION_NEW, bytes_of(long_one, 16)), ERR_OK);
+        memcpy(config, rigs[i]->out[0].p, sizeof config);
+        assert_int_equal(RUN(rigs[i], HSM_REALM_MAC, bytes_of(config, sizeof config - 32)), ERR_OK);
+        assert_memory_not_equal(config + sizeof config - 32, rigs[i]->out[0].p, 32);
+        assert_int_equal(RUN(rigs[i], HSM_PARTITION_DESTROY, bytes_of(config, sizeof config)), ERR_OK);
+    }
+}
+
 /* ---- partitions and data keys ---- */
 
 static void test_partition_life(void **state)
@@ -584,6 +611,7 @@ int main(void)
         cmocka_unit_test(test_start_refusals),
         cmocka_unit_test(test_requests_out_of_place),
         cmocka_unit_test(test_probe_info_random),
+        cmocka_unit_test(test_realm_mac),
         cmocka_unit_test(test_partition_life),
         cmocka_unit_test(test_restart_finds_partitions),
         cmocka_unit_test(test_token_objects_of_another_config),
