@@ -35,6 +35,7 @@
 #include "engine/engine_impl.h"
 
 #define GROUP_BYTES_MAX (4u << 20) /* a group is handed over at this size even if more is waiting */
+#define GROUP_KEEP_BYTES (512u << 10) /* of its buffer when it is empty */
 #define OPS_LIMIT (RECORD_MAX_BYTES + 65536)
 #define OOM_RETRY_MS 10
 #define PUBLISH_AHEAD 6
@@ -66,7 +67,7 @@ struct sequencer {
 static void group_reset(struct group *g, const uint8_t chain[RECORD_CHAIN_BYTES])
 {
     buf_clear(&g->records);
-    buf_shrink(&g->records, GROUP_BYTES_MAX);
+    buf_shrink(&g->records, GROUP_KEEP_BYTES);
     g->n = 0;
     g->first_lsn = g->last_lsn = 0;
     memmove(g->chain, chain, sizeof g->chain);

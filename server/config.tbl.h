@@ -160,7 +160,7 @@ CONFIG(CACHE_SIZE, "cache-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb"
        "Sealed values kept in memory, those that are not in LevelDB yet included.")
 CONFIG(DIRTY_LIMIT, "dirty-limit", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb", 1048576, INT64_MAX, NULL,
        "Committed values that are not in LevelDB yet, of cache-size; writers wait above it.")
-CONFIG(WRITE_BUFFER_SIZE, "write-buffer-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "8mb", 65536, 1073741824, NULL,
+CONFIG(WRITE_BUFFER_SIZE, "write-buffer-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "4mb", 65536, 1073741824, NULL,
        "LevelDB's write buffer, each store.")
 CONFIG(SNAPSHOT_LOG_BYTES, "snapshot-log-bytes", CONFIG_SIZE, CONFIG_OURS, "64mb", 0, INT64_MAX, NULL,
        "A rolling snapshot after so much log ...")
