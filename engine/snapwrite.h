@@ -6,15 +6,19 @@
  *
  * finish: the blocks are synced, dropped from the page cache and read back: what is compared with the hashes that were
  * taken in memory is what is on the disk. That pass fills the filter too, whose size is known only now. Then index,
- * filter and footer, signed by cfg.sign; sync; rename from <name>.snap.tmp; sync of the directory. A file that is there
- * under the name already is left as it is, and the new one dropped: it has the same bytes.
+ * filter and footer, signed by cfg.sign; sync; the same for these; rename from <name>.snap.tmp; sync of the directory.
+ * A file that is there under the name already is left as it is, and the new one dropped: it has the same bytes. (One
+ * that is damaged must be removed before: only its reader knows.)
  *
  * Traffic: blocks are written one by one, and the disk is asked to take them along the way (snapwrite never leaves more
  * than some MiB to one sync); between blocks cfg.pace may wait, as long as it likes.
  *
  * Memory: a block, the index (about 100 bytes a block), in finish the filter (10 bits an entry).
- * Failures: the first error ends it; the file is removed by abandon. ERR_MISCONF: no space.
- * Threads: one at a time. All of it blocks on the disk.
+ * Failures: the first error ends it, whatever is called after it answers it again; abandon and a finish that fails
+ * remove the file. ERR_MISCONF: no space. ERR_IO: also when the disk gave back other bytes than it was given.
+ * ERR_TOOBIG: a key over 65,535 bytes with its store, a value over RECORD_MAX_BYTES. One exception: when the very last
+ * step, the directory's sync, fails, the file is there and whole, but a power loss may take it away. Threads: one at a
+ * time. All of it blocks on the disk.
  */
 #ifndef COFFER_ENGINE_SNAPWRITE_H
 #define COFFER_ENGINE_SNAPWRITE_H
@@ -55,7 +59,7 @@ struct snapwrite_result {
 must_use enum err snapwrite_finish(struct snapwrite *w, struct snapwrite_result *out);
 void snapwrite_abandon(struct snapwrite *w); /* accepts NULL */
 
-/* Removes files that a crash left half-made (*.snap.tmp). ERR_IO. */
+/* Removes files that a crash left half-made (*.snap.tmp). ERR_NOTFOUND (no such directory), ERR_IO, ERR_OOM. */
 must_use enum err snapwrite_clean(const char *dir);
 
 #endif
