@@ -1,7 +1,7 @@
 /* hot.c - see hot.h.
  *
- * Happy path: hash, one stripe lock, one bucket, one memcmp, one reference, unlock. The hash is 64 bits wide, seeded
- * per process (crafted keys cannot pile up in one bucket); its top bits choose the stripe, its low 32 go to uthash.
+ * Happy path: hash, one stripe lock, one bucket, one memcmp, one reference, unlock. The hash (keyhash.h) is 64
+ * bits wide, seeded per process; its top bits choose the stripe, its low 32 go to uthash.
  *
  * A stripe has two dirty lists. open gathers what is published; closed is what the applier is reading, and exists only
  * while hot_dirty_take runs. An entry is in at most one of them (listed; epoch tells which). Life of a dirty value:
@@ -34,39 +34,16 @@
 
 #include "base/clock.h"
 #include "engine/hot_impl.h"
+#include "engine/keyhash.h"
 
 #define STRIPE_SHIFT 58
 #define EVICT_STEPS 32
 
 /* ---- hash ---- */
 
-static inline uint64_t fold(uint64_t a, uint64_t b)
-{
-    unsigned __int128 m = (unsigned __int128)a * b;
-    return (uint64_t)m ^ (uint64_t)(m >> 64);
-}
-
-/* Multiply and fold over 16 bytes a step; every multiplicand has a secret in it. Of the last 16 bytes or less, the two
- * halves overlap. */
 static inline uint64_t hash_of(const struct hot *h, uint16_t store, struct bytes key)
 {
-    const uint8_t *p = key.p;
-    size_t n = key.n;
-    uint64_t a = h->seed[0] * (2u * (uint64_t)store + 1), lo, hi;
-
-    for (; n > 16; n -= 16, p += 16)
-        a = fold(get_le64(p) ^ h->seed[1], get_le64(p + 8) ^ a);
-    if (n >= 8) {
-        lo = get_le64(p);
-        hi = get_le64(p + n - 8);
-    } else if (n >= 4) {
-        lo = get_le32(p);
-        hi = get_le32(p + n - 4);
-    } else {
-        lo = (uint64_t)p[0] << 16 | (uint64_t)p[n >> 1] << 8 | p[n - 1];
-        hi = 0;
-    }
-    return fold(fold(lo ^ h->seed[1], hi ^ a) ^ h->seed[2], key.n ^ h->seed[1]);
+    return keyhash(h->seed, store, key);
 }
 
 static inline struct hot_stripe *stripe_of(const struct hot *h, uint64_t hash)

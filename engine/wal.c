@@ -20,6 +20,7 @@
 #include "engine/wal.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -49,6 +50,29 @@ void wal_segment_unref(struct wal_segment *s)
         wal_places_fini(&s->places);
         mem_free(s);
     }
+}
+
+struct wal_segment *wal_segment_with(const struct wal *w, uint64_t lsn)
+{
+    struct wal_segment *s = w->oldest;
+    while (s && s->next && s->next->first_lsn <= lsn)
+        s = s->next;
+    return s;
+}
+
+int wal_segment_gone(struct wal *w, struct wal_segment *s)
+{
+    pthread_mutex_lock(&w->remove_lock);
+    pthread_mutex_unlock(&w->remove_lock);
+    return atomic_load(&s->removed);
+}
+
+enum err wal_segment_open(struct wal *w, struct wal_segment *s, int *fd)
+{
+    char path[WAL_PATH_BYTES];
+    wal_segment_path(w, s->first_lsn, path);
+    enum err e = file_open(path, O_RDONLY, 0, fd);
+    return e == ERR_NOTFOUND && wal_segment_gone(w, s) ? ERR_AGAIN : e;
 }
 
 void wal_path(const struct wal *w, const char *name, char out[WAL_PATH_BYTES])

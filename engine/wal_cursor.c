@@ -16,8 +16,6 @@
  *
  * Rejected: sharing the writer's descriptor (its lifetime is the writer's business).
  */
-#include <fcntl.h>
-
 #include "base/file.h"
 #include "base/mem.h"
 #include "engine/wal_impl.h"
@@ -77,14 +75,6 @@ void wal_cursor_close(struct wal_cursor *c)
     mem_free(c);
 }
 
-/* After something was not as it should be: 1 when the segment has been removed or replaced, which explains it. */
-static int was_removed(struct wal_cursor *c)
-{
-    pthread_mutex_lock(&c->w->remove_lock);
-    pthread_mutex_unlock(&c->w->remove_lock);
-    return atomic_load(&c->seg->removed);
-}
-
 /* The segment that holds lsn, or the newest when lsn is yet to come. */
 static enum err look_up(struct wal_cursor *c)
 {
@@ -97,10 +87,7 @@ static enum err look_up(struct wal_cursor *c)
     } else if (!w->oldest) {
         e = w->damaged_lsn ? ERR_CORRUPT : ERR_END;
     } else {
-        struct wal_segment *s = w->oldest;
-        while (s->next && s->next->first_lsn <= c->lsn)
-            s = s->next;
-        c->seg = wal_segment_ref(s);
+        c->seg = wal_segment_ref(wal_segment_with(w, c->lsn));
     }
     pthread_mutex_unlock(&w->lock);
     return e;
@@ -108,16 +95,11 @@ static enum err look_up(struct wal_cursor *c)
 
 static enum err attach(struct wal_cursor *c)
 {
-    char path[WAL_PATH_BYTES];
     enum err e = look_up(c);
-
     if (e)
         return e;
-    wal_segment_path(c->w, c->seg->first_lsn, path);
-    e = file_open(path, O_RDONLY, 0, &c->fd);
+    e = wal_segment_open(c->w, c->seg, &c->fd);
     if (e) {
-        if (e == ERR_NOTFOUND && was_removed(c))
-            e = ERR_AGAIN;
         let_go(c);
         return e;
     }
@@ -273,7 +255,7 @@ static enum err step(struct wal_cursor *c, struct record *r, struct bytes *raw)
         e = place(c);
     if (!e)
         e = read_one(c, r, raw);
-    if (e == ERR_CORRUPT && c->seg && was_removed(c))
+    if (e == ERR_CORRUPT && c->seg && wal_segment_gone(c->w, c->seg))
         e = ERR_AGAIN;
     return e;
 }

@@ -62,6 +62,15 @@ struct wal_segment *wal_segment_new(void); /* zeroed, one reference; NULL: out o
 struct wal_segment *wal_segment_ref(struct wal_segment *s);
 void wal_segment_unref(struct wal_segment *s); /* accepts NULL */
 
+/* Under lock: the segment that lsn is in, or, when it is yet to come, will be; NULL without any. Not below the first.
+ */
+struct wal_segment *wal_segment_with(const struct wal *w, uint64_t lsn);
+/* Opens its file for reading. ERR_AGAIN: it was removed meanwhile, look it up anew. */
+must_use enum err wal_segment_open(struct wal *w, struct wal_segment *s, int *fd);
+/* After something in s was not as it should be: 1 when it has been removed or replaced, which explains it. Waits for a
+ * removal or a cut that is under way. */
+int wal_segment_gone(struct wal *w, struct wal_segment *s);
+
 /* Path of DIR/name. */
 #define WAL_PATH_BYTES PATH_MAX
 void wal_path(const struct wal *w, const char *name, char out[WAL_PATH_BYTES]);

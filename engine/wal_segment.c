@@ -128,7 +128,7 @@ int wal_segment_parse_name(const char *name, uint64_t *first_lsn)
 
 void wal_window_init(struct wal_window *win, int fd)
 {
-    *win = (struct wal_window){.fd = fd};
+    *win = (struct wal_window){.fd = fd, .ahead_bytes = WINDOW_BYTES};
 }
 
 void wal_window_fini(struct wal_window *win)
@@ -156,7 +156,7 @@ enum err wal_window_get(struct wal_window *win, uint64_t off, size_t n, uint64_t
         return ERR_END;
     if (off < win->off || off - win->off > win->n || win->n - (size_t)(off - win->off) < n) {
         int reads_on = win->n && off >= win->off && off - win->off <= win->n;
-        size_t cap = reads_on ? WINDOW_BYTES : WINDOW_FIRST_BYTES;
+        size_t cap = reads_on ? win->ahead_bytes : WINDOW_FIRST_BYTES;
         if (win->cap < cap || win->cap < n) {
             enum err e = window_grow(win, n > cap ? n : cap);
             if (e)

@@ -48,7 +48,8 @@ struct wal_window {
     int fd; /* borrowed */
     uint8_t *mem;
     size_t cap, n;
-    uint64_t off; /* mem[0..n) is the file from off on */
+    uint64_t off;       /* mem[0..n) is the file from off on */
+    size_t ahead_bytes; /* how much is read when it is read on; set by init, the owner may choose less */
 };
 void wal_window_init(struct wal_window *win, int fd);
 void wal_window_fini(struct wal_window *win);
