@@ -183,7 +183,7 @@ static struct bytes vault_path_key(uint8_t *out, uint8_t kind, uint64_t vault, s
 
 struct bytes secret_key_head(uint8_t *out, uint64_t vault, struct bytes path)
 {
-    return vault_path_key(out, 'h', vault, path);
+    return vault_path_key(out, SECRET_KEY_HEAD, vault, path);
 }
 
 struct bytes secret_key_last(uint8_t *out, uint64_t vault, struct bytes path)
@@ -211,7 +211,7 @@ struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struc
 
 struct bytes secret_key_logged(uint8_t *out, uint64_t vault, struct bytes path, uint64_t lsn, uint32_t version)
 {
-    struct bytes k = vault_path_key(out, 'o', vault, path);
+    struct bytes k = vault_path_key(out, SECRET_KEY_OLD, vault, path);
     put_be64(out + k.n, lsn);
     put_be32(out + k.n + 8, version);
     return bytes_of(out, k.n + 12);

@@ -15,6 +15,7 @@
  *     'y' | due ms u64be | vault u64be | name when a key's scheduled deletion is due
  *     'c' | vault u64be                       counters: secrets u64, keys u64, bytes u64, names LSN u64 (the last
  *                                             record that added, removed, hid or showed a name)
+ *     'o' | vault u64be | path | LSN u64be | version u32be   in snapshots only: a value that is in the log only
  *
  * Head (little-endian):
  *
@@ -118,7 +119,10 @@ struct bytes secret_key_slot(uint8_t *out, uint64_t vault, struct bytes path, ui
 struct bytes secret_key_due(uint8_t *out, uint64_t due_ms, uint64_t vault, struct bytes path);
 struct bytes secret_key_last(uint8_t *out, uint64_t vault, struct bytes path);
 struct bytes secret_key_counters(uint8_t *out, uint64_t vault);
-/* What the hot table keeps a value under that was read from the log ('o'). No store has such a key. */
+/* What the hot table keeps a value under that was read from the log, and a snapshot keeps it under. No store has such a
+ * key. */
+#define SECRET_KEY_HEAD 'h'
+#define SECRET_KEY_OLD 'o'
 struct bytes secret_key_logged(uint8_t *out, uint64_t vault, struct bytes path, uint64_t lsn, uint32_t version);
 
 /* Looks in a record's operations (ops.h) for the head under head_key in which `version` is CURRENT, with its value. It
