@@ -222,18 +222,22 @@ enum err secret_value_in_ops(struct bytes ops, struct bytes head_key, uint32_t v
     struct secret_head h;
     struct op op;
     enum err err;
+    int found = 0;
 
     value->raw = bytes_of(NULL, 0);
     while ((err = ops_next(&ops, &op)) == ERR_OK) {
         if (op.kind != OPS_PUT || !bytes_equal(op.key, head_key))
             continue;
         if ((err = secret_head_get(op.value, &h)) != ERR_OK)
-            return err;
+            break;
         if (h.current == version && (h.flags & SECRET_CURRENT_INLINE)) {
             *value = h.value;
-            return ERR_OK;
+            found = 1;
         }
     }
+    if (err == ERR_END && found)
+        return ERR_OK;
+    value->raw = bytes_of(NULL, 0);
     return err == ERR_END ? ERR_NOTFOUND : err;
 }
 

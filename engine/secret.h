@@ -126,7 +126,8 @@ struct bytes secret_key_counters(uint8_t *out, uint64_t vault);
 struct bytes secret_key_logged(uint8_t *out, uint64_t vault, struct bytes path, uint64_t lsn, uint32_t version);
 
 /* Looks in a record's operations (ops.h) for the head under head_key in which `version` is CURRENT, with its value. It
- * points into ops. ERR_NOTFOUND, ERR_CORRUPT. */
+ * points into ops. The last one counts: a transaction may destroy a path and make it anew, and in vaults that begin
+ * with version 1 again the first one is the destroyed value. ERR_NOTFOUND, ERR_CORRUPT. */
 must_use enum err secret_value_in_ops(struct bytes ops, struct bytes head_key, uint32_t version, struct sealed *value);
 
 /* When something is due for a secret: its expiry, or the purge of deleted versions; 0: never. */

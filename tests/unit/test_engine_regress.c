@@ -475,6 +475,22 @@ static void a_secret_without_current_has_no_old_value(void **state)
     blob_unref(s.old.hold);
 }
 
+/* In one transaction a path was destroyed and made anew, in a vault that begins with version 1 again: its old version 1
+ * was answered with the destroyed value, the first version 1 in the record. */
+static void a_path_made_anew_at_once_has_its_own_old_values(void **state)
+{
+    struct vault *v = make_vault("db0");
+    (void)state;
+    assert_true(v->facade);
+    struct step s[4] = {set_step("p", "destroyed", 0),
+                        {.kind = STEP_SECRET_DESTROY, .path = bytes_str("p")},
+                        set_step("p", "one", 0),
+                        set_step("p", "two", 0)};
+    assert_int_equal(run(v, s, 4), ERR_OK);
+    assert_value(v, "p", 0, "two");
+    assert_value(v, "p", 1, "one");
+}
+
 /* A vault that was full could not even be written over, though what gives way makes the room. */
 static void a_full_vault_is_written_over(void **state)
 {
@@ -704,6 +720,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(settings_changed_at_once_are_all_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_staged_on_a_deleted_secret, setup, teardown),
         cmocka_unit_test_setup_teardown(a_secret_without_current_has_no_old_value, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_path_made_anew_at_once_has_its_own_old_values, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_vault_is_written_over, setup, teardown),
         cmocka_unit_test_setup_teardown(destroying_an_old_version_makes_nothing_current, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_answered_from_what_never_became_durable, setup, teardown),
