@@ -7,8 +7,8 @@
  * find, a file that somebody changed, cannot come about any more without the CRC or the disk telling. A scrub that
  * finds a block bad takes the mark away.
  *
- * An iterator reads up to READ_AHEAD_BYTES of blocks at once, and judges each when it comes to it: damage is told where
- * it is, not a window before.
+ * An iterator that runs on reads up to READ_AHEAD_BYTES of blocks at once, and judges each when it comes to it: damage
+ * is told where it is, not a window before.
  *
  * Rejected: mapping the file (a bad sector is a SIGBUS instead of an error for one block); a cache of blocks (the hot
  * table is in front of this, and the page cache behind).
@@ -233,11 +233,39 @@ struct snapread_iter {
     struct buf key;
     struct bytes in;           /* what is left of the block */
     uint64_t next;             /* block to be entered next */
+    int has_block, runs_on;    /* in is what is left of block next - 1; the block before next was read */
     uint64_t loaded, loaded_n; /* blocks in mem: the first, and how many */
     uint64_t loaded_off;       /* where in the file mem begins */
     uint8_t *mem;
     size_t cap;
 };
+
+/* In the block that it is in, and not there yet: 1. */
+static int is_just_ahead(const struct snapread_iter *it, struct bytes key, uint64_t block)
+{
+    return it->has_block && it->next == block + 1 && buf_size(&it->key) && bytes_compare(buf_bytes(&it->key), key) < 0;
+}
+
+enum err snapread_iter_seek(struct snapread_iter *it, uint16_t store, struct bytes from)
+{
+    struct buf key;
+    buf_init(&key, SIZE_MAX / 2);
+    enum err e = make_key(&key, store, from);
+    if (e) {
+        buf_fini(&key);
+        return e;
+    }
+    buf_fini(&it->from);
+    it->from = key;
+    uint64_t n = blocks_up_to(it->r, buf_bytes(&key)), block = n ? n - 1 : 0;
+    if (is_just_ahead(it, buf_bytes(&key), block))
+        return ERR_OK;
+    it->in = bytes_of(NULL, 0);
+    it->has_block = 0;
+    it->runs_on = it->runs_on && it->next == block; /* what is read next is not read on from what was read last */
+    it->next = block;
+    return ERR_OK;
+}
 
 enum err snapread_iter_new(struct snapread *r, uint16_t store, struct bytes from, struct snapread_iter **out)
 {
@@ -246,17 +274,13 @@ enum err snapread_iter_new(struct snapread *r, uint16_t store, struct bytes from
     if (!it)
         return ERR_OOM;
     it->r = snapread_ref(r);
-    buf_init(&it->from, SIZE_MAX / 2);
     buf_init(&it->key, KEY_MAX);
-    enum err e = make_key(&it->from, store, from);
-    if (e) {
+    enum err e = snapread_iter_seek(it, store, from);
+    if (e)
         snapread_iter_free(it);
-        return e;
-    }
-    uint64_t n = blocks_up_to(r, buf_bytes(&it->from));
-    it->next = n ? n - 1 : 0;
-    *out = it;
-    return ERR_OK;
+    else
+        *out = it;
+    return e;
 }
 
 void snapread_iter_free(struct snapread_iter *it)
@@ -280,14 +304,15 @@ static enum err make_room(struct snapread_iter *it, size_t n)
     return it->mem ? ERR_OK : ERR_OOM;
 }
 
-/* How many blocks from it->next on READ_AHEAD_BYTES hold, but one at least; their bytes. */
+/* How many blocks from it->next on are to be read, and their bytes: one behind a jump, else what READ_AHEAD_BYTES hold,
+ * but one at least. */
 static uint64_t blocks_ahead(const struct snapread_iter *it, uint64_t *bytes)
 {
     struct snapfile_block b;
     uint64_t n = 0;
     for (*bytes = 0; it->next + n < it->r->tail.footer.blocks; n++, *bytes += b.bytes) {
         snapio_block(&it->r->tail, it->next + n, &b);
-        if (n && *bytes + b.bytes > READ_AHEAD_BYTES)
+        if (n && (!it->runs_on || *bytes + b.bytes > READ_AHEAD_BYTES))
             break;
     }
     return n;
@@ -334,6 +359,7 @@ static enum err enter_block(struct snapread_iter *it)
     }
     buf_clear(&it->key);
     it->next++;
+    it->has_block = it->runs_on = 1;
     return ERR_OK;
 }
 

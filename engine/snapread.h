@@ -46,6 +46,8 @@ must_use enum err snapread_get(struct snapread *r, uint16_t store, struct bytes 
 struct snapread_iter;
 must_use enum err snapread_iter_new(struct snapread *r, uint16_t store, struct bytes from, struct snapread_iter **out);
 void snapread_iter_free(struct snapread_iter *it); /* accepts NULL */
+/* The same anew from another key, forward or back: cheap when it is near. ERR_OOM: the iterator is where it was. */
+must_use enum err snapread_iter_seek(struct snapread_iter *it, uint16_t store, struct bytes from);
 /* The next entry; it lives until the next call. ERR_END, ERR_CORRUPT (and again: the iterator does not step over
  * damage), ERR_IO, ERR_OOM. */
 must_use enum err snapread_iter_next(struct snapread_iter *it, struct snapfile_entry *e);

@@ -328,6 +328,50 @@ static void iterators_begin_anywhere(void **state)
     fx_remove_dir(dir);
 }
 
+/* Far and near, forward and back, onto what was just given, and behind a failed read. */
+static void an_iterator_is_moved_anywhere(void **state)
+{
+    char dir[FX_DIR_BYTES];
+    struct sx_set s = {0};
+    struct snapread_iter *it;
+    struct snapfile_entry e;
+    size_t at = 0;
+    (void)state;
+    fx_make_dir(dir);
+    sx_make(&s, 5000, 100);
+    sx_write(dir, 1, &s);
+    struct snapread *r = sx_open(dir, 1);
+    assert_int_equal(snapread_iter_new(r, 0, bytes_of(NULL, 0), &it), ERR_OK);
+    for (unsigned i = 0; i < 20000; i++) {
+        uint64_t how = sx_random() % 8;
+        uint8_t key[64];
+        at = how < 4 ? at + sx_random() % 20 : how < 6 ? at - (at ? 1 + sx_random() % 3 : 0) : sx_random();
+        at %= s.n;
+        struct bytes to = s.at[at].key;
+        memcpy(key, to.p, to.n);
+        int gap = how % 2 && at + 1 < s.n;
+        key[to.n] = 0; /* behind it: then the next one is found */
+        at += (size_t)gap;
+        if (i % 50 == 0)
+            fault_arm(i % 100 ? FAULT_MEM : FAULT_FILE, 1, EIO);
+        enum err seek, next;
+        while ((seek = snapread_iter_seek(it, store_of(to), bytes_of(key + 2, to.n - 2 + (size_t)gap))) != ERR_OK)
+            assert_int_equal(seek, ERR_OOM);
+        for (uint64_t n = sx_random() % 4 ? 1 : 1 + sx_random() % 300; n && at < s.n; n--, at++) {
+            while ((next = snapread_iter_next(it, &e)) != ERR_OK)
+                assert_true(next == ERR_OOM || next == ERR_IO);
+            assert_true(sx_same_entry(&e, &s.at[at]));
+        }
+        at -= at != 0;
+        fault_disarm(FAULT_MEM);
+        fault_disarm(FAULT_FILE);
+    }
+    snapread_iter_free(it);
+    snapread_unref(r);
+    sx_clear(&s);
+    fx_remove_dir(dir);
+}
+
 static void a_reader_outlives_its_files_name(void **state)
 {
     char dir[FX_DIR_BYTES];
@@ -537,6 +581,7 @@ int main(void)
         cmocka_unit_test(an_iterator_waits_at_the_damage),
         cmocka_unit_test(what_is_not_there_is_not_found),
         cmocka_unit_test(iterators_begin_anywhere),
+        cmocka_unit_test(an_iterator_is_moved_anywhere),
         cmocka_unit_test(a_reader_outlives_its_files_name),
         cmocka_unit_test(a_failed_open_leaves_the_file_as_it_is),
         cmocka_unit_test(failed_reads_may_be_tried_again),
