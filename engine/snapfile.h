@@ -63,10 +63,16 @@
  *     56  32   SHA-256 of the header
  *     88  32   SHA-256 of the index (which has the hash of every block)
  *    120  32   SHA-256 of the filter
- *    152  32   state digest: the sum mod 2^256 (little-endian) of SHA-256(u32 key bytes | key | u64 LSN | value) of
- * every entry: the same for the same state, however it is cut into blocks, and brought along by what changed 184  32
- * zeros 216  32   HMAC-SHA256 over bytes 0..215, made by the HSM under the realm's MAC key: nobody without the realm's
- * keys makes a file that opens 248  u32  zeros 252  u32  crc32c of bytes 0..251
+ *    152  32   state digest
+ *    184  32   zeros
+ *    216  32   HMAC-SHA256 over bytes 0..215
+ *    248  u32  zeros
+ *    252  u32  crc32c of bytes 0..251
+ *
+ * State digest: the sum mod 2^256 (little-endian) of SHA-256(u32 key bytes | key | u64 LSN | value) of every entry. It
+ * is the same for the same state, however it is cut into blocks, and is brought along by what changed.
+ *
+ * The HMAC is made by the HSM under the realm's MAC key: nobody without the realm's keys makes a file that opens.
  *
  * So a reader that has verified the footer and the index may serve any single block after hashing it, without having
  * read the rest of the file: that is how reads are answered while a node recovers.

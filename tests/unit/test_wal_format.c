@@ -5,6 +5,7 @@
  *
  * Only a new format may need that, and then for a new directory: these files are what a released version wrote.
  */
+#include "format_example.h"
 #include "wal_fixture.h"
 
 #include "base/crc32c.h"
@@ -19,16 +20,9 @@
 
 static const uint8_t cell[16] = "coffer example.";
 
-/* A field of the example: so many bytes, and what they are. */
-struct field {
-    size_t n;
-    const char *what;
-};
-
 struct image {
     struct buf first, second;
-    struct field fields[128]; /* of first */
-    size_t count;
+    struct example example; /* of first */
     struct record records[4];
     struct buf ops[4];
     uint8_t chain[RECORD_CHAIN_BYTES];
@@ -36,8 +30,7 @@ struct image {
 
 static void field(struct image *m, size_t n, const char *what)
 {
-    assert_true(m->count < sizeof m->fields / sizeof *m->fields);
-    m->fields[m->count++] = (struct field){n, what};
+    example_field(&m->example, n, what);
 }
 
 static void put_header(struct buf *out, uint64_t first_lsn, uint8_t salt, const uint8_t *chain, uint32_t *seed)
@@ -197,45 +190,9 @@ static void image_free(struct image *m)
     free(m);
 }
 
-/* "    0080  57 42 4c 47 ...   frame: magic", at most 16 bytes a line, a new line for each field. */
-static void print_example(const struct image *m, struct buf *out)
-{
-    size_t off = 0;
-    for (size_t i = 0; i < m->count; i++) {
-        const struct field *f = &m->fields[i];
-        for (size_t at = 0; at < f->n; at += 16) {
-            size_t n = f->n - at < 16 ? f->n - at : 16;
-            char hex[16 * 3 + 1];
-            for (size_t k = 0; k < n; k++)
-                snprintf(hex + 3 * k, 4, "%02x ", buf_data(&m->first)[off + at + k]);
-            assert_int_equal(buf_putf(out, "    %04zx  %-48s%s%s\n", off + at, hex, at ? "" : " ", at ? "" : f->what),
-                             ERR_OK);
-        }
-        off += f->n;
-    }
-    assert_int_equal(off, buf_size(&m->first));
-}
-
-/* Lines without spaces at their ends, as an editor leaves them. */
-static void strip_line_ends(struct buf *b)
-{
-    size_t to = 0, n = buf_size(b);
-    uint8_t *p = buf_data(b);
-    for (size_t i = 0; i < n; i++) {
-        if (p[i] == '\n')
-            while (to && p[to - 1] == ' ')
-                to--;
-        p[to++] = p[i];
-    }
-    buf_truncate(b, to);
-}
-
 static void example(const struct image *m, struct buf *out)
 {
-    buf_init(out, 1 << 20);
-    print_example(m, out);
-    strip_line_ends(out);
-    assert_int_equal(buf_put_u8(out, 0), ERR_OK);
+    example_print(&m->example, buf_bytes(&m->first), out);
 }
 
 static void write_all(void)
@@ -279,14 +236,9 @@ static void the_example_in_the_documentation_is_what_the_file_holds(void **state
 {
     (void)state;
     struct image *m = image_new();
-    struct buf text, doc;
+    struct buf text;
     example(m, &text);
-    buf_init(&doc, 1 << 20);
-    assert_int_equal(file_read_all(DOC, &doc, 1 << 20), ERR_OK);
-    assert_int_equal(buf_put_u8(&doc, 0), ERR_OK);
-    if (!strstr((char *)buf_data(&doc), (char *)buf_data(&text)))
-        fail_msg("the example in " DOC " is not what %s write prints", "build/tests/test_wal_format");
-    buf_fini(&doc);
+    example_check(&text, DOC, "build/tests/test_wal_format");
     buf_fini(&text);
     image_free(m);
 }
