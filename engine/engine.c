@@ -6,15 +6,10 @@
  *     DIR/wal/        the log (wal.h)
  *     DIR/base/       base store
  *     DIR/shard-N/    shards
+ *     DIR/snapshots/  (snapshots.h)
  *
- * **Recovery.** The log is the truth, the stores are a cache of it. After a clean stop, or the death of the process
- * alone (same boot id), what LevelDB wrote is in the page cache or on disk, so each store's applied LSN is trusted.
- * After a power loss it is not (store.h), and replay starts at the store's checkpoint. Records hold full values, so
- * replaying more than was lost changes nothing. A store that does not open, or reports damage, is deleted and rebuilt
- * by replay from the start of the log.
- *
- * A log that ends before what a store has applied, or is damaged within what was durable, is not cut: the engine
- * refuses to open and says so.
+ * How the stores are brought up to the log at a start is in recover.c. A log that ends before what a store has applied,
+ * or is damaged within what was durable, is not cut: the engine refuses to open and says so.
  */
 #include "engine/engine.h"
 
@@ -32,12 +27,11 @@
 #include "base/log.h"
 #include "engine/engine_impl.h"
 
-#define REPLAY_PUBLISH_EVERY 1024
 #define DISK_RESERVE_BYTES (64u << 20)
-#define STORE_RESERVE_BYTES (16u << 20) /* with less free nothing is applied: a full disk would fail the stores */
 #define ROUND_MS 2000
 #define CHECKPOINT_MS 30000
 #define CHECKPOINT_BYTES (256u << 20)
+#define SNAPSHOT_BYTES_PER_S (64u << 20)
 
 void engine_logf(struct engine *e, int level, const char *fmt, ...)
 {
@@ -51,8 +45,7 @@ void engine_logf(struct engine *e, int level, const char *fmt, ...)
     e->cfg.log(level, line);
 }
 
-static enum err refuse(struct engine *e, enum err err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static enum err refuse(struct engine *e, enum err err, const char *fmt, ...)
+enum err engine_refuse(struct engine *e, enum err err, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -84,11 +77,11 @@ static enum err lock_dir(struct engine *e)
     struct path p;
     enum err err = file_mkdir(e->dir, 0700);
     if (err)
-        return refuse(e, err, "cannot make the directory %s: %s", e->dir, strerror(file_errno()));
+        return engine_refuse(e, err, "cannot make the directory %s: %s", e->dir, strerror(file_errno()));
     if ((err = file_open(in_dir(e, &p, "lock"), O_RDWR | O_CREAT, 0600, &e->lock_fd)) != ERR_OK)
-        return refuse(e, err, "cannot open %s: %s", p.s, strerror(file_errno()));
+        return engine_refuse(e, err, "cannot open %s: %s", p.s, strerror(file_errno()));
     if (flock(e->lock_fd, LOCK_EX | LOCK_NB) != 0)
-        return refuse(e, ERR_IO, "%s is in use by another process", e->dir);
+        return engine_refuse(e, ERR_IO, "%s is in use by another process", e->dir);
     return ERR_OK;
 }
 
@@ -104,7 +97,7 @@ static enum err read_cell(struct engine *e, const char *text)
     unsigned shards;
     if (sscanf(text, "coffer-cell 1\ncell-id %32[0-9a-f]\nshards %u\n", id, &shards) != 2 || strlen(id) != 32 ||
         shards < 1 || shards >= ENGINE_STORES_MAX)
-        return refuse(e, ERR_CORRUPT, "%s/cell is damaged or of an unknown format", e->dir);
+        return engine_refuse(e, ERR_CORRUPT, "%s/cell is damaged or of an unknown format", e->dir);
     for (unsigned i = 0; i < 16; i++) {
         unsigned byte;
         sscanf(id + 2 * i, "%2x", &byte);
@@ -123,7 +116,7 @@ static enum err make_cell(struct engine *e, const char *path)
     hex(id, e->cell_id, sizeof e->cell_id);
     snprintf(text, sizeof text, "coffer-cell 1\ncell-id %s\nshards %u\n", id, e->shards);
     err = file_write_atomic(path, bytes_str(text), 0600);
-    return err ? refuse(e, err, "cannot write %s: %s", path, strerror(file_errno())) : ERR_OK;
+    return err ? engine_refuse(e, err, "cannot write %s: %s", path, strerror(file_errno())) : ERR_OK;
 }
 
 static enum err load_cell(struct engine *e)
@@ -135,7 +128,7 @@ static enum err load_cell(struct engine *e)
     if (err == ERR_NOTFOUND)
         err = make_cell(e, p.s);
     else if (err)
-        err = refuse(e, err, "cannot read %s: %s", p.s, strerror(file_errno()));
+        err = engine_refuse(e, err, "cannot read %s: %s", p.s, strerror(file_errno()));
     else if ((err = buf_put_u8(&text, 0)) == ERR_OK)
         err = read_cell(e, (const char *)buf_data(&text));
     buf_fini(&text);
@@ -176,7 +169,7 @@ static enum err save_state(struct engine *e, const char *boot, int clean)
     char text[128];
     snprintf(text, sizeof text, "boot %s\nclean %s\n", boot, clean ? "yes" : "no");
     enum err err = file_write_atomic(in_dir(e, &p, "state"), bytes_str(text), 0600);
-    return err ? refuse(e, err, "cannot write %s: %s", p.s, strerror(file_errno())) : ERR_OK;
+    return err ? engine_refuse(e, err, "cannot write %s: %s", p.s, strerror(file_errno())) : ERR_OK;
 }
 
 /* A store that failed may lack what its applied LSN claims: only a replay from its checkpoint makes it whole. */
@@ -207,6 +200,7 @@ static enum err stores_recovered(struct engine *e)
 
 /* ---- stores ---- */
 
+/* One that is open already, or does not verify, is deleted and begun anew. */
 static enum err open_store(struct engine *e, unsigned s, struct engine_report *rep)
 {
     struct path p;
@@ -215,14 +209,20 @@ static enum err open_store(struct engine *e, unsigned s, struct engine_report *r
     else
         in_dir(e, &p, "shard-%u", s - 1);
     struct store_config cfg = {.path = p.s, .write_buffer_bytes = e->cfg.write_buffer_bytes, .max_open_files = 100};
-    enum err err = store_open(&e->stores[s], &cfg);
+    enum err err = e->stores[s] ? ERR_CORRUPT : store_open(&e->stores[s], &cfg);
     if (err == ERR_CORRUPT) {
-        engine_logf(e, LOG_WARNING, "store %s does not verify: rebuilding it from the log", p.s);
+        store_close(e->stores[s]);
+        e->stores[s] = NULL;
         rep->shards_rebuilt++;
         if ((err = store_destroy(p.s)) == ERR_OK)
             err = store_open(&e->stores[s], &cfg);
     }
-    return err ? refuse(e, err, "cannot open the store %s", p.s) : ERR_OK;
+    return err ? engine_refuse(e, err, "cannot open the store %s", p.s) : ERR_OK;
+}
+
+enum err engine_empty_store(struct engine *e, unsigned s, struct engine_report *rep)
+{
+    return open_store(e, s, rep);
 }
 
 static enum err open_stores(struct engine *e, struct engine_report *rep)
@@ -284,77 +284,6 @@ static enum err start_apply(struct engine *e)
                                .on_stall = on_stall,
                                .arg = e};
     return apply_start(&e->apply, &cfg);
-}
-
-/* ---- replay ---- */
-
-static uint64_t highest_applied(const struct engine *e)
-{
-    uint64_t lsn = 0;
-    for (unsigned s = 0; s <= e->shards; s++)
-        if (store_applied(e->stores[s]) > lsn)
-            lsn = store_applied(e->stores[s]);
-    return lsn;
-}
-
-static enum err no_room(struct engine *e, enum err err)
-{
-    return err ? refuse(e, err, "less than %u MiB of disk are free: the stores cannot be brought up to date",
-                        STORE_RESERVE_BYTES >> 20)
-               : err;
-}
-
-static enum err replay_published(struct engine *e, uint64_t lsn)
-{
-    hot_set_published(e->hot, lsn);
-    apply_kick(e->apply);
-    return hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes ? apply_wait_lsn(e->apply, lsn) : ERR_OK;
-}
-
-static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, uint64_t last, struct engine_report *rep)
-{
-    struct wal_cursor *c = NULL;
-    struct record r;
-    struct bytes raw;
-    uint64_t lsn = from;
-
-    if (from > last)
-        return ERR_OK;
-    enum err err = wal_cursor_open(&c, e->wal, from);
-    if (err)
-        return refuse(e, err, "the log does not reach back to LSN %llu, which the stores need",
-                      (unsigned long long)from);
-    for (; err == ERR_OK && lsn <= last; lsn++) {
-        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK ||
-            (err = apply_record(e->hot, &r, skip, e->shards + 1)) != ERR_OK)
-            break;
-        rep->replayed++;
-        if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == last || hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
-            err = replay_published(e, lsn);
-    }
-    wal_cursor_close(c);
-    if (err == ERR_MISCONF)
-        return no_room(e, err);
-    return err ? refuse(e, err, "replay stopped at LSN %llu: %s", (unsigned long long)lsn, err_text(err)) : ERR_OK;
-}
-
-static enum err recover(struct engine *e, struct engine_report *rep)
-{
-    uint64_t skip[ENGINE_STORES_MAX], from = UINT64_MAX;
-    uint64_t last = rep->wal.last_lsn;
-    for (unsigned s = 0; s <= e->shards; s++) {
-        skip[s] = rep->same_boot || rep->clean ? store_applied(e->stores[s]) : store_checkpointed(e->stores[s]);
-        if (skip[s] < from)
-            from = skip[s];
-    }
-    enum err err = replay(e, skip, from + 1, last, rep);
-    if (err)
-        return err;
-    hot_set_published(e->hot, last);
-    atomic_store(&e->commit_lsn, last);
-    err = no_room(e, apply_wait_lsn(e->apply, last));
-    rep->applied_lsn = apply_lsn(e->apply);
-    return err;
 }
 
 /* ---- vaults ---- */
@@ -462,10 +391,19 @@ static enum err load_vaults(struct engine *e)
             err = load_counters(e, page[i]);
         after = bytes_str(page[n - 1]->name);
     }
-    return err ? refuse(e, err, "the base store's vaults do not verify") : ERR_OK;
+    return err ? engine_refuse(e, err, "the base store's vaults do not verify") : ERR_OK;
 }
 
 /* ---- open and close ---- */
+
+static uint64_t highest_applied(const struct engine *e)
+{
+    uint64_t lsn = 0;
+    for (unsigned s = 0; s <= e->shards; s++)
+        if (store_applied(e->stores[s]) > lsn)
+            lsn = store_applied(e->stores[s]);
+    return lsn;
+}
 
 static enum err open_log(struct engine *e, struct engine_report *rep)
 {
@@ -477,14 +415,15 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
     memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
     enum err err = wal_open(&e->wal, &cfg, &rep->wal);
     if (err)
-        return refuse(e, err, "cannot open the log in %s: %s", p.s, rep->wal.text[0] ? rep->wal.text : err_text(err));
+        return engine_refuse(e, err, "cannot open the log in %s: %s", p.s,
+                             rep->wal.text[0] ? rep->wal.text : err_text(err));
     if (rep->wal.damaged_lsn)
-        return refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s",
-                      (unsigned long long)rep->wal.damaged_lsn, rep->wal.text);
+        return engine_refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s",
+                             (unsigned long long)rep->wal.damaged_lsn, rep->wal.text);
     if (rep->wal.last_lsn < cfg.known_lsn)
-        return refuse(e, ERR_CORRUPT,
-                      "the log ends at LSN %llu, but a store has applied %llu: part of the log is missing",
-                      (unsigned long long)rep->wal.last_lsn, (unsigned long long)cfg.known_lsn);
+        return engine_refuse(e, ERR_CORRUPT,
+                             "the log ends at LSN %llu, but a store has applied %llu: part of the log is missing",
+                             (unsigned long long)rep->wal.last_lsn, (unsigned long long)cfg.known_lsn);
     return ERR_OK;
 }
 
@@ -509,12 +448,64 @@ static enum err begin_term(struct engine *e, struct engine_report *rep)
         err = wal_append(e->wal, buf_bytes(&b), 1, r.lsn, r.chain);
     buf_fini(&b);
     if (err)
-        return refuse(e, err, "cannot write the barrier of term %u to the log: no space?", (unsigned)r.term);
+        return engine_refuse(e, err, "cannot write the barrier of term %u to the log: no space?", (unsigned)r.term);
     w->first_lsn = w->first_lsn ? w->first_lsn : r.lsn;
     w->last_lsn = r.lsn;
     w->last_term = r.term;
     memcpy(w->chain, r.chain, sizeof w->chain);
     return ERR_OK;
+}
+
+/* ---- snapshots ---- */
+
+static uint64_t snapshots_commit_lsn(void *arg)
+{
+    return engine_commit_lsn(arg);
+}
+
+/* What a power loss would have to replay. */
+static uint64_t snapshots_needed_lsn(void *arg)
+{
+    struct engine *e = arg;
+    struct apply_stats a;
+    apply_stats(e->apply, &a);
+    return a.checkpoint_lsn + 1;
+}
+
+static enum err snapshots_view(void *arg, struct snapmerge_view **view, uint64_t *lsn)
+{
+    struct engine *e = arg;
+    *lsn = apply_pause(e->apply);
+    enum err err = snapmerge_view_new(view, e->stores, e->shards + 1);
+    apply_resume(e->apply);
+    return err;
+}
+
+static void snapshots_log(void *arg, int level, const char *line)
+{
+    engine_logf(arg, level, "%s", line);
+}
+
+static enum err open_snapshots(struct engine *e)
+{
+    struct path p;
+    struct snapshots_config cfg = {.dir = in_dir(e, &p, "snapshots"),
+                                   .wal = e->wal,
+                                   .signer = e->cfg.signer,
+                                   .log_bytes = e->cfg.snapshot_log_bytes,
+                                   .interval_ms = e->cfg.snapshot_interval_ms,
+                                   .keep = e->cfg.snapshot_keep,
+                                   .bytes_per_s = SNAPSHOT_BYTES_PER_S,
+                                   .commit_lsn = snapshots_commit_lsn,
+                                   .needed_lsn = snapshots_needed_lsn,
+                                   .view = snapshots_view,
+                                   .log = snapshots_log,
+                                   .arg = e};
+    memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
+    if (!cfg.signer.sign)
+        return ERR_OK;
+    enum err err = snapshots_open(&e->snapshots, &cfg);
+    return err ? engine_refuse(e, err, "cannot look into %s: %s", p.s, err_text(err)) : ERR_OK;
 }
 
 static enum err open_all(struct engine *e, struct engine_report *rep)
@@ -529,14 +520,17 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
      * behind. */
-    if ((err = save_state(e, was, 0)) || (err = begin_term(e, rep)) || (err = start_apply(e)) ||
-        (err = recover(e, rep)) || (err = stores_recovered(e)) || (err = load_vaults(e)))
+    if ((err = save_state(e, was, 0)) || (err = begin_term(e, rep)) || (err = open_snapshots(e)) ||
+        (err = engine_load_stores(e, rep)) || (err = start_apply(e)) || (err = engine_replay(e, rep)) ||
+        (err = stores_recovered(e)) || (err = load_vaults(e)))
         return err;
     e->term = rep->wal.last_term;
     struct sequencer *q;
     if ((err = sequencer_start(&q, e, rep->wal.last_lsn, rep->wal.chain, e->term)) != ERR_OK)
         return err;
     atomic_store(&e->seq, q);
+    if (e->snapshots && (err = snapshots_start(e->snapshots)) != ERR_OK)
+        return err;
     return keeper_start(&e->keeper, e);
 }
 
@@ -584,6 +578,7 @@ void engine_close(struct engine *e)
     sequencer_stop(q);
     if (q)
         sequencer_info(q, &info);
+    snapshots_stop(e->snapshots);
     if (e->apply)
         apply_stop(e->apply);
     sequencer_free(q);
@@ -659,4 +654,9 @@ unsigned engine_shards(struct engine *e)
 struct store *engine_store(struct engine *e, unsigned store)
 {
     return engine_store_ok(e, store);
+}
+
+struct snapshots *engine_snapshots(struct engine *e)
+{
+    return e->snapshots;
 }

@@ -27,10 +27,12 @@
 #include "engine/hot.h"
 #include "engine/key.h"
 #include "engine/secret.h"
+#include "engine/snapwrite.h"
 #include "engine/vault.h"
 #include "engine/wal.h"
 
 struct engine;
+struct snapshots;
 
 struct engine_config {
     const char *dir;
@@ -42,6 +44,9 @@ struct engine_config {
     uint64_t secret_max_bytes;      /* plaintext */
     struct vault_settings defaults; /* of new vaults */
     const struct sealer *sealer;
+    struct snap_signer signer; /* sign NULL: no snapshots */
+    uint64_t snapshot_log_bytes, snapshot_interval_ms;
+    unsigned snapshot_keep;
     void (*log)(int level, const char *line);    /* enum log_level; any thread */
     void (*on_applied)(void *arg, uint64_t lsn); /* applier's thread; wakes listings that wait */
     void (*on_vault)(void *arg,
@@ -49,8 +54,11 @@ struct engine_config {
     void *arg;
 };
 
+#define ENGINE_STORES_MAX 65
+
 struct engine_report { /* of the start, for the log and INFO */
     struct wal_report wal;
+    uint64_t loaded[ENGINE_STORES_MAX], loaded_entries; /* LSN of the snapshot that a store was loaded from, 0: not */
     uint64_t replayed, applied_lsn, took_ms;
     int clean, same_boot;
     unsigned shards, shards_rebuilt;
@@ -251,7 +259,8 @@ struct engine_info {
     int failed;
 };
 void engine_info(struct engine *e, struct engine_info *out);
-struct wal *engine_wal(struct engine *e); /* for cursors: WBL.VERIFY, WBL.RANGE */
+struct snapshots *engine_snapshots(struct engine *e); /* NULL: none are made */
+struct wal *engine_wal(struct engine *e);             /* for cursors: WBL.VERIFY, WBL.RANGE */
 uint64_t engine_commit_lsn(struct engine *e);
 unsigned engine_shards(struct engine *e);
 struct store *engine_store(struct engine *e, unsigned store); /* NULL: failed */

@@ -6,12 +6,14 @@
 #include <pthread.h>
 
 #include "engine/engine.h"
+#include "engine/snapmerge.h"
+#include "engine/snapshots.h"
 #include "engine/txn.h"
+
+#define STORE_RESERVE_BYTES (16u << 20) /* with less free nothing is applied: a full disk would fail the stores */
 
 struct sequencer;
 struct keeper;
-
-#define ENGINE_STORES_MAX 65
 
 struct engine {
     struct engine_config cfg; /* strings owned */
@@ -28,6 +30,7 @@ struct engine {
     struct vaults *vaults;
     _Atomic(struct sequencer *) seq; /* NULL until it runs: the applier looks */
     struct keeper *keeper;
+    struct snapshots *snapshots; /* NULL: none are made */
     _Atomic uint64_t commit_lsn;
     uint32_t term;
     char why[256];
@@ -65,7 +68,18 @@ static inline void engine_tombstone_is_null(struct blob **b)
 /* One value through hot table and store: ERR_OK with *out NULL when there is none. */
 must_use enum err engine_get(struct engine *e, uint16_t store, struct bytes key, struct blob **out);
 
+/* Notes why the engine cannot be opened. Returns err. */
+enum err engine_refuse(struct engine *e, enum err err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void engine_logf(struct engine *e, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Deletes what is in a store and opens it anew. At a start only. */
+must_use enum err engine_empty_store(struct engine *e, unsigned s, struct engine_report *rep);
+
+/* ---- recover.c ---- */
+/* Before the applier runs: stores that the log alone cannot bring up to date, from the newest snapshot. */
+must_use enum err engine_load_stores(struct engine *e, struct engine_report *rep);
+/* Everything behind what the stores have; waits until it is applied. */
+must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
 
 /* ---- sequencer.c ---- */
 must_use enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn,

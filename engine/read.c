@@ -121,6 +121,8 @@ static enum err read_logged(struct engine *e, struct vault *vault, struct bytes 
     if (err == ERR_OK && !(v->hold[1] = blob_new(value.raw, value.raw.n, sv->lsn)))
         err = ERR_OOM;
     buf_fini(&raw);
+    if (err == ERR_NOTFOUND && e->snapshots) /* the log does not reach back to it any more */
+        err = snapshots_value(e->snapshots, vault->store, cached, &v->hold[1]);
     if (err)
         return err == ERR_NOTFOUND ? ERR_CORRUPT : err;
     hot_fill(e->hot, vault->store, cached, v->hold[1], fill);

@@ -34,7 +34,7 @@
 #include "base/log.h"
 #include "engine/engine_impl.h"
 
-#define GROUP_BYTES_MAX (4u << 20) /* a group is handed over at this size even if more is waiting */
+#define GROUP_BYTES_MAX (4u << 20)    /* a group is handed over at this size even if more is waiting */
 #define GROUP_KEEP_BYTES (512u << 10) /* of its buffer when it is empty */
 #define OPS_LIMIT (RECORD_MAX_BYTES + 65536)
 #define OOM_RETRY_MS 10

@@ -387,7 +387,7 @@ static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
     return edit_write(ed, in_head ? s->plain : NULL);
 }
 
-/* A value that was in the head once: from the record that brought it. */
+/* A value that was in the head once: from the record that brought it, or from a snapshot. */
 static enum err value_from_log(struct edit *ed, const struct secret_version *v, struct blob **out)
 {
     uint8_t key[SECRET_KEY_MAX];
@@ -403,6 +403,11 @@ static enum err value_from_log(struct edit *ed, const struct secret_version *v, 
     if (err == ERR_OK && !(*out = blob_new(value.raw, value.raw.n, v->lsn)))
         err = ERR_OOM;
     buf_fini(&held);
+    struct engine *e = ed->t->e;
+    if (err == ERR_NOTFOUND && e->snapshots) {
+        struct bytes logged = secret_key_logged(key, ed->t->vault->id, ed->path, v->lsn, v->version);
+        err = snapshots_value(e->snapshots, ed->t->vault->store, logged, out);
+    }
     return err == ERR_NOTFOUND ? ERR_CORRUPT : err;
 }
 

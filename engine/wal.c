@@ -286,6 +286,7 @@ static void publish(struct wal *w, struct bytes records, uint32_t n, const uint8
     w->fsyncs++;
     w->groups++;
     w->records += n;
+    w->appended += WAL_FRAME_BYTES + records.n;
     pthread_mutex_unlock(&w->lock);
     if (wal_mark_store(&w->mark, w->last_lsn))
         wal_prepare_dirty(&w->prepare);
@@ -350,6 +351,7 @@ void wal_info(struct wal *w, struct wal_info *out)
     out->fsyncs = w->fsyncs;
     out->groups = w->groups;
     out->records = w->records;
+    out->appended_bytes = w->appended;
     out->segments = w->segments;
     out->term = wal_terms_at(&w->terms, w->last_lsn);
     memcpy(out->chain, w->chain, RECORD_CHAIN_BYTES);

@@ -143,7 +143,7 @@ must_use enum err wal_cut(struct wal *w, uint64_t lsn);
 
 struct wal_info {
     uint64_t first_lsn, last_lsn, bytes; /* as in wal_report; bytes of headers, frames and footers on disk */
-    uint64_t fsyncs, groups, records;    /* since open */
+    uint64_t fsyncs, groups, records, appended_bytes; /* since open */
     uint32_t term;
     unsigned segments;
     uint8_t chain[RECORD_CHAIN_BYTES];

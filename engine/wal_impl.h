@@ -51,7 +51,7 @@ struct wal {
     uint64_t last_lsn;
     uint8_t chain[RECORD_CHAIN_BYTES];
     struct wal_terms terms;
-    uint64_t fsyncs, groups, records, sealed_bytes; /* sealed_bytes: of all segments but the newest */
+    uint64_t fsyncs, groups, records, appended, sealed_bytes; /* sealed_bytes: of all segments but the newest */
 
     int fd; /* the newest segment, -1: sealed, or none yet */
     uint64_t off, cap_bytes;

@@ -1,0 +1,163 @@
+/* recover.c - bringing the stores up to the log, at a start.
+ *
+ * The log is the truth, the stores are a cache of it. After a clean stop, or the death of the process alone (same boot
+ * id), what LevelDB wrote is in the page cache or on disk, so each store's applied LSN is trusted. After a power loss
+ * it is not (store.h), and replay starts at the store's checkpoint. Records hold full values, so replaying more than
+ * was lost changes nothing.
+ *
+ * A store that did not open, or that the log does not reach back to, is filled from the newest snapshot first: in order
+ * of keys, so LevelDB has nothing to sort. What lies behind the snapshot is replayed. Until the store's first
+ * checkpoint a power loss sends the next start here again.
+ */
+#include "engine/engine_impl.h"
+
+#include "base/log.h"
+
+#define REPLAY_PUBLISH_EVERY 1024
+#define LOAD_BATCH_BYTES ((size_t)1 << 20)
+
+/* All records up to it are in the store for sure. */
+static uint64_t trusted_lsn(const struct engine *e, unsigned s, const struct engine_report *rep)
+{
+    if (rep->loaded[s])
+        return rep->loaded[s];
+    return rep->same_boot || rep->clean ? store_applied(e->stores[s]) : store_checkpointed(e->stores[s]);
+}
+
+/* ---- from a snapshot ---- */
+
+/* The store's entries into batches. Old values stay in the snapshot. */
+static enum err load_entries(struct store *st, struct snapread_iter *it, uint16_t store, struct store_batch *b,
+                             uint64_t lsn, uint64_t *entries)
+{
+    struct snapfile_entry entry;
+    enum err err;
+
+    while ((err = snapread_iter_next(it, &entry)) == ERR_OK) {
+        if ((entry.key.p[0] << 8 | entry.key.p[1]) != store)
+            break;
+        struct bytes key = bytes_of(entry.key.p + 2, entry.key.n - 2);
+        if (store && key.p[0] == SECRET_KEY_OLD)
+            continue;
+        store_batch_put(b, key, entry.value, entry.lsn);
+        ++*entries;
+        if (store_batch_bytes(b) >= LOAD_BATCH_BYTES && (err = store_write(st, b, store_applied(st))) != ERR_OK)
+            return err;
+    }
+    if (err && err != ERR_END)
+        return err;
+    return store_write(st, b, lsn);
+}
+
+static enum err load_store(struct engine *e, struct snapread *r, unsigned s, uint64_t lsn, struct engine_report *rep)
+{
+    struct snapread_iter *it = NULL;
+    struct store_batch *b = NULL;
+    enum err err = store_applied(e->stores[s]) ? engine_empty_store(e, s, rep) : ERR_OK;
+
+    if (err == ERR_OK)
+        err = store_batch_new(&b);
+    if (err == ERR_OK)
+        err = snapread_iter_new(r, (uint16_t)s, bytes_of(NULL, 0), &it);
+    if (err == ERR_OK)
+        err = load_entries(e->stores[s], it, (uint16_t)s, b, lsn, &rep->loaded_entries);
+    if (err == ERR_OK)
+        rep->loaded[s] = lsn;
+    snapread_iter_free(it);
+    store_batch_free(b);
+    return err;
+}
+
+enum err engine_load_stores(struct engine *e, struct engine_report *rep)
+{
+    struct snapread *r = e->snapshots ? snapshots_newest(e->snapshots) : NULL;
+    struct snapread_info info = {0};
+    enum err err = ERR_OK;
+
+    if (r)
+        snapread_info(r, &info);
+    for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++) {
+        uint64_t have = trusted_lsn(e, s, rep);
+        int reached = have + 1 >= rep->wal.first_lsn; /* the log goes on from where the store is */
+        if (reached && (have || !r))
+            continue;
+        if (!r || info.header.lsn + 1 < rep->wal.first_lsn)
+            err =
+                engine_refuse(e, ERR_CORRUPT,
+                              "%s %u is at LSN %llu, the log begins at %llu, and no snapshot verifies that reaches it",
+                              s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)have,
+                              (unsigned long long)rep->wal.first_lsn);
+        else if ((err = load_store(e, r, s, info.header.lsn, rep)) != ERR_OK)
+            err = engine_refuse(e, err, "%s %u cannot be loaded from the snapshot at LSN %llu: %s",
+                                s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)info.header.lsn,
+                                err_text(err));
+    }
+    if (rep->loaded_entries)
+        engine_logf(e, LOG_NOTICE, "Stores loaded from the snapshot at LSN %llu: %llu entries",
+                    (unsigned long long)info.header.lsn, (unsigned long long)rep->loaded_entries);
+    snapread_unref(r);
+    return err;
+}
+
+/* ---- from the log ---- */
+
+static enum err no_room(struct engine *e, enum err err)
+{
+    return err ? engine_refuse(e, err, "less than %u MiB of disk are free: the stores cannot be brought up to date",
+                               STORE_RESERVE_BYTES >> 20)
+               : err;
+}
+
+static enum err replay_published(struct engine *e, uint64_t lsn)
+{
+    hot_set_published(e->hot, lsn);
+    apply_kick(e->apply);
+    return hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes ? apply_wait_lsn(e->apply, lsn) : ERR_OK;
+}
+
+static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, uint64_t last, struct engine_report *rep)
+{
+    struct wal_cursor *c = NULL;
+    struct record r;
+    struct bytes raw;
+    uint64_t lsn = from;
+
+    if (from > last)
+        return ERR_OK;
+    enum err err = wal_cursor_open(&c, e->wal, from);
+    if (err)
+        return engine_refuse(e, err, "the log does not reach back to LSN %llu, which the stores need",
+                             (unsigned long long)from);
+    for (; err == ERR_OK && lsn <= last; lsn++) {
+        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK ||
+            (err = apply_record(e->hot, &r, skip, e->shards + 1)) != ERR_OK)
+            break;
+        rep->replayed++;
+        if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == last || hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
+            err = replay_published(e, lsn);
+    }
+    wal_cursor_close(c);
+    if (err == ERR_MISCONF)
+        return no_room(e, err);
+    return err ? engine_refuse(e, err, "replay stopped at LSN %llu: %s", (unsigned long long)lsn, err_text(err))
+               : ERR_OK;
+}
+
+enum err engine_replay(struct engine *e, struct engine_report *rep)
+{
+    uint64_t skip[ENGINE_STORES_MAX], from = UINT64_MAX;
+    uint64_t last = rep->wal.last_lsn;
+    for (unsigned s = 0; s <= e->shards; s++) {
+        skip[s] = trusted_lsn(e, s, rep);
+        if (skip[s] < from)
+            from = skip[s];
+    }
+    enum err err = replay(e, skip, from + 1, last, rep);
+    if (err)
+        return err;
+    hot_set_published(e->hot, last);
+    atomic_store(&e->commit_lsn, last);
+    err = no_room(e, apply_wait_lsn(e->apply, last));
+    rep->applied_lsn = apply_lsn(e->apply);
+    return err;
+}

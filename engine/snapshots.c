@@ -1,0 +1,659 @@
+/* snapshots.c - see snapshots.h.
+ *
+ * A snapshot is made in one go from where the one before ends, or in several when the log behind it is long: what
+ * changed is kept in memory while it is merged (changes.h), so a step ends when that has CHANGES_BYTES, at the LSN
+ * where it is then, and the next one follows at once. A node that was without snapshots for long so needs no more
+ * memory than one that makes them all the time.
+ *
+ * What the thread may wait for: the disk; the HSM, for a signature; its own pace. Everything else that wants to know
+ * something of it takes the lock, which is never held across any of these.
+ *
+ * Rejected: making the next snapshot while the last one is still being written (it would have to be read to be made
+ * from); a snapshot for each commit group "in place" (what is served from a file must not change under its readers).
+ */
+#include "engine/snapshots.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/changes.h"
+#include "engine/secret.h"
+#include "engine/snapmerge.h"
+#include "engine/snapold.h"
+
+#define TICK_MS 1000
+#define RETRY_MS 30000
+#define CHANGES_BYTES (48u << 20)
+#define FILES_MAX 64
+#define PATH_BYTES 4096
+
+struct snapshots {
+    struct snapshots_config cfg; /* dir is our own */
+    char *dir;
+    pthread_t thread;
+    int started;
+
+    pthread_mutex_t lock; /* all of what follows */
+    pthread_cond_t wake;
+    int stop;
+    struct snapread *newest;
+    struct snapshots_file file[FILES_MAX]; /* newest first */
+    unsigned files;
+    struct snapshots_wait *waits;
+    struct snapshots_info info;
+    uint64_t made_ms, retry_ms;      /* clock_mono: when the last one was made; not before this again after a failure */
+    uint64_t appended, behind_bytes; /* of the log: as of the last snapshot; what lay behind it already then */
+};
+
+static void say(struct snapshots *s, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(struct snapshots *s, int level, const char *fmt, ...)
+{
+    char line[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (s->cfg.log)
+        s->cfg.log(s->cfg.arg, level, line);
+}
+
+static uint64_t mono_ms(void)
+{
+    return clock_mono_us() / 1000;
+}
+
+static void path_of(const struct snapshots *s, uint64_t lsn, uint32_t term, char out[PATH_BYTES])
+{
+    char name[SNAPFILE_NAME_BYTES];
+    snapfile_name(name, lsn, term);
+    snprintf(out, PATH_BYTES, "%s/%s", s->dir, name);
+}
+
+/* ---- the files ---- */
+
+static struct snapshots_file *file_at(struct snapshots *s, uint64_t lsn)
+{
+    for (unsigned i = 0; i < s->files; i++)
+        if (s->file[i].lsn == lsn)
+            return &s->file[i];
+    return NULL;
+}
+
+static void file_mark(struct snapshots *s, uint64_t lsn, int verified)
+{
+    pthread_mutex_lock(&s->lock);
+    struct snapshots_file *f = file_at(s, lsn);
+    if (f)
+        f->verified = verified;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static uint64_t size_of(const char *path)
+{
+    uint64_t bytes = 0;
+    int fd;
+    if (file_open(path, O_RDONLY, 0, &fd))
+        return 0;
+    if (file_size(fd, &bytes))
+        bytes = 0;
+    (void)!file_close(fd);
+    return bytes;
+}
+
+/* The directory as it is, newest first; what is known of a file stays known. */
+static enum err look_at_files(struct snapshots *s)
+{
+    struct snapshots_file found[FILES_MAX];
+    char **names, path[PATH_BYTES];
+    unsigned n = 0;
+    size_t count;
+    enum err e = file_list(s->dir, &names, &count);
+    if (e)
+        return e;
+    for (size_t i = count; i-- > 0 && n < FILES_MAX;) { /* names sort as their LSNs do */
+        struct snapshots_file f = {0};
+        if (!snapfile_parse_name(names[i], &f.lsn, &f.term))
+            continue;
+        path_of(s, f.lsn, f.term, path);
+        f.bytes = size_of(path);
+        found[n++] = f;
+    }
+    file_free_names(names, count);
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < n; i++) {
+        const struct snapshots_file *known = file_at(s, found[i].lsn);
+        found[i].verified = known ? known->verified : SNAPSHOT_UNKNOWN;
+    }
+    memcpy(s->file, found, n * sizeof found[0]);
+    s->files = n;
+    pthread_mutex_unlock(&s->lock);
+    return ERR_OK;
+}
+
+/* Takes r's reference. */
+static void set_newest(struct snapshots *s, struct snapread *r)
+{
+    struct snapread_info i;
+    snapread_info(r, &i);
+    pthread_mutex_lock(&s->lock);
+    struct snapread *old = s->newest;
+    s->newest = r;
+    s->info.lsn = i.header.lsn;
+    s->info.term = i.header.term;
+    s->info.time_ms = i.header.time_ms;
+    s->info.bytes = i.bytes;
+    s->info.entries = i.entries;
+    memcpy(s->info.digest, i.digest, sizeof i.digest);
+    pthread_mutex_unlock(&s->lock);
+    snapread_unref(old);
+}
+
+static enum err open_file(struct snapshots *s, const struct snapshots_file *f, struct snapread **out)
+{
+    char path[PATH_BYTES], why[128] = "";
+    path_of(s, f->lsn, f->term, path);
+    enum err e = snapread_open(out, path, s->cfg.cell_id, &s->cfg.signer, why, sizeof why);
+    if (e == ERR_CORRUPT || e == ERR_UNSUPPORTED) {
+        file_mark(s, f->lsn, SNAPSHOT_BAD);
+        say(s, LOG_WARNING, "the snapshot %s does not verify and is skipped: %s", path, why[0] ? why : err_text(e));
+    } else if (e == ERR_OK) {
+        file_mark(s, f->lsn, SNAPSHOT_OPENED);
+    }
+    return e;
+}
+
+/* The newest file that opens becomes the newest snapshot. ERR_NOTFOUND: none does. Others: nothing is known (the HSM
+ * does not answer ...). */
+static enum err find_newest(struct snapshots *s)
+{
+    struct snapshots_file files[FILES_MAX];
+    unsigned n = snapshots_list(s, files, FILES_MAX);
+    for (unsigned i = 0; i < n && i < FILES_MAX; i++) {
+        struct snapread *r;
+        if (files[i].verified == SNAPSHOT_BAD)
+            continue;
+        enum err e = open_file(s, &files[i], &r);
+        if (e == ERR_OK)
+            set_newest(s, r);
+        if (e != ERR_CORRUPT && e != ERR_UNSUPPORTED && e != ERR_NOTFOUND)
+            return e;
+    }
+    return ERR_NOTFOUND;
+}
+
+/* ---- making one ---- */
+
+static int must_stop(struct snapshots *s)
+{
+    pthread_mutex_lock(&s->lock);
+    int stop = s->stop;
+    pthread_mutex_unlock(&s->lock);
+    return stop;
+}
+
+/* Sleeps until the time, or until it must stop. Lock held. */
+static void sleep_until(struct snapshots *s, uint64_t until_us)
+{
+    struct timespec t = {.tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000};
+    while (!s->stop && clock_mono_us() < until_us)
+        pthread_cond_timedwait(&s->wake, &s->lock, &t);
+}
+
+static enum err pace(void *arg, uint64_t bytes)
+{
+    struct snapshots *s = arg;
+    pthread_mutex_lock(&s->lock);
+    s->info.making_bytes += bytes;
+    if (s->cfg.bytes_per_s)
+        sleep_until(s, clock_mono_us() + bytes * 1000000 / s->cfg.bytes_per_s);
+    int stop = s->stop;
+    pthread_mutex_unlock(&s->lock);
+    return stop ? ERR_AGAIN : ERR_OK;
+}
+
+/* Reads the log from `from` on into c, up to the record at `to`, or a step's worth. h says what the last record was. */
+static enum err gather(struct snapshots *s, uint64_t from, uint64_t to, struct changes *c, struct snapfile_header *h)
+{
+    struct wal_cursor *cursor;
+    struct changes_info info = {0};
+    struct record r;
+    struct bytes raw;
+    enum err e = wal_cursor_open(&cursor, s->cfg.wal, from);
+
+    for (uint64_t lsn = from; !e && lsn <= to && info.memory_bytes < CHANGES_BYTES; lsn++) {
+        if ((e = wal_cursor_next(cursor, &r, &raw)) || (e = changes_add(c, &r)))
+            break;
+        h->lsn = r.lsn;
+        h->term = r.term;
+        h->time_ms = r.time_ms;
+        memcpy(h->chain, r.chain, sizeof h->chain);
+        if (lsn % 4096)
+            continue;
+        changes_info(c, &info);
+        e = must_stop(s) ? ERR_AGAIN : ERR_OK;
+    }
+    wal_cursor_close(cursor);
+    return e ? e : changes_sort(c);
+}
+
+static void writer_config(struct snapshots *s, struct snapwrite_config *cfg)
+{
+    *cfg = (struct snapwrite_config){.dir = s->dir, .sign = s->cfg.signer, .pace = pace, .pace_arg = s};
+    memcpy(cfg->header.cell_id, s->cfg.cell_id, sizeof cfg->header.cell_id);
+}
+
+static enum err make_from_log(struct snapshots *s, struct snapread *before, uint64_t to, struct snapwrite_config *cfg)
+{
+    struct snapwrite_result result;
+    struct snapread_info was = {0};
+    struct changes *c;
+
+    if (before)
+        snapread_info(before, &was);
+    writer_config(s, cfg);
+    enum err e = changes_new(&c);
+    if (!e)
+        e = gather(s, was.header.lsn + 1, to, c, &cfg->header);
+    if (!e)
+        e = snapmerge_changes(cfg, before, c, s->cfg.wal, &result);
+    changes_free(c);
+    return e;
+}
+
+static enum err make_from_stores(struct snapshots *s, struct snapread *before, struct snapwrite_config *cfg)
+{
+    struct snapwrite_result result;
+    struct snapmerge_view *view = NULL;
+    struct record r;
+    struct buf raw;
+    uint64_t lsn;
+    size_t used;
+
+    buf_init(&raw, RECORD_MAX_BYTES);
+    writer_config(s, cfg);
+    enum err e = s->cfg.view(s->cfg.arg, &view, &lsn);
+    if (!e)
+        e = wal_read(s->cfg.wal, lsn, &raw);
+    if (!e)
+        e = record_get(buf_bytes(&raw), &r, &used);
+    if (!e) {
+        cfg->header.lsn = r.lsn;
+        cfg->header.term = r.term;
+        cfg->header.time_ms = r.time_ms;
+        memcpy(cfg->header.chain, r.chain, sizeof r.chain);
+        e = snapmerge_stores(cfg, before, view, s->cfg.wal, &result);
+    }
+    snapmerge_view_free(view);
+    buf_fini(&raw);
+    return e;
+}
+
+/* The next snapshot, at to or on the way there. */
+static enum err make_one(struct snapshots *s, uint64_t to)
+{
+    struct snapread *before = snapshots_newest(s), *made;
+    struct snapwrite_config cfg;
+    enum err e = make_from_log(s, before, to, &cfg);
+
+    if (e == ERR_CORRUPT && s->cfg.view) {
+        say(s, LOG_WARNING,
+            "the newest snapshot, or the log behind it, has damage: the next one is made from the stores");
+        e = make_from_stores(s, before, &cfg);
+    }
+    snapread_unref(before);
+    if (e)
+        return e;
+    struct snapshots_file f = {.lsn = cfg.header.lsn, .term = cfg.header.term};
+    e = look_at_files(s);
+    if (!e)
+        e = open_file(s, &f, &made);
+    if (e)
+        return e;
+    set_newest(s, made);
+    file_mark(s, f.lsn, SNAPSHOT_WHOLE); /* it was read back when it was made */
+    return ERR_OK;
+}
+
+/* ---- what may go ---- */
+
+static void delete_old(struct snapshots *s)
+{
+    struct snapshots_file files[FILES_MAX];
+    char path[PATH_BYTES];
+    unsigned n = snapshots_list(s, files, FILES_MAX), whole = 0;
+    enum err e = ERR_OK;
+
+    for (unsigned i = 0; i < n && i < FILES_MAX && !e; i++) {
+        if (whole < s->cfg.keep) {
+            whole += files[i].verified > SNAPSHOT_UNKNOWN;
+            continue;
+        }
+        path_of(s, files[i].lsn, files[i].term, path);
+        e = file_unlink(path);
+    }
+    if (e)
+        say(s, LOG_WARNING, "an old snapshot cannot be deleted: %s", err_text(e));
+    (void)!look_at_files(s); /* the next time shows what this one did not */
+}
+
+/* LSN of the second newest snapshot that is whole; 0: there are not two. */
+static uint64_t second_newest(struct snapshots *s)
+{
+    uint64_t lsn = 0;
+    unsigned whole = 0;
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->files && whole < 2; i++)
+        if (s->file[i].verified == SNAPSHOT_WHOLE && ++whole == 2)
+            lsn = s->file[i].lsn;
+    pthread_mutex_unlock(&s->lock);
+    return lsn;
+}
+
+static void trim_log(struct snapshots *s)
+{
+    uint64_t below = second_newest(s) + 1, needed = s->cfg.needed_lsn ? s->cfg.needed_lsn(s->cfg.arg) : below;
+    if (below > needed)
+        below = needed;
+    enum err e = below > 1 ? wal_remove_below(s->cfg.wal, below) : ERR_OK;
+    if (e)
+        say(s, LOG_WARNING, "segments of the log below LSN %llu cannot be deleted: %s", (unsigned long long)below,
+            err_text(e));
+}
+
+/* ---- the thread ---- */
+
+static void note_made(struct snapshots *s, uint64_t took_ms)
+{
+    struct wal_info w;
+    wal_info(s->cfg.wal, &w);
+    pthread_mutex_lock(&s->lock);
+    s->info.made++;
+    s->info.last_ms = took_ms;
+    s->info.err = ERR_OK;
+    s->info.why[0] = '\0';
+    s->made_ms = mono_ms();
+    s->appended = w.appended_bytes;
+    s->behind_bytes = 0;
+    struct snapshots_info i = s->info;
+    pthread_mutex_unlock(&s->lock);
+    say(s, LOG_NOTICE, "Snapshot at LSN %llu: %llu entries, %llu bytes, %llu ms", (unsigned long long)i.lsn,
+        (unsigned long long)i.entries, (unsigned long long)i.bytes, (unsigned long long)took_ms);
+}
+
+static void note_failed(struct snapshots *s, enum err e)
+{
+    pthread_mutex_lock(&s->lock);
+    int first = s->info.err != e;
+    s->info.failed++;
+    s->info.err = e;
+    snprintf(s->info.why, sizeof s->info.why, "%s", err_text(e));
+    s->retry_ms = mono_ms() + RETRY_MS;
+    pthread_mutex_unlock(&s->lock);
+    if (first)
+        say(s, LOG_WARNING, "A snapshot could not be made and will be tried again: %s", err_text(e));
+}
+
+/* Answers those who wait for an LSN that is reached, or all of them with an error. */
+static void answer_waits(struct snapshots *s, enum err e)
+{
+    struct snapshots_wait *ready = NULL;
+    pthread_mutex_lock(&s->lock);
+    for (struct snapshots_wait **at = &s->waits; *at;) {
+        struct snapshots_wait *w = *at;
+        if (!e && !(s->newest && s->info.lsn >= w->lsn)) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        w->next = ready;
+        w->err = e;
+        w->lsn = e ? w->lsn : s->info.lsn;
+        snprintf(w->why, sizeof w->why, "%s", e ? err_text(e) : "");
+        ready = w;
+    }
+    pthread_mutex_unlock(&s->lock);
+    while (ready) {
+        struct snapshots_wait *next = ready->next;
+        ready->done(ready);
+        ready = next;
+    }
+}
+
+/* Up to the commit LSN as it is now. */
+static void make(struct snapshots *s)
+{
+    uint64_t to = s->cfg.commit_lsn(s->cfg.arg), begun = mono_ms();
+    enum err e = ERR_OK;
+
+    pthread_mutex_lock(&s->lock);
+    s->info.making = 1;
+    s->info.making_bytes = 0;
+    int known = s->newest || s->files == 0;
+    uint64_t lsn = s->newest ? s->info.lsn : 0;
+    pthread_mutex_unlock(&s->lock);
+    if (!known) {
+        e = find_newest(s); /* the HSM did not answer before */
+        e = e == ERR_NOTFOUND ? ERR_OK : e;
+    }
+    unsigned steps = 0;
+    for (; !e && lsn < to; steps++) {
+        e = make_one(s, to);
+        pthread_mutex_lock(&s->lock);
+        lsn = s->newest ? s->info.lsn : 0;
+        pthread_mutex_unlock(&s->lock);
+    }
+    pthread_mutex_lock(&s->lock);
+    s->info.making = 0;
+    pthread_mutex_unlock(&s->lock);
+    if (e && e != ERR_AGAIN)
+        note_failed(s, e);
+    if (!e && steps)
+        note_made(s, mono_ms() - begun);
+    if (!e) {
+        delete_old(s);
+        trim_log(s);
+    }
+    answer_waits(s, e);
+}
+
+/* Lock held. */
+static int due(struct snapshots *s)
+{
+    struct wal_info w;
+    uint64_t now = mono_ms();
+    if (s->waits)
+        return 1;
+    if (s->info.err && now < s->retry_ms)
+        return 0;
+    wal_info(s->cfg.wal, &w);
+    uint64_t grown = w.appended_bytes - s->appended + s->behind_bytes;
+    uint64_t enough = s->cfg.log_bytes > s->info.bytes / 2 ? s->cfg.log_bytes : s->info.bytes / 2;
+    return (s->cfg.log_bytes && grown >= enough) ||
+           (s->cfg.interval_ms && now - s->made_ms >= s->cfg.interval_ms && w.last_lsn > s->info.lsn);
+}
+
+/* What was found at the start: two that are whole, so that the log may be trimmed before two new ones are made. */
+static void verify_found(struct snapshots *s)
+{
+    struct snapshots_file files[FILES_MAX];
+    unsigned n = snapshots_list(s, files, FILES_MAX), whole = 0;
+    for (unsigned i = 0; i < n && i < FILES_MAX && whole < 2 && !must_stop(s); i++) {
+        struct snapread *r;
+        uint64_t bad;
+        if (files[i].verified == SNAPSHOT_BAD || open_file(s, &files[i], &r))
+            continue;
+        enum err e = snapread_verify(r, pace, s, &bad);
+        snapread_unref(r);
+        if (e == ERR_OK)
+            whole++;
+        if (e == ERR_OK || e == ERR_CORRUPT)
+            file_mark(s, files[i].lsn, e ? SNAPSHOT_BAD : SNAPSHOT_WHOLE);
+        if (e == ERR_CORRUPT)
+            say(s, LOG_WARNING, "block %llu of the snapshot at LSN %llu does not verify", (unsigned long long)bad,
+                (unsigned long long)files[i].lsn);
+    }
+}
+
+static void *snapshots_main(void *arg)
+{
+    struct snapshots *s = arg;
+    pthread_setname_np(pthread_self(), "coffer-snap");
+    verify_found(s);
+    pthread_mutex_lock(&s->lock);
+    while (!s->stop) {
+        if (due(s)) {
+            pthread_mutex_unlock(&s->lock);
+            make(s);
+            pthread_mutex_lock(&s->lock);
+            continue;
+        }
+        struct timespec t;
+        uint64_t until = clock_mono_us() + TICK_MS * 1000;
+        t = (struct timespec){.tv_sec = (time_t)(until / 1000000), .tv_nsec = (long)(until % 1000000) * 1000};
+        pthread_cond_timedwait(&s->wake, &s->lock, &t);
+    }
+    pthread_mutex_unlock(&s->lock);
+    answer_waits(s, ERR_AGAIN);
+    return NULL;
+}
+
+/* ---- the outside ---- */
+
+struct snapread *snapshots_newest(struct snapshots *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct snapread *r = s->newest ? snapread_ref(s->newest) : NULL;
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+enum err snapshots_value(struct snapshots *s, uint16_t store, struct bytes logged_key, struct blob **out)
+{
+    uint8_t key[2 + SECRET_KEY_MAX];
+    struct snapold o;
+
+    *out = NULL;
+    struct snapread *r = snapshots_newest(s);
+    if (!r)
+        return ERR_NOTFOUND;
+    key[0] = (uint8_t)(store >> 8);
+    key[1] = (uint8_t)store;
+    memcpy(key + 2, logged_key.p, logged_key.n);
+    enum err e = snapold_parse(bytes_of(key, 2 + logged_key.n), &o) ? snapold_in_snapshot(r, &o, out) : ERR_INTERNAL;
+    snapread_unref(r);
+    return e;
+}
+
+void snapshots_demand(struct snapshots *s, struct snapshots_wait *w)
+{
+    pthread_mutex_lock(&s->lock);
+    w->next = s->waits;
+    s->waits = w;
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void snapshots_info(struct snapshots *s, struct snapshots_info *out)
+{
+    pthread_mutex_lock(&s->lock);
+    *out = s->info;
+    out->files = s->files;
+    pthread_mutex_unlock(&s->lock);
+}
+
+unsigned snapshots_list(struct snapshots *s, struct snapshots_file *out, unsigned max)
+{
+    pthread_mutex_lock(&s->lock);
+    unsigned n = s->files;
+    memcpy(out, s->file, (n < max ? n : max) * sizeof *out);
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+static void snapshots_free(struct snapshots *s)
+{
+    snapread_unref(s->newest);
+    pthread_cond_destroy(&s->wake);
+    pthread_mutex_destroy(&s->lock);
+    mem_free(s->dir);
+    mem_free(s);
+}
+
+/* How much of the log lies behind the newest one: by the share of its records. */
+static void estimate_behind(struct snapshots *s)
+{
+    struct wal_info w;
+    wal_info(s->cfg.wal, &w);
+    uint64_t all = w.first_lsn ? w.last_lsn - w.first_lsn + 1 : 0,
+             behind = w.last_lsn > s->info.lsn ? w.last_lsn - s->info.lsn : 0;
+    s->appended = w.appended_bytes;
+    s->behind_bytes = all ? (uint64_t)((double)w.bytes * (double)(behind < all ? behind : all) / (double)all) : 0;
+}
+
+enum err snapshots_open(struct snapshots **out, const struct snapshots_config *cfg)
+{
+    size_t n = strlen(cfg->dir) + 1;
+    pthread_condattr_t attr;
+    struct snapshots *s = *out = mem_zalloc(sizeof *s);
+
+    assert(cfg->keep >= 2);
+    if (!s)
+        return ERR_OOM;
+    s->cfg = *cfg;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    s->made_ms = mono_ms();
+    enum err e = (s->dir = mem_alloc(n)) ? ERR_OK : ERR_OOM;
+    if (!e) {
+        memcpy(s->dir, cfg->dir, n);
+        s->cfg.dir = s->dir;
+        e = file_mkdir(s->dir, 0700);
+    }
+    if (!e)
+        e = snapwrite_clean(s->dir);
+    if (!e)
+        e = look_at_files(s);
+    if (!e) {
+        e = find_newest(s);
+        if (e == ERR_NOTFOUND || e == ERR_HSMDOWN || e == ERR_SEALED)
+            e = ERR_OK; /* none, or nothing is known yet */
+    }
+    if (e) {
+        snapshots_free(s);
+        *out = NULL;
+        return e;
+    }
+    estimate_behind(s);
+    return ERR_OK;
+}
+
+enum err snapshots_start(struct snapshots *s)
+{
+    if (pthread_create(&s->thread, NULL, snapshots_main, s) != 0)
+        return ERR_OOM;
+    s->started = 1;
+    return ERR_OK;
+}
+
+void snapshots_stop(struct snapshots *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->stop = 1;
+    pthread_cond_broadcast(&s->wake);
+    pthread_mutex_unlock(&s->lock);
+    if (s->started)
+        pthread_join(s->thread, NULL);
+    snapshots_free(s);
+}

@@ -1,0 +1,110 @@
+/* snapshots.h - a node's snapshots: made again and again beside traffic, verified, kept, read; and what of the log may
+ * go because of them.
+ *
+ *     DIR/<LSN>-<term>.snap ...     the newest cfg.keep of them (snapfile.h)
+ *
+ * One thread. It makes a snapshot at the commit LSN from the one before and the log behind that (snapmerge_changes):
+ *
+ *     due      the log has grown by cfg.log_bytes since the last one, and by half of what that one has (so that a large
+ *              state is not copied for each little bit of log); or cfg.interval_ms have passed and anything was
+ *              written; or somebody asked (snapshots_demand)
+ *     made     verified on the way (snapwrite.h), and opened: from now on it is the newest
+ *     kept     older ones than the newest cfg.keep are deleted
+ *     trimmed  segments of the log all of whose records are in the second newest one, and that nobody else needs
+ *              (cfg.needed_lsn), are deleted
+ *
+ * **Old values** (docs/decisions/0009). A value that is in the log only is in the newest snapshot once the log does not
+ * reach back to it any more: snapshots_value.
+ *
+ * **At open** half-made files are removed and what is there is looked at, newest first: one that does not verify is
+ * skipped with a warning and left where it is, and the next one is the newest then. While the HSM does not answer
+ * (sealed, down) nothing can be verified: there is none yet, and the thread tries again; the log is not trimmed
+ * meanwhile.
+ *
+ * Failures: a snapshot that cannot be made (no space, no HSM, damage in the one before or in the log) is said in the
+ * log once, shows in snapshots_info, and is tried again; traffic does not notice. Damage in the snapshot before: the
+ * next one is made from the stores (snapmerge_stores).
+ *
+ * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but stop.
+ */
+#ifndef COFFER_ENGINE_SNAPSHOTS_H
+#define COFFER_ENGINE_SNAPSHOTS_H
+
+#include "engine/snapread.h"
+#include "engine/snapwrite.h"
+#include "engine/wal.h"
+
+struct snapshots;
+struct snapmerge_view;
+
+struct snapshots_config {
+    const char *dir; /* made when it is not there; copied */
+    uint8_t cell_id[16];
+    struct wal *wal;
+    struct snap_signer signer;
+    uint64_t log_bytes;   /* 0: not by bytes */
+    uint64_t interval_ms; /* 0: not by time */
+    unsigned keep;        /* at least 2 */
+    uint64_t bytes_per_s; /* at most so fast, 0: as fast as it goes */
+
+    uint64_t (*commit_lsn)(void *arg);
+    uint64_t (*needed_lsn)(void *arg); /* the first LSN that somebody else needs the log from */
+    /* For a snapshot from the stores: a view of them while they stand still, and its LSN. */
+    enum err (*view)(void *arg, struct snapmerge_view **v, uint64_t *lsn);
+    void (*log)(void *arg, int level, const char *line); /* enum log_level */
+    void *arg;
+};
+
+/* Looks at what is there. ERR_IO, ERR_OOM. Blocks. */
+must_use enum err snapshots_open(struct snapshots **out, const struct snapshots_config *cfg);
+must_use enum err snapshots_start(struct snapshots *s); /* the thread; ERR_OOM */
+/* Ends the thread; a snapshot being made is given up. Accepts NULL; frees. */
+void snapshots_stop(struct snapshots *s);
+
+/* The newest one that verified, with a reference; NULL: there is none. */
+struct snapread *snapshots_newest(struct snapshots *s);
+
+/* The value of a version of a secret whose record the log does not have any more (secret_key_logged says which), with a
+ * reference. ERR_NOTFOUND (no snapshot has it), ERR_CORRUPT, ERR_IO, ERR_OOM. */
+must_use enum err snapshots_value(struct snapshots *s, uint16_t store, struct bytes logged_key, struct blob **out);
+
+/* Asks for a snapshot now, at least at the present commit LSN. done() on the snapshot thread, or at once when it ends:
+ * ERR_OK with lsn (also of one that was there already), or why there is none. w is the caller's until then. */
+struct snapshots_wait {
+    struct snapshots_wait *next; /* private */
+    void (*done)(struct snapshots_wait *w);
+    enum err err;
+    uint64_t lsn; /* in: at least this one; out: the snapshot's */
+    char why[160];
+};
+void snapshots_demand(struct snapshots *s, struct snapshots_wait *w);
+
+struct snapshots_info {
+    uint64_t lsn, bytes, entries, time_ms; /* of the newest; 0: none */
+    uint32_t term;
+    uint8_t digest[SNAPFILE_HASH_BYTES];
+    unsigned files, made, failed; /* made, failed: since the start */
+    uint64_t last_ms;             /* how long the last one took */
+    int making;
+    uint64_t making_bytes; /* of the one being made, so far */
+    enum err err;          /* of the last try */
+    char why[160];
+};
+void snapshots_info(struct snapshots *s, struct snapshots_info *out);
+
+enum snapshot_state {
+    SNAPSHOT_BAD = -1,
+    SNAPSHOT_UNKNOWN = 0, /* not looked at */
+    SNAPSHOT_OPENED,      /* footer, index, filter and signature verify */
+    SNAPSHOT_WHOLE,       /* every block does: read since the start, or made since */
+};
+
+/* The files, newest first, as they are on the disk: at most max of them. Returns how many there are. */
+struct snapshots_file {
+    uint64_t lsn, bytes;
+    uint32_t term;
+    enum snapshot_state verified;
+};
+unsigned snapshots_list(struct snapshots *s, struct snapshots_file *out, unsigned max);
+
+#endif
