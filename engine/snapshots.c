@@ -155,11 +155,20 @@ static void set_newest(struct snapshots *s, struct snapread *r)
     snapread_unref(old);
 }
 
+enum err snapshots_open_file(struct snapshots *s, const struct snapshots_file *f, struct snapread **out, char *why,
+                             size_t n)
+{
+    char path[PATH_BYTES];
+    path_of(s, f->lsn, f->term, path);
+    return snapread_open(out, path, s->cfg.cell_id, &s->cfg.signer, why, n);
+}
+
+/* The same, and notes what comes of it. */
 static enum err open_file(struct snapshots *s, const struct snapshots_file *f, struct snapread **out)
 {
     char path[PATH_BYTES], why[128] = "";
     path_of(s, f->lsn, f->term, path);
-    enum err e = snapread_open(out, path, s->cfg.cell_id, &s->cfg.signer, why, sizeof why);
+    enum err e = snapshots_open_file(s, f, out, why, sizeof why);
     if (e == ERR_CORRUPT || e == ERR_UNSUPPORTED) {
         file_mark(s, f->lsn, SNAPSHOT_BAD);
         say(s, LOG_WARNING, "the snapshot %s does not verify and is skipped: %s", path, why[0] ? why : err_text(e));
@@ -330,8 +339,11 @@ static void delete_old(struct snapshots *s)
     unsigned n = snapshots_list(s, files, FILES_MAX), whole = 0;
     enum err e = ERR_OK;
 
+    pthread_mutex_lock(&s->lock);
+    unsigned keep = s->cfg.keep;
+    pthread_mutex_unlock(&s->lock);
     for (unsigned i = 0; i < n && i < FILES_MAX && !e; i++) {
-        if (whole < s->cfg.keep) {
+        if (whole < keep) {
             whole += files[i].verified > SNAPSHOT_UNKNOWN;
             continue;
         }
@@ -549,6 +561,15 @@ enum err snapshots_value(struct snapshots *s, uint16_t store, struct bytes logge
     enum err e = snapold_parse(bytes_of(key, 2 + logged_key.n), &o) ? snapold_in_snapshot(r, &o, out) : ERR_INTERNAL;
     snapread_unref(r);
     return e;
+}
+
+void snapshots_settings(struct snapshots *s, uint64_t log_bytes, uint64_t interval_ms, unsigned keep)
+{
+    pthread_mutex_lock(&s->lock);
+    s->cfg.log_bytes = log_bytes;
+    s->cfg.interval_ms = interval_ms;
+    s->cfg.keep = keep < 2 ? 2 : keep;
+    pthread_mutex_unlock(&s->lock);
 }
 
 void snapshots_demand(struct snapshots *s, struct snapshots_wait *w)

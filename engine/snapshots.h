@@ -68,6 +68,13 @@ struct snapread *snapshots_newest(struct snapshots *s);
  * reference. ERR_NOTFOUND (no snapshot has it), ERR_CORRUPT, ERR_IO, ERR_OOM. */
 must_use enum err snapshots_value(struct snapshots *s, uint16_t store, struct bytes logged_key, struct blob **out);
 
+struct snapshots_file;
+/* Opens one of those that snapshots_list named. why (n bytes) as in snapread_open, whose errors these are. */
+must_use enum err snapshots_open_file(struct snapshots *s, const struct snapshots_file *f, struct snapread **out,
+                                      char *why, size_t n);
+/* Other settings from now on, as in the configuration. */
+void snapshots_settings(struct snapshots *s, uint64_t log_bytes, uint64_t interval_ms, unsigned keep);
+
 /* Asks for a snapshot now, at least at the present commit LSN. done() on the snapshot thread, or at once when it ends:
  * ERR_OK with lsn (also of one that was there already), or why there is none. w is the caller's until then. */
 struct snapshots_wait {

@@ -9,6 +9,17 @@ COMMAND("WBL.RANGE", 3, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "l
         "array of maps: lsn, term, time, type, vault, key, bytes, chain", cmd_wal_range)
 COMMAND("WBL.OUTCOME", 3, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(1)", "lsn term",
         "Tells what became of a write that was answered UNCERTAIN", "committed, rolledback or pending", cmd_wal_outcome)
+COMMAND("SNAPSHOT.CREATE", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the state, beside traffic", "",
+        "Makes a snapshot now, of everything that was acknowledged before", "its LSN", cmd_snapshot_create)
+COMMAND("SNAPSHOT.LIST", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the files", "",
+        "Lists the snapshots on this node, newest first", "array of maps: lsn, term, bytes, state (whole, opened, unknown, damaged)",
+        cmd_snapshot_list)
+COMMAND("SNAPSHOT.INFO", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(1)", "",
+        "Tells of the newest snapshot, and of the one being made",
+        "map of lsn, term, time, bytes, entries, digest, files, made, failed, last-ms, making, making-bytes, error", cmd_snapshot_info)
+COMMAND("SNAPSHOT.VERIFY", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the file, beside traffic", "[lsn]",
+        "Reads a snapshot, the newest by default, and compares every checksum; the HSM checks its signature",
+        "map of lsn, bytes, entries, blocks, digest; CORRUPT", cmd_snapshot_verify)
 COMMAND("HSM.INFO", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "hsm", "1.0.0", "O(1)", "",
         "Tells the state of the HSM, its module and token, and how fast it answers", "map", cmd_hsm_info)
 COMMAND("HSM.SEAL", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "hsm", "1.0.0", "O(1)", "",

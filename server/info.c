@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/snapshots.h"
 #include "server/command.h"
 #include "server/conn_private.h"
 #include "server/latency.h"
@@ -131,10 +132,16 @@ static void memory_section(struct printer *p)
 static void persistence_section(struct printer *p)
 {
     struct engine_info i;
-    PUT(p, "loading:%d\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n", !p->ready);
-    PUT_U64(p, "rdb_last_save_time", p->srv->started_ms / 1000);
-    PUT(p, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:"
-           "0\r\n");
+    struct snapshots_info s = {0};
+    if (p->ready)
+        snapshots_info(engine_snapshots(p->srv->engine), &s);
+    PUT(p, "loading:%d\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:%d\r\n", !p->ready,
+        s.making);
+    PUT_U64(p, "rdb_last_save_time", (s.time_ms ? s.time_ms : p->srv->started_ms) / 1000);
+    PUT(p,
+        "rdb_last_bgsave_status:%s\r\nrdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:"
+        "0\r\n",
+        s.err ? "err" : "ok", s.made ? (long long)(s.last_ms / 1000) : -1);
     PUT(p, "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_bgrewrite_status:ok\r\naof_last_write_"
            "status:ok\r\n");
     if (!p->ready)
@@ -157,6 +164,13 @@ static void persistence_section(struct printer *p)
     PUT_U64(p, "wbl_groups", i.wal.groups);
     PUT_U64(p, "wbl_last_group_records", i.group_records);
     PUT_U64(p, "wbl_pending_writes", i.pending_writes);
+    PUT_U64(p, "snapshot_lsn", s.lsn);
+    PUT_U64(p, "snapshot_bytes", s.bytes);
+    PUT_U64(p, "snapshot_entries", s.entries);
+    PUT_U64(p, "snapshot_files", s.files);
+    PUT_U64(p, "snapshots_made", s.made);
+    PUT_U64(p, "snapshots_failed", s.failed);
+    PUT_U64(p, "snapshot_last_ms", s.last_ms);
     PUT_U64(p, "apply_rounds", i.apply.rounds);
     PUT_U64(p, "apply_written", i.apply.written);
     PUT_U64(p, "apply_coalesced", i.apply.coalesced);

@@ -30,6 +30,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/snapshots.h"
 #include "server/acl.h"
 #include "server/cmd_command.h"
 #include "server/io.h"
@@ -162,6 +163,19 @@ static void log_memory(void)
     said = s.lock_refused;
 }
 
+/* What CONFIG SET changes that is not an I/O thread's affair. */
+static void refresh_settings(void)
+{
+    static uint64_t seen;
+    uint64_t epoch = config_epoch(srv.config);
+    if (epoch == seen || atomic_load_explicit(&srv.loading, memory_order_acquire))
+        return;
+    seen = epoch;
+    snapshots_settings(engine_snapshots(srv.engine), (uint64_t)config_int(srv.config, CFG_SNAPSHOT_LOG_BYTES),
+                       (uint64_t)config_int(srv.config, CFG_SNAPSHOT_INTERVAL) * 1000,
+                       (unsigned)config_int(srv.config, CFG_SNAPSHOT_KEEP));
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     uint64_t now = clock_mono_us(), us = now - m.last_us, watchdog = notify_watchdog_us();
@@ -177,6 +191,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         keyring_expire(srv.keyring);
     }
     log_memory();
+    refresh_settings();
     if (watchdog && now - m.last_watchdog_us > watchdog / 3) {
         m.last_watchdog_us = now;
         notify_send("WATCHDOG=1");

@@ -36,6 +36,7 @@
 #include "server/dek.h"
 #include "server/keyop.h"
 #include "server/keyturn.h"
+#include "server/realmsign.h"
 
 extern char **environ;
 
@@ -275,6 +276,10 @@ static enum err open_engine(struct server *srv)
         .secret_max_bytes = (uint64_t)config_int(c, CFG_SECRET_MAX_BYTES),
         .defaults = srv->vault_defaults,
         .sealer = &seal_sealer,
+        .signer = {realmsign, srv},
+        .snapshot_log_bytes = (uint64_t)config_int(c, CFG_SNAPSHOT_LOG_BYTES),
+        .snapshot_interval_ms = (uint64_t)config_int(c, CFG_SNAPSHOT_INTERVAL) * 1000,
+        .snapshot_keep = (unsigned)config_int(c, CFG_SNAPSHOT_KEEP),
         .log = log_line,
         .on_applied = on_applied,
         .arg = srv,

@@ -383,7 +383,8 @@ static void a_damaged_snapshot_is_skipped(void **state)
     close_engine();
     shell("rm -rf %s/base %s/shard-*", dir, dir);
     snprintf(command, sizeof command,
-             "f=$(ls %s/snapshots/*.snap | tail -1); printf X | dd of=$f bs=1 seek=$(($(stat -c %%s $f) - 100)) conv=notrunc "
+             "f=$(ls %s/snapshots/*.snap | tail -1); printf X | dd of=$f bs=1 seek=$(($(stat -c %%s $f) - 100)) "
+             "conv=notrunc "
              "2>/dev/null",
              dir);
     assert_int_equal(system(command), 0);
