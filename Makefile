@@ -29,6 +29,8 @@ IPSEC_MB := $(if $(wildcard /usr/include/intel-ipsec-mb.h),-lIPSec_MB)
 # Not glibc's malloc: most of what one thread allocates here another one frees. Sanitizers bring their own.
 JEMALLOC := $(if $(SAN),,-ljemalloc)
 LIBS     := $(JEMALLOC) -levent_core -levent_pthreads -lcrypto $(IPSEC_MB) $(LEVELDB) -ldl
+# For the object store client; a program without it does not load the library. The HSM's programs are not offered it.
+CURL     := -Wl,--as-needed -lcurl -Wl,--no-as-needed
 
 .DEFAULT_GOAL := all
 
@@ -83,16 +85,16 @@ define \n
 endef
 
 $(call program,$(SERVER_MAINS)): $(B)/coffer-%: $(B)/server/main_%.o $(ALL_LIBS)
-	$(call link)
+	$(call link,$(CURL))
 
 $(call program,$(HSM_MAINS)): $(B)/coffer-%: $(B)/hsm/main_%.o $(call lib,hsm) $(call lib,base)
 	$(call link)
 
 $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(ALL_LIBS)
-	$(call link,-lcmocka)
+	$(call link,-lcmocka $(CURL))
 
 $(E2E): $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(TESTLIB) $(ALL_LIBS) | $(PROGRAMS)
-	$(call link,-lcmocka -lhiredis)
+	$(call link,-lcmocka -lhiredis $(CURL))
 
 # Loaded into other programs: by LD_PRELOAD, or as a PKCS#11 module. Never instrumented themselves.
 $(B)/tests/%.so: tests/shim/%.c
@@ -100,12 +102,12 @@ $(B)/tests/%.so: tests/shim/%.c
 	$(CC) $(CPPFLAGS) -std=c11 -O2 -g $(WARN) $(WERROR) -fPIC -shared -pthread -o $@.$$$$ $< -ldl && mv $@.$$$$ $@
 
 $(B)/bench/%: $(B)/bench/%.o $(ALL_LIBS)
-	$(call link,-lhiredis)
+	$(call link,-lhiredis $(CURL))
 
 # Fuzz targets: the layers compiled by clang with coverage feedback, in a build folder of their own.
 ifeq ($(B),build/fuzz)
 $(FUZZERS): build/fuzz/%: $(B)/tests/fuzz/%.o $(ALL_LIBS)
-	$(CC) -pthread -fsanitize=fuzzer,address,undefined -o $@.$$$$ $^ $(LIBS) && mv $@.$$$$ $@
+	$(CC) -pthread -fsanitize=fuzzer,address,undefined -o $@.$$$$ $^ $(LIBS) $(CURL) && mv $@.$$$$ $@
 else
 $(FUZZERS): FORCE
 	@$(AS_FUZZ) $@
@@ -132,7 +134,7 @@ SANITIZED = $(UNITS) $(filter-out %/core,$(E2E))
 ## check: installs what the tests need, builds, runs every test but the long campaigns; ends in `N passed, N failed`
 # Under sanitizers only the unit tests: check-asan and check-tsan run the servers too.
 check:
-	@packaging/packages build run test
+	@packaging/packages build run test object-store
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests-build
 	@$(AS_ASAN) -j$(JOBS) units-build
 	@$(AS_TSAN) -j$(JOBS) units-build
@@ -178,7 +180,7 @@ lint: all
 
 ## coverage: unit and end-to-end tests with gcov; build/coverage/report.txt, html/index.html
 coverage:
-	@packaging/packages build run test coverage
+	@packaging/packages build run test object-store coverage
 	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
 	@$(AS_COVERAGE) -j$(JOBS) all tests-build
 	-@tests/run -j $(JOBS) $(call in,coverage,$(UNITS) $(E2E))
