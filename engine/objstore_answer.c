@@ -233,10 +233,13 @@ enum err objstore_answer_completed(struct bytes doc, char etag[OBJSTORE_ETAG_BYT
 {
     struct bytes result;
 
+    char text[OBJSTORE_ETAG_BYTES + 2];
+
     etag[0] = 0;
-    if (objxml_find(doc, "CompleteMultipartUploadResult", &result) <= 0)
+    if (objxml_find(doc, "CompleteMultipartUploadResult", &result) <= 0 || optional(result, "ETag", text, sizeof text))
         return ERR_CORRUPT;
-    return etag_of(result, etag);
+    objstore_etag(etag, bytes_str(text));
+    return ERR_OK;
 }
 
 void objstore_etag(char out[OBJSTORE_ETAG_BYTES], struct bytes text)

@@ -37,6 +37,7 @@ must_use enum err objstore_answer_parts(struct bytes doc, enum err (*fn)(void *a
                                         void *arg, unsigned *behind);
 
 must_use enum err objstore_answer_begun(struct bytes doc, char id[OBJSTORE_ID_BYTES]);
+/* etag is "" when the service leaves it out, as radosgw 16 does. */
 must_use enum err objstore_answer_completed(struct bytes doc, char etag[OBJSTORE_ETAG_BYTES]);
 
 /* An ETag without its quotes, or "" when it is none: at most OBJSTORE_ETAG_BYTES - 1 printable characters. */

@@ -12,9 +12,9 @@
 enum err objstore_get_range(struct objstore *o, const char *key, const char *etag, uint64_t off, size_t n,
                             struct buf *out)
 {
-    const struct request r = {
+    const struct s3_request r = {
         .doing = "get", .method = "GET", .key = key, .etag = etag, .off = off, .n = n, .into = out, .limit = n};
-    struct answer a;
+    struct s3_answer a;
     enum err e = objstore_check_key(o, r.doing, key);
 
     if (e || n == 0)
@@ -46,9 +46,9 @@ static enum err on_bytes(void *arg, const void *p, size_t n)
 static enum err fetch_range(struct objstore *o, const char *key, const struct objstore_meta *meta, uint64_t end,
                             struct download *d)
 {
-    struct request r = {
+    struct s3_request r = {
         .doing = "download", .method = "GET", .key = key, .etag = meta->etag, .sink = on_bytes, .arg = d};
-    struct answer a = {0};
+    struct s3_answer a = {0};
     unsigned attempt = 1;
     enum err e = ERR_OK;
 
@@ -107,7 +107,7 @@ enum err objstore_download(struct objstore *o, const char *key, const char *etag
                            enum err (*write)(void *arg, uint64_t off, const void *p, size_t n), void *arg,
                            struct objstore_meta *out)
 {
-    const struct request about = {.doing = "download", .key = key};
+    const struct s3_request about = {.doing = "download", .key = key};
     struct download d = {.write = write, .arg = arg, .off = off};
     enum err e = objstore_head(o, key, out);
 

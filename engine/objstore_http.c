@@ -41,8 +41,8 @@
 
 struct transfer {
     struct objstore *o;
-    const struct request *r;
-    struct answer *a;
+    const struct s3_request *r;
+    struct s3_answer *a;
     struct buf error; /* an answer that is not as wanted */
     struct curl_slist *headers;
     char text[CURL_ERROR_SIZE];
@@ -110,7 +110,7 @@ static int etag_is_md5(struct transfer *t)
 
 static void read_headers(struct transfer *t)
 {
-    struct answer *a = t->a;
+    struct s3_answer *a = t->a;
     curl_off_t length = -1;
     long http = 0;
 
@@ -126,7 +126,7 @@ static void read_headers(struct transfer *t)
 /* Content-Range: bytes 0-99/1234 must be the range asked for, and the length its own. */
 static int is_range(struct transfer *t)
 {
-    const struct request *r = t->r;
+    const struct s3_request *r = t->r;
     char want[LINE_BYTES];
     int n = snprintf(want, sizeof want, "bytes %llu-%llu/", (unsigned long long)r->off,
                      (unsigned long long)(r->off + r->n - 1));
@@ -138,7 +138,7 @@ static int is_range(struct transfer *t)
 /* The first byte is there, or there is no body: is the answer the one wanted? */
 static void begin_body(struct transfer *t)
 {
-    const struct request *r = t->r;
+    const struct s3_request *r = t->r;
 
     read_headers(t);
     t->body = BODY_ERROR;
@@ -156,7 +156,7 @@ static void begin_body(struct transfer *t)
 
 static void take_wanted(struct transfer *t, const char *p, size_t n)
 {
-    const struct request *r = t->r;
+    const struct s3_request *r = t->r;
 
     if (r->sink) {
         t->sink_error = r->sink(r->arg, p, n);
@@ -214,7 +214,7 @@ static enum err add_headerf(struct transfer *t, const char *fmt, ...)
 
 static enum err add_headers(struct transfer *t)
 {
-    const struct request *r = t->r;
+    const struct s3_request *r = t->r;
     uint8_t sum[SHA256_BYTES];
     char hex[2 * SHA256_BYTES + 1];
     enum err e;
@@ -234,7 +234,7 @@ static enum err add_headers(struct transfer *t)
     return e;
 }
 
-static enum err put_url(struct objstore *o, const struct request *r, struct buf *url)
+static enum err put_url(struct objstore *o, const struct s3_request *r, struct buf *url)
 {
     enum err e = buf_putf(url, "%s/%s", o->endpoint, o->bucket);
 
@@ -293,7 +293,7 @@ static CURLcode set_callbacks(struct transfer *t, CURL *h)
 
 static CURLcode set_request(struct transfer *t, CURL *h, const struct buf *url)
 {
-    const struct request *r = t->r;
+    const struct s3_request *r = t->r;
     CURLcode rc = CURLE_OK;
 
     SET(rc, h, CURLOPT_URL, (const char *)buf_data(url));
@@ -342,7 +342,7 @@ static int is_late_error(struct transfer *t)
 
 static enum err check_md5(struct transfer *t)
 {
-    const struct request *r = t->r;
+    const struct s3_request *r = t->r;
     char md5[33];
 
     if (!r->check_md5 || !t->a->meta.is_md5 ||
@@ -388,7 +388,7 @@ static enum err perform(struct transfer *t, const struct buf *url)
     return e;
 }
 
-enum err objstore_attempt(struct objstore *o, const struct request *r, struct answer *a)
+enum err objstore_attempt(struct objstore *o, const struct s3_request *r, struct s3_answer *a)
 {
     struct transfer t = {.o = o, .r = r, .a = a};
     struct buf url;
@@ -396,7 +396,7 @@ enum err objstore_attempt(struct objstore *o, const struct request *r, struct an
 
     assert(o->magic == OBJSTORE_MAGIC);
     unsigned attempts = a->attempts;
-    *a = (struct answer){.attempts = attempts + 1};
+    *a = (struct s3_answer){.attempts = attempts + 1};
     if (stopped(o))
         return objstore_fail(o, OBJSTORE_STOPPED, r, NULL);
     buf_init(&url, 64u << 10);
@@ -436,7 +436,7 @@ static void sleep_ms(unsigned ms)
     }
 }
 
-enum err objstore_again(struct objstore *o, const struct request *r, enum err e, unsigned *attempt)
+enum err objstore_again(struct objstore *o, const struct s3_request *r, enum err e, unsigned *attempt)
 {
     unsigned wait;
 
@@ -453,7 +453,7 @@ enum err objstore_again(struct objstore *o, const struct request *r, enum err e,
     return stopped(o) ? objstore_fail(o, OBJSTORE_STOPPED, r, NULL) : ERR_OK;
 }
 
-enum err objstore_request(struct objstore *o, const struct request *r, struct answer *a)
+enum err objstore_request(struct objstore *o, const struct s3_request *r, struct s3_answer *a)
 {
     unsigned attempt = 1;
     enum err e;

@@ -1,7 +1,7 @@
 /* objstore_impl.h - between the files of the object store client; see objstore.h.
  *
  *     objstore_s3.c       objects and listings        }
- *     objstore_upload.c   uploads in parts            } say what to ask, as a struct request, and read the answer
+ *     objstore_upload.c   uploads in parts            } say what to ask, as a struct s3_request, and read the answer
  *     objstore_fetch.c    ranges and large downloads  }
  *     objstore_http.c     carries a request out by libcurl: signing, time-outs, attempts
  *     objstore_why.c      what an answer or a failure means; texts
@@ -36,7 +36,7 @@ struct objstore {
     struct objstore_trouble trouble;
 };
 
-struct request {
+struct s3_request {
     const char *doing;     /* for texts: "put" */
     const char *method;    /* GET HEAD PUT POST DELETE */
     const char *key;       /* relative; NULL: the bucket itself */
@@ -54,10 +54,11 @@ struct request {
     enum err (*sink)(void *arg, const void *p, size_t n);
     void *arg;
     int check_md5;   /* compare into with the ETag when that is one */
+    int upload;      /* it is about one: that is what is absent then */
     int late_errors; /* an <Error> may come with status 200 */
 };
 
-struct answer {
+struct s3_answer {
     int http;
     unsigned attempts;         /* that were made for it */
     struct objstore_meta meta; /* bytes: of the whole object, when known */
@@ -67,24 +68,24 @@ struct answer {
 /* ---- objstore_http.c ---- */
 
 /* One attempt. */
-must_use enum err objstore_attempt(struct objstore *o, const struct request *r, struct answer *a);
+must_use enum err objstore_attempt(struct objstore *o, const struct s3_request *r, struct s3_answer *a);
 /* After an attempt that failed with e: pauses and returns ERR_OK when there is to be another one, and counts it. Else
  * e, or STOPPED. */
-must_use enum err objstore_again(struct objstore *o, const struct request *r, enum err e, unsigned *attempt);
+must_use enum err objstore_again(struct objstore *o, const struct s3_request *r, enum err e, unsigned *attempt);
 /* As many attempts as are allowed. */
-must_use enum err objstore_request(struct objstore *o, const struct request *r, struct answer *a);
+must_use enum err objstore_request(struct objstore *o, const struct s3_request *r, struct s3_answer *a);
 
 /* ---- objstore_why.c ---- */
 
 /* Sets the trouble and returns its error. r may be NULL. detail: printf's, or NULL. */
-enum err objstore_fail(struct objstore *o, enum objstore_why why, const struct request *r, const char *detail, ...)
+enum err objstore_fail(struct objstore *o, enum objstore_why why, const struct s3_request *r, const char *detail, ...)
     __attribute__((format(printf, 4, 5)));
 /* CALLER, with the error of the caller's own function. */
-enum err objstore_fail_caller(struct objstore *o, const struct request *r, enum err e);
+enum err objstore_fail_caller(struct objstore *o, const struct s3_request *r, enum err e);
 /* By libcurl's result, with its text. */
-enum err objstore_fail_curl(struct objstore *o, const struct request *r, CURLcode rc, const char *text);
+enum err objstore_fail_curl(struct objstore *o, const struct s3_request *r, CURLcode rc, const char *text);
 /* By an answer's status and document. date: the server's, Unix seconds; 0: it did not say. */
-enum err objstore_fail_http(struct objstore *o, const struct request *r, int http, struct bytes doc, int64_t date);
+enum err objstore_fail_http(struct objstore *o, const struct s3_request *r, int http, struct bytes doc, int64_t date);
 /* Printable ASCII only, cut; always NUL-terminated. */
 void objstore_printable(char *out, size_t size, const char *text);
 

@@ -30,7 +30,7 @@ int objstore_key_valid(const char *key, size_t max_bytes)
 
 enum err objstore_check_key(struct objstore *o, const char *doing, const char *key)
 {
-    const struct request r = {.doing = doing, .key = key};
+    const struct s3_request r = {.doing = doing, .key = key};
 
     if (objstore_key_valid(key, OBJSTORE_KEY_MAX - strlen(o->prefix)))
         return ERR_OK;

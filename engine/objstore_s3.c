@@ -18,16 +18,16 @@
 /* After a HEAD that was refused: the same question as a GET. */
 static enum err explain(struct objstore *o, const char *key, enum err before)
 {
-    const struct request get = {.doing = "head", .method = "GET", .key = key, .off = 0, .n = 1};
-    struct answer a;
+    const struct s3_request get = {.doing = "head", .method = "GET", .key = key, .off = 0, .n = 1};
+    struct s3_answer a;
     enum err e = objstore_request(o, &get, &a);
     return e ? e : before; /* there after all: somebody has just put it */
 }
 
 enum err objstore_head(struct objstore *o, const char *key, struct objstore_meta *out)
 {
-    const struct request r = {.doing = "head", .method = "HEAD", .key = key};
-    struct answer a;
+    const struct s3_request r = {.doing = "head", .method = "HEAD", .key = key};
+    struct s3_answer a;
     enum err e = objstore_check_key(o, r.doing, key);
 
     memset(out, 0, sizeof *out);
@@ -46,7 +46,7 @@ enum err objstore_head(struct objstore *o, const char *key, struct objstore_meta
 /* ---- put, get, delete ---- */
 
 /* EXISTS, at the second attempt or later: is it ours? */
-static enum err put_before(struct objstore *o, const struct request *r, struct answer *a)
+static enum err put_before(struct objstore *o, const struct s3_request *r, struct s3_answer *a)
 {
     const struct objstore_trouble kept = o->trouble;
     struct objstore_meta there;
@@ -64,7 +64,7 @@ static enum err put_before(struct objstore *o, const struct request *r, struct a
 }
 
 /* The server has compared the SHA-256; this is about what it says that it keeps. */
-static enum err check_put(struct objstore *o, const struct request *r, const struct answer *a)
+static enum err check_put(struct objstore *o, const struct s3_request *r, const struct s3_answer *a)
 {
     char md5[33];
     if (a->meta.is_md5 && objstore_md5(r->body, md5) && strcmp(md5, a->meta.etag) != 0)
@@ -74,13 +74,13 @@ static enum err check_put(struct objstore *o, const struct request *r, const str
 
 enum err objstore_put(struct objstore *o, const char *key, struct bytes body, int only_new, struct objstore_meta *out)
 {
-    const struct request r = {.doing = "put",
-                              .method = "PUT",
-                              .key = key,
-                              .type = "application/octet-stream",
-                              .condition = only_new ? "If-None-Match: *" : NULL,
-                              .body = body};
-    struct answer a;
+    const struct s3_request r = {.doing = "put",
+                                 .method = "PUT",
+                                 .key = key,
+                                 .type = "application/octet-stream",
+                                 .condition = only_new ? "If-None-Match: *" : NULL,
+                                 .body = body};
+    struct s3_answer a;
     enum err e = objstore_check_key(o, r.doing, key);
 
     if (out)
@@ -102,9 +102,9 @@ enum err objstore_put(struct objstore *o, const char *key, struct bytes body, in
 enum err objstore_get(struct objstore *o, const char *key, size_t limit_bytes, struct buf *out,
                       struct objstore_meta *meta)
 {
-    const struct request r = {
+    const struct s3_request r = {
         .doing = "get", .method = "GET", .key = key, .into = out, .limit = limit_bytes, .check_md5 = 1};
-    struct answer a;
+    struct s3_answer a;
     enum err e = objstore_check_key(o, r.doing, key);
 
     if (meta)
@@ -118,8 +118,8 @@ enum err objstore_get(struct objstore *o, const char *key, size_t limit_bytes, s
 
 enum err objstore_delete(struct objstore *o, const char *key)
 {
-    const struct request r = {.doing = "delete", .method = "DELETE", .key = key};
-    struct answer a;
+    const struct s3_request r = {.doing = "delete", .method = "DELETE", .key = key};
+    struct s3_answer a;
     enum err e = objstore_check_key(o, r.doing, key);
 
     if (!e)
@@ -131,7 +131,7 @@ enum err objstore_delete(struct objstore *o, const char *key)
 
 struct listing {
     struct objstore *o;
-    const struct request *r;
+    const struct s3_request *r;
     size_t left; /* entries that may still be handed out */
     int (*fn)(void *arg, const struct objstore_entry *e);
     void *arg;
@@ -184,8 +184,8 @@ static enum err put_list_query(struct buf *q, const struct listing *l, const cha
 static enum err list_page(struct listing *l, const char *begin, char token[OBJSTORE_MARKER_BYTES])
 {
     struct buf query, doc;
-    struct request r = *l->r;
-    struct answer a;
+    struct s3_request r = *l->r;
+    struct s3_answer a;
     enum err e;
 
     buf_init(&query, 64u << 10);
@@ -217,7 +217,7 @@ static int fits(const struct objstore *o, const char *text)
 enum err objstore_list(struct objstore *o, const char *begin, const char *after, size_t limit,
                        int (*fn)(void *arg, const struct objstore_entry *e), void *arg)
 {
-    const struct request r = {.doing = "list", .method = "GET"};
+    const struct s3_request r = {.doing = "list", .method = "GET"};
     struct listing l = {.o = o, .r = &r, .left = limit, .fn = fn, .arg = arg};
     char token[OBJSTORE_MARKER_BYTES] = "";
     enum err e = ERR_OK;

@@ -45,9 +45,9 @@ struct run {
 };
 
 /* Carries out r with a query built by fill; what the answer holds goes to doc, an initialised buffer. */
-static enum err ask(struct objstore *o, struct request r, struct buf *query, struct buf *doc)
+static enum err ask(struct objstore *o, struct s3_request r, struct buf *query, struct buf *doc)
 {
-    struct answer a;
+    struct s3_answer a;
 
     if (buf_put_u8(query, 0))
         return objstore_fail(o, OBJSTORE_MEMORY, &r, NULL);
@@ -66,7 +66,7 @@ static enum err put_id(struct buf *query, const char *id)
 
 enum err objstore_upload_begin(struct objstore *o, const char *key, char id[OBJSTORE_ID_BYTES])
 {
-    const struct request r = {
+    const struct s3_request r = {
         .doing = "begin upload of", .method = "POST", .key = key, .type = "application/octet-stream"};
     struct buf query, doc;
     enum err e = objstore_check_key(o, r.doing, key);
@@ -88,14 +88,14 @@ enum err objstore_upload_begin(struct objstore *o, const char *key, char id[OBJS
 /* By its whole key, which the server may have told us and need not be one of ours. */
 static enum err abort_upload(struct objstore *o, const char *key, const char *id)
 {
-    const struct request r = {.doing = "abort upload of", .method = "DELETE", .key = key};
+    const struct s3_request r = {.doing = "abort upload of", .method = "DELETE", .key = key, .upload = 1};
     struct buf query, doc;
     enum err e;
 
     buf_init(&query, QUERY_LIMIT);
     buf_init(&doc, ANSWER_LIMIT);
     e = put_id(&query, id) ? objstore_fail(o, OBJSTORE_MEMORY, &r, NULL) : ask(o, r, &query, &doc);
-    if (e && (o->trouble.why == OBJSTORE_NOUPLOAD || o->trouble.why == OBJSTORE_ABSENT))
+    if (e && o->trouble.why == OBJSTORE_NOUPLOAD)
         e = ERR_OK;
     buf_fini(&doc);
     buf_fini(&query);
@@ -144,7 +144,7 @@ static enum err put_parts_query(struct buf *q, const struct objstore *o, const c
 
 static enum err parts_page(struct objstore *o, const char *key, const char *id, struct parts_page *page)
 {
-    const struct request r = {.doing = "list parts of", .method = "GET", .key = key};
+    const struct s3_request r = {.doing = "list parts of", .method = "GET", .key = key, .upload = 1};
     struct buf query, doc;
     enum err e;
 
@@ -189,13 +189,14 @@ static void part_is_there(void *arg, const struct objstore_part *p)
 
 static enum err send_part(struct run *run, unsigned i, size_t n, const char *md5)
 {
-    const struct request r = {.doing = "upload a part of",
-                              .method = "PUT",
-                              .key = run->key,
-                              .type = "application/octet-stream",
-                              .body = bytes_of(run->bytes, n)};
-    struct request asked = r;
-    struct answer a;
+    const struct s3_request r = {.doing = "upload a part of",
+                                 .method = "PUT",
+                                 .key = run->key,
+                                 .type = "application/octet-stream",
+                                 .upload = 1,
+                                 .body = bytes_of(run->bytes, n)};
+    struct s3_request asked = r;
+    struct s3_answer a;
     struct buf query;
 
     buf_init(&query, QUERY_LIMIT);
@@ -218,7 +219,7 @@ static enum err send_part(struct run *run, unsigned i, size_t n, const char *md5
 
 static enum err do_part(struct run *run, unsigned i)
 {
-    const struct request about = {.doing = "upload", .key = run->key};
+    const struct s3_request about = {.doing = "upload", .key = run->key};
     uint64_t off = i * run->part_bytes, left = run->src->bytes - off;
     size_t n = (size_t)(left < run->part_bytes ? left : run->part_bytes);
     char md5[33];
@@ -288,7 +289,7 @@ static enum err completed_before(struct run *run, struct objstore_meta *out)
     return objstore_why_err(kept.why);
 }
 
-static enum err check_object(struct run *run, const struct request *r, struct objstore_meta *out)
+static enum err check_object(struct run *run, const struct s3_request *r, struct objstore_meta *out)
 {
     enum err e = objstore_head(run->o, run->key, out);
     if (!e && out->bytes != run->src->bytes)
@@ -299,7 +300,7 @@ static enum err check_object(struct run *run, const struct request *r, struct ob
 
 static enum err complete_with(struct run *run, struct buf *list, struct buf *query, struct buf *doc)
 {
-    struct request r = {
+    struct s3_request r = {
         .doing = "complete upload of", .method = "POST", .key = run->key, .type = "application/xml", .late_errors = 1};
     char etag[OBJSTORE_ETAG_BYTES];
     enum err e = put_part_list(run, list);
@@ -317,7 +318,7 @@ static enum err complete_with(struct run *run, struct buf *list, struct buf *que
 
 static enum err complete(struct run *run, struct objstore_meta *out)
 {
-    const struct request about = {.doing = "complete upload of", .key = run->key};
+    const struct s3_request about = {.doing = "complete upload of", .key = run->key};
     struct buf list, query, doc;
 
     buf_init(&list, LIST_LIMIT);
@@ -351,7 +352,7 @@ static enum err run_all(struct run *run, struct objstore_meta *out)
 enum err objstore_upload_run(struct objstore *o, const char *key, const struct objstore_source *src,
                              struct objstore_upload *u, struct objstore_meta *out)
 {
-    const struct request about = {.doing = "upload", .key = key};
+    const struct s3_request about = {.doing = "upload", .key = key};
     struct run run = {.o = o, .key = key, .src = src, .u = u, .part_bytes = part_size(o, src->bytes)};
     enum err e = objstore_check_key(o, about.doing, key);
 
@@ -413,7 +414,7 @@ static int same_place(const struct objstore_behind *a, const struct objstore_beh
 
 static enum err uploads_page(struct uploads_page *page, const char *begin)
 {
-    const struct request r = {.doing = "list uploads", .method = "GET"};
+    const struct s3_request r = {.doing = "list uploads", .method = "GET"};
     struct objstore_behind before = page->behind;
     struct buf query, doc;
     enum err e;
@@ -435,7 +436,7 @@ static enum err uploads_page(struct uploads_page *page, const char *begin)
 enum err objstore_uploads(struct objstore *o, const char *begin, int (*fn)(void *arg, const struct objstore_pending *p),
                           void *arg)
 {
-    const struct request about = {.doing = "list uploads"};
+    const struct s3_request about = {.doing = "list uploads"};
     struct uploads_page page = {.o = o, .fn = fn, .arg = arg};
     enum err e;
 

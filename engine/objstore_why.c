@@ -56,7 +56,7 @@ void objstore_printable(char *out, size_t size, const char *text)
     out[n] = 0;
 }
 
-static void set_text(struct objstore *o, const struct request *r, const char *detail)
+static void set_text(struct objstore *o, const struct s3_request *r, const char *detail)
 {
     struct objstore_trouble *t = &o->trouble;
     char line[2 * sizeof t->text], name[NAME_SHOWN] = "";
@@ -68,7 +68,7 @@ static void set_text(struct objstore *o, const struct request *r, const char *de
     objstore_printable(t->text, sizeof t->text, line);
 }
 
-static enum err fail_with(struct objstore *o, enum objstore_why why, const struct request *r, int http,
+static enum err fail_with(struct objstore *o, enum objstore_why why, const struct s3_request *r, int http,
                           const char *code, const char *detail)
 {
     o->trouble.why = why;
@@ -78,7 +78,7 @@ static enum err fail_with(struct objstore *o, enum objstore_why why, const struc
     return rows[why].err;
 }
 
-enum err objstore_fail(struct objstore *o, enum objstore_why why, const struct request *r, const char *detail, ...)
+enum err objstore_fail(struct objstore *o, enum objstore_why why, const struct s3_request *r, const char *detail, ...)
 {
     char text[256] = "";
     va_list ap;
@@ -91,7 +91,7 @@ enum err objstore_fail(struct objstore *o, enum objstore_why why, const struct r
     return fail_with(o, why, r, 0, "", text);
 }
 
-enum err objstore_fail_caller(struct objstore *o, const struct request *r, enum err e)
+enum err objstore_fail_caller(struct objstore *o, const struct s3_request *r, enum err e)
 {
     fail_with(o, OBJSTORE_CALLER, r, 0, "", err_text(e));
     return e;
@@ -128,7 +128,7 @@ static enum objstore_why why_of_curl(CURLcode rc)
     }
 }
 
-enum err objstore_fail_curl(struct objstore *o, const struct request *r, CURLcode rc, const char *text)
+enum err objstore_fail_curl(struct objstore *o, const struct s3_request *r, CURLcode rc, const char *text)
 {
     return objstore_fail(o, why_of_curl(rc), r, "%s: %s", o->endpoint, text[0] ? text : curl_easy_strerror(rc));
 }
@@ -202,14 +202,15 @@ static enum objstore_why why_of_status(int http)
     }
 }
 
-static enum objstore_why why_of_answer(const struct request *r, int http, const char *code)
+static enum objstore_why why_of_answer(const struct s3_request *r, int http, const char *code)
 {
     if (http == 412 || strcmp(code, "PreconditionFailed") == 0)
         return r->etag ? OBJSTORE_ALTERED : OBJSTORE_EXISTS;
+    enum objstore_why why = why_of_status(http);
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (strcmp(code, codes[i].code) == 0)
-            return codes[i].why;
-    return why_of_status(http);
+            why = codes[i].why;
+    return why == OBJSTORE_ABSENT && r->upload ? OBJSTORE_NOUPLOAD : why;
 }
 
 /* "; this clock is 3600 s ahead" */
@@ -220,7 +221,7 @@ static void say_skew(char *out, size_t size, int64_t date)
              ahead < 0 ? "behind" : "ahead");
 }
 
-enum err objstore_fail_http(struct objstore *o, const struct request *r, int http, struct bytes doc, int64_t date)
+enum err objstore_fail_http(struct objstore *o, const struct s3_request *r, int http, struct bytes doc, int64_t date)
 {
     struct objstore_said said;
     char detail[400], skew[64] = "";

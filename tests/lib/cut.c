@@ -77,9 +77,10 @@ static void serve(struct cut *c, int client)
     while (on) {
         struct pollfd fds[] = {{.fd = client, .events = POLLIN},
                                {.fd = server, .events = POLLIN},
-                               {.fd = c->wake, .events = POLLIN}};
-        poll(fds, 3, -1);
-        if (fds[2].revents)
+                               {.fd = c->wake, .events = POLLIN},
+                               {.fd = c->listener, .events = POLLIN}};
+        poll(fds, 4, -1);
+        if (fds[2].revents || fds[3].revents)
             break;
         if (fds[0].revents)
             on = pass(c, client, server, 1);

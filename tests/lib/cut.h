@@ -1,6 +1,7 @@
 /* cut.h - a TCP proxy in a thread of the test that breaks connections where it is told to.
  *
- * It serves one connection at a time. What goes wrong fails the cmocka test that runs.
+ * It serves one connection at a time: a new one ends the one before, which was idle when the test has one thread. What
+ * goes wrong fails the cmocka test that runs.
  */
 #ifndef COFFER_TESTS_LIB_CUT_H
 #define COFFER_TESTS_LIB_CUT_H
@@ -26,7 +27,8 @@ void cut_stop(struct cut *c);
 /* So many times: lets `up` bytes pass to the server, or `down` bytes to the client, counted from now on or from the cut
  * before, then closes both connections. -1: no limit in that direction. */
 void cut_after(struct cut *c, unsigned times, long up, long down);
-/* Once: lets the request pass that has this text in it, and closes both connections instead of handing on the answer. */
+/* Once: lets the request pass that has this text in it, and closes both connections instead of handing on the answer.
+ */
 void cut_answer(struct cut *c, const char *text);
 /* How many times it has cut since the last cut_after or cut_answer. */
 unsigned cut_made(struct cut *c);

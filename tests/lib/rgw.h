@@ -13,10 +13,10 @@
 #define RGW_SECRET "CofferTestSecret+/0123456789"
 
 struct rgw {
-    char dir[64];         /* holds ca.pem and other-ca.pem */
-    int port, tls_port;   /* http and https */
-    pid_t pid;            /* of rgw.sh; 0: not running */
-    FILE *to, *from;      /* its input and output */
+    char dir[64];       /* holds ca.pem and other-ca.pem */
+    int port, tls_port; /* http and https */
+    pid_t pid;          /* of rgw.sh; 0: not running */
+    FILE *to, *from;    /* its input and output */
 };
 
 void rgw_start(struct rgw *g);

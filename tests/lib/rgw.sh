@@ -30,7 +30,7 @@ finish()
     trap '' INT TERM HUP
     # shellcheck disable=SC2086 # a list of numbers
     [ -z "$gateway$daemons" ] || kill -9 $gateway $daemons 2>/dev/null
-    wait
+    wait 2>/dev/null
     rm -rf "$dir"
 }
 trap finish EXIT
