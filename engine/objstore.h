@@ -60,7 +60,7 @@ struct objstore_config {
     unsigned connect_timeout_ms;  /* 0: 10 s */
     unsigned stall_timeout_ms;    /* no byte in either direction for so long; 0: 60 s */
     unsigned transfer_timeout_ms; /* one request from its beginning to its end; 0: 15 min */
-    unsigned attempts;            /* 0: 6, that is about half a minute of pauses */
+    unsigned attempts;            /* 0: 6, that is up to 15 s of pauses */
     unsigned pause_ms;            /* before the second attempt, about; doubled each time up to 20 s. 0: 500 */
     uint64_t part_bytes;          /* 0: OBJSTORE_PART_BYTES; larger for objects that would have too many parts */
     unsigned page_entries;        /* of a listing, asked for at a time; 0: 1000, which is the most */

@@ -49,6 +49,7 @@ struct transfer {
     enum { BODY_NONE, BODY_WANTED, BODY_ERROR } body;
     size_t kept; /* of r->into, before this attempt */
     size_t header_bytes;
+    int headers_end;
     curl_off_t moved; /* progress, and when it was last seen */
     uint64_t moved_us;
     enum objstore_why why; /* why a callback ended the transfer */
@@ -82,10 +83,11 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 {
     struct transfer *t = arg;
 
-    (void)p;
-    t->header_bytes += size * n;
+    n *= size;
+    t->headers_end = n && (p[0] == '\r' || p[0] == '\n');
+    t->header_bytes += n;
     if (t->header_bytes <= HEADERS_LIMIT)
-        return size * n;
+        return n;
     t->why = OBJSTORE_ANSWER;
     return 0;
 }
@@ -361,8 +363,11 @@ static int said_why(struct transfer *t)
 
 static enum err judge(struct transfer *t, CURLcode rc)
 {
-    if (!t->why && t->body == BODY_NONE && rc == CURLE_OK)
+    if (!t->why && t->body == BODY_NONE && rc == CURLE_OK) {
+        if (!t->headers_end) /* cut in the middle of them, which libcurl takes for an answer */
+            return objstore_fail(t->o, OBJSTORE_TRUNCATED, t->r, "%s: headers without end", t->o->endpoint);
         begin_body(t);
+    }
     if (t->why)
         return ended_by_callback(t);
     if (rc != CURLE_OK && !said_why(t))

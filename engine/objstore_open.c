@@ -107,17 +107,19 @@ static int host_valid(const char *text)
 
 const char *objstore_parse_endpoint(const char *url, char out[OBJSTORE_ENDPOINT_BYTES])
 {
+    size_t scheme = url && strncmp(url, "https://", 8) == 0 ? 8 : url && strncmp(url, "http://", 7) == 0 ? 7 : 0;
+
     out[0] = 0;
-    if (!url || (strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0))
+    if (!scheme)
         return "must begin with https:// or http://";
     size_t n = strlen(url);
-    if (url[n - 1] == '/')
+    if (n > scheme && url[n - 1] == '/')
         n--;
     if (n >= OBJSTORE_ENDPOINT_BYTES)
         return "is too long";
     memcpy(out, url, n);
     out[n] = 0;
-    if (host_valid(strstr(out, "://") + 3))
+    if (host_valid(out + scheme))
         return "";
     out[0] = 0;
     return "must be a host and perhaps a port, nothing else";

@@ -113,7 +113,7 @@ enum err objstore_upload_abort(struct objstore *o, const char *key, const char *
 struct parts_page {
     void (*fn)(void *arg, const struct objstore_part *p);
     void *arg;
-    unsigned behind; /* of the last page */
+    unsigned behind; /* where the page before ended */
 };
 
 static enum err parts_one(void *arg, const struct objstore_part *p)
@@ -146,6 +146,7 @@ static enum err parts_page(struct objstore *o, const char *key, const char *id, 
 {
     const struct s3_request r = {.doing = "list parts of", .method = "GET", .key = key, .upload = 1};
     struct buf query, doc;
+    unsigned behind = 0;
     enum err e;
 
     buf_init(&query, QUERY_LIMIT);
@@ -153,10 +154,11 @@ static enum err parts_page(struct objstore *o, const char *key, const char *id, 
     e = put_parts_query(&query, o, id, page->behind) ? objstore_fail(o, OBJSTORE_MEMORY, &r, NULL)
                                                      : ask(o, r, &query, &doc);
     if (!e) {
-        e = objstore_answer_parts(buf_bytes(&doc), parts_one, page, &page->behind);
+        e = objstore_answer_parts(buf_bytes(&doc), parts_one, page, &behind);
         if (e)
             e = objstore_fail(o, OBJSTORE_ANSWER, &r, "not a list of parts");
     }
+    page->behind = behind;
     buf_fini(&doc);
     buf_fini(&query);
     return e;
@@ -300,8 +302,12 @@ static enum err check_object(struct run *run, const struct s3_request *r, struct
 
 static enum err complete_with(struct run *run, struct buf *list, struct buf *query, struct buf *doc)
 {
-    struct s3_request r = {
-        .doing = "complete upload of", .method = "POST", .key = run->key, .type = "application/xml", .late_errors = 1};
+    struct s3_request r = {.doing = "complete upload of",
+                           .method = "POST",
+                           .key = run->key,
+                           .type = "application/xml",
+                           .upload = 1,
+                           .late_errors = 1};
     char etag[OBJSTORE_ETAG_BYTES];
     enum err e = put_part_list(run, list);
 
