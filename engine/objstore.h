@@ -10,7 +10,8 @@
  * close and the last section blocks: on the network, for as long as attempts and time-outs allow, and in the callbacks
  * it is given. Before the first open no other thread may be inside libcurl. SIGPIPE must be ignored. Memory: what
  * libcurl takes is a few hundred KiB of locked memory, because copies of the secret key pass through it; an upload
- * takes a part (part_bytes) of ordinary memory besides.
+ * takes a part (part_bytes) of ordinary memory besides. A name server that is silent can delay a stop by the resolver's
+ * own time-out.
  *
  * Errors: calls return an enum err; objstore_trouble says which row of objstore.tbl.h is behind it, and has a text for
  * the operator that says what to do. The rows marked retryable have been tried again with growing pauses up to
@@ -181,6 +182,12 @@ must_use enum err objstore_uploads_expire(struct objstore *o, const char *begin,
 must_use enum err objstore_download(struct objstore *o, const char *key, const char *etag, uint64_t off,
                                     enum err (*write)(void *arg, uint64_t off, const void *p, size_t n), void *arg,
                                     struct objstore_meta *out);
+
+/* ---- files, as source and as target of the above; arg points to the descriptor, an int. They block. ----
+ *
+ * read is ERR_CORRUPT when the file ends before; write makes the file as long as it must be, and syncs nothing. */
+must_use enum err objstore_read_file(void *arg, uint64_t off, void *p, size_t n);
+must_use enum err objstore_write_file(void *arg, uint64_t off, const void *p, size_t n);
 
 /* ---- what went wrong; never blocks ---- */
 

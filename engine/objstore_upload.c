@@ -102,9 +102,19 @@ static enum err abort_upload(struct objstore *o, const char *key, const char *id
     return e;
 }
 
+/* Without an id the same requests are about the object itself: an abort would delete it. */
+static enum err check_names(struct objstore *o, const char *doing, const char *key, const char *id)
+{
+    const struct s3_request about = {.doing = doing, .key = key};
+    enum err e = objstore_check_key(o, doing, key);
+    if (!e && !id[0])
+        e = objstore_fail(o, OBJSTORE_NOUPLOAD, &about, "no id");
+    return e;
+}
+
 enum err objstore_upload_abort(struct objstore *o, const char *key, const char *id)
 {
-    enum err e = objstore_check_key(o, "abort upload of", key);
+    enum err e = check_names(o, "abort upload of", key, id);
     return e ? e : abort_upload(o, key, id);
 }
 
@@ -168,7 +178,7 @@ enum err objstore_upload_parts(struct objstore *o, const char *key, const char *
                                void (*fn)(void *arg, const struct objstore_part *p), void *arg)
 {
     struct parts_page page = {.fn = fn, .arg = arg};
-    enum err e = objstore_check_key(o, "list parts of", key);
+    enum err e = check_names(o, "list parts of", key, id);
 
     do {
         if (!e)

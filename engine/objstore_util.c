@@ -1,4 +1,4 @@
-/* objstore_util.c - what the object store client needs of libcurl and OpenSSL beside requests.
+/* objstore_util.c - what the object store client needs of libcurl, OpenSSL and files beside requests.
  *
  * libcurl copies the key pair, and what it derives from the secret key, to its heap, and wipes little of it. So all of
  * its memory is locked memory that is wiped when freed (curl_global_init_mem). That also makes the n-th of libcurl's
@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 #include <pthread.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "engine/objstore_impl.h"
 
@@ -129,4 +130,16 @@ int objstore_md5(struct bytes b, char out[33])
         return 0;
     objstore_hex(out, sum, n);
     return 1;
+}
+
+enum err objstore_read_file(void *arg, uint64_t off, void *p, size_t n)
+{
+    size_t got;
+    enum err e = file_pread(*(const int *)arg, p, n, off, &got);
+    return !e && got < n ? ERR_CORRUPT : e;
+}
+
+enum err objstore_write_file(void *arg, uint64_t off, const void *p, size_t n)
+{
+    return file_pwrite(*(const int *)arg, p, n, off);
 }

@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -545,6 +547,95 @@ static void a_completion_that_had_been_heard(void **state)
 
 /* ---- memory ---- */
 
+#define SECRET_BYTES 24
+#define VEIL 0x5a /* so that what is looked for is not itself in memory */
+
+static size_t found_in(const uint8_t *p, size_t n, const uint8_t *veiled)
+{
+    size_t found = 0;
+    for (size_t i = 0; i + SECRET_BYTES <= n; i++) {
+        size_t k = 0;
+        while (k < SECRET_BYTES && (p[i + k] ^ VEIL) == veiled[k])
+            k++;
+        found += k == SECRET_BYTES;
+    }
+    return found;
+}
+
+/* How often it is in this process's writable memory, but in the mapping that begins at home; *seen is the last mapping
+ * where it was found. The window that is searched in does not count. */
+static size_t times_in_memory(const uint8_t *veiled, unsigned long long home, unsigned long long *seen)
+{
+    enum { WINDOW = 1 << 20 };
+    uint8_t *window = mmap(NULL, WINDOW, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    FILE *maps = fopen("/proc/self/maps", "r");
+    int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    unsigned long long from, to;
+    char line[512], rights[8];
+    size_t found = 0;
+
+    assert_true(window != MAP_FAILED && maps && mem >= 0);
+    while (fgets(line, sizeof line, maps)) {
+        if (sscanf(line, "%llx-%llx %7s", &from, &to, rights) != 3 || rights[1] != 'w' || to - from > 1u << 30 ||
+            from == home)
+            continue; /* larger ones are a sanitizer's */
+        for (unsigned long long at = from; at < to; at += WINDOW - SECRET_BYTES) {
+            if (at <= (uintptr_t)window + WINDOW && at + WINDOW > (uintptr_t)window)
+                continue;
+            size_t n = to - at < WINDOW ? (size_t)(to - at) : WINDOW;
+            ssize_t got = pread(mem, window, n, (off_t)at);
+            size_t times = got > 0 ? found_in(window, (size_t)got, veiled) : 0;
+            *seen = times ? from : *seen;
+            found += times;
+            memset(window, 0, WINDOW);
+        }
+    }
+    close(mem);
+    fclose(maps);
+    munmap(window, WINDOW);
+    return found;
+}
+
+static void write_pair(const char *path, uint8_t *veiled)
+{
+    uint8_t pair[5 + SECRET_BYTES] = "AKIA\n";
+    int fd = open(path, O_WRONLY | O_TRUNC | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_int_equal(clock_random(veiled, SECRET_BYTES), ERR_OK);
+    for (size_t i = 0; i < SECRET_BYTES; i++) {
+        pair[5 + i] = (uint8_t)('A' + veiled[i] % 26);
+        veiled[i] = pair[5 + i] ^ VEIL;
+    }
+    assert_int_equal(write(fd, pair, sizeof pair), sizeof pair);
+    mem_wipe(pair, sizeof pair);
+    close(fd);
+}
+
+/* Neither by us nor by libcurl, which keeps copies as long as a connection is open: in locked memory, like ours. */
+static void nothing_is_left_of_the_secret(void **state)
+{
+    (void)state;
+    char endpoint[64], path[64];
+    uint8_t veiled[SECRET_BYTES];
+    unsigned long long locked = 0, seen;
+    struct watch w = {0};
+    struct objstore_config c = config_of(endpoint, &w);
+    struct objstore_trouble t;
+    struct objstore *o;
+
+    snprintf(path, sizeof path, "%s.2", file);
+    write_pair(path, veiled);
+    c.credentials_file = path;
+    ANSWERS(ERROR("503", "SlowDown"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_int_equal(objstore_open(&c, &o, &t), ERR_OK);
+    assert_int_equal(times_in_memory(veiled, 0, &locked), 1);
+    assert_int_equal(objstore_put(o, "key", bytes_str("hello"), 0, NULL), ERR_OK);
+    assert_int_equal(times_in_memory(veiled, locked, &seen), 0);
+    objstore_close(o);
+    assert_int_equal(times_in_memory(veiled, 0, &seen), 0);
+    unlink(path);
+}
+
 /* Each allocation of ours and of libcurl's fails once. One that libcurl can do without may not show. */
 static void memory_fails(void **state)
 {
@@ -664,6 +755,7 @@ int main(void)
         cmocka_unit_test(an_error_with_status_200),
         cmocka_unit_test(an_upload_that_went_wrong),
         cmocka_unit_test(a_completion_that_had_been_heard),
+        cmocka_unit_test(nothing_is_left_of_the_secret),
         cmocka_unit_test(memory_fails),
         cmocka_unit_test(bad_settings),
         cmocka_unit_test(each_reason_is_documented),
