@@ -214,6 +214,14 @@ static enum err add_headerf(struct transfer *t, const char *fmt, ...)
     return n >= 0 && (size_t)n < sizeof line ? add_header(t, line) : ERR_INTERNAL;
 }
 
+/* The caller may have it from a place that somebody else writes to. */
+static enum err add_etag(struct transfer *t)
+{
+    char etag[OBJSTORE_ETAG_BYTES];
+    objstore_etag(etag, bytes_str(t->r->etag));
+    return etag[0] ? add_headerf(t, "If-Match: \"%s\"", etag) : ERR_SYNTAX;
+}
+
 static enum err add_headers(struct transfer *t)
 {
     const struct s3_request *r = t->r;
@@ -229,7 +237,7 @@ static enum err add_headers(struct transfer *t)
     if (!e && r->condition)
         e = add_header(t, r->condition);
     if (!e && r->etag)
-        e = add_headerf(t, "If-Match: \"%s\"", r->etag);
+        e = add_etag(t);
     if (!e && r->n)
         e = add_headerf(t, "Range: bytes=%llu-%llu", (unsigned long long)r->off,
                         (unsigned long long)(r->off + r->n - 1));
@@ -410,7 +418,10 @@ enum err objstore_attempt(struct objstore *o, const struct s3_request *r, struct
     e = put_url(o, r, &url);
     if (!e)
         e = add_headers(&t);
-    e = e ? objstore_fail(o, OBJSTORE_MEMORY, r, NULL) : perform(&t, &url);
+    if (e == ERR_SYNTAX)
+        e = objstore_fail(o, OBJSTORE_CONFIG, r, "not an ETag");
+    else
+        e = e ? objstore_fail(o, OBJSTORE_MEMORY, r, NULL) : perform(&t, &url);
     if (e && r->into)
         buf_truncate(r->into, t.kept);
     curl_slist_free_all(t.headers);

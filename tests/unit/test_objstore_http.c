@@ -118,6 +118,8 @@ static const struct {
     {ERROR("507", "XMinioStorageFull"), OBJSTORE_QUOTA},
     {"HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", OBJSTORE_ANSWER},
     {"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n<html>proxy</html>", OBJSTORE_BUSY},
+    {"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic realm=\"give me all\"\r\nContent-Length: 0\r\n\r\n",
+     OBJSTORE_CREDENTIALS},
     {"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n", OBJSTORE_ABSENT},
     {"HTTP/1.1 418 X\r\nContent-Length: 0\r\n\r\n", OBJSTORE_REFUSED},
     {"SSH-2.0-OpenSSH_9.2\r\n", OBJSTORE_ANSWER},
@@ -204,7 +206,12 @@ static void ranges_are_those_asked_for(void **state)
     ANSWERS("HTTP/1.1 206 X\r\nContent-Length: 5\r\nContent-Range: bytes 2-6/100\r\nETag: \"etag\"\r\n\r\nhello");
     assert_int_equal(objstore_get_range(o, "key", "etag", 2, 5, &b), ERR_OK);
     assert_int_equal(buf_size(&b), 5);
+    assert_int_equal(canned_asked(), 1);
     assert_non_null(strstr(canned.heads[0], "\r\nIf-Match: \"etag\"\r\n"));
+    static const char *const none[] = {"", "a\r\nX-Evil: 1", "a b", "a\"b"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        expect(o, objstore_get_range(o, "key", none[i], 2, 5, &b), OBJSTORE_CONFIG);
+    assert_int_equal(canned_asked(), 1);
     assert_non_null(strstr(canned.heads[0], "\r\nRange: bytes=2-6\r\n"));
     buf_fini(&b);
     objstore_close(o);
@@ -552,12 +559,15 @@ static void a_completion_that_had_been_heard(void **state)
 
 static size_t found_in(const uint8_t *p, size_t n, const uint8_t *veiled)
 {
+    const uint8_t *end = p + n;
     size_t found = 0;
-    for (size_t i = 0; i + SECRET_BYTES <= n; i++) {
-        size_t k = 0;
-        while (k < SECRET_BYTES && (p[i + k] ^ VEIL) == veiled[k])
+
+    while (end - p >= SECRET_BYTES && (p = memchr(p, veiled[0] ^ VEIL, (size_t)(end - p) - SECRET_BYTES + 1))) {
+        size_t k = 1;
+        while (k < SECRET_BYTES && (p[k] ^ VEIL) == veiled[k])
             k++;
         found += k == SECRET_BYTES;
+        p++;
     }
     return found;
 }
