@@ -353,6 +353,14 @@ int apply_stalled(struct apply *a)
     return atomic_load_explicit(&a->stalled, memory_order_relaxed);
 }
 
+void apply_want_checkpoint(struct apply *a)
+{
+    pthread_mutex_lock(&a->lock);
+    a->checkpoint_due_us = clock_mono_us();
+    pthread_cond_signal(&a->wake);
+    pthread_mutex_unlock(&a->lock);
+}
+
 uint64_t apply_pause(struct apply *a)
 {
     pthread_mutex_lock(&a->lock);

@@ -71,6 +71,9 @@ enum err apply_wait_lsn(struct apply *a, uint64_t lsn);
 /* 1: the disk has no room, nothing is applied until it has. */
 int apply_stalled(struct apply *a);
 
+/* Asks for a checkpoint of all stores now instead of when it is due. Never blocks; apply_stats tells when it was made.
+ */
+void apply_want_checkpoint(struct apply *a);
 /* Between the two no round and no checkpoint runs: the stores hold exactly the state at the LSN returned (open an
  * iterator on each, resume, and you have a consistent view of all). Pauses nest. apply_pause waits for the round that
  * is under way; not from a callback. */

@@ -463,12 +463,13 @@ static uint64_t snapshots_commit_lsn(void *arg)
     return engine_commit_lsn(arg);
 }
 
-/* What a power loss would have to replay. */
+/* What a power loss would have to replay; less the next time it is asked. */
 static uint64_t snapshots_needed_lsn(void *arg)
 {
     struct engine *e = arg;
     struct apply_stats a;
     apply_stats(e->apply, &a);
+    apply_want_checkpoint(e->apply);
     return a.checkpoint_lsn + 1;
 }
 

@@ -6,6 +6,10 @@
  * write that is not older than the last acknowledged one. A pair of keys written by one SECRET.MSET must have equal
  * values, a key that KEY.CREATE acknowledged must decrypt, and WBL.VERIFY must find nothing wrong.
  *
+ * Snapshots are made all the while, and the log is trimmed behind them; now and then the stores are deleted between the
+ * kill and the start, and come back from snapshot and log. Old versions, which lie in either of these alone, must all
+ * be there.
+ *
  * CYCLES says how many kills (3); SEED repeats a run, which is as random as the threads of the server let it be.
  */
 #include <setjmp.h>
@@ -52,7 +56,7 @@ struct history {
 
 static struct history keys[WRITERS][KEYS], pairs[WRITERS];
 static int64_t clock_;
-static int made_keys, lost;
+static int made_keys, lost, versions;
 
 static void sent(struct history *h, int64_t value)
 {
@@ -171,6 +175,25 @@ static int64_t read_value(struct e2e *s, const char *path)
     return v;
 }
 
+/* Every version that is listed has a value, older than that of the version after it. */
+static void check_versions(struct e2e *s, const char *path)
+{
+    redisReply *list = e2e_command(s->c, "SECRET.VERSIONS v %s", path);
+    int64_t newer = INT64_MAX;
+
+    for (size_t i = 0; i < list->elements; i++) {
+        redisReply *map = list->element[i], *r;
+        assert_string_equal(map->element[0]->str, "version");
+        r = e2e_command(s->c, "SECRET.GET v %s VERSION %lld", path, map->element[1]->integer);
+        if (r->type != REDIS_REPLY_STRING || strtoll(r->str, NULL, 10) >= newer)
+            fail_msg("%s VERSION %lld: %s", path, map->element[1]->integer, r->str ? r->str : "nil");
+        newer = strtoll(r->str, NULL, 10);
+        freeReplyObject(r);
+        versions++;
+    }
+    freeReplyObject(list);
+}
+
 /* What was read must be what some write from the last acknowledged one on left; history begins anew with it. */
 static void check_one(struct history *h, int64_t got, const char *path)
 {
@@ -193,6 +216,7 @@ static void check_all(struct e2e *s)
         for (int k = 0; k < KEYS; k++) {
             snprintf(path, sizeof path, "w%d/k%d", i, k);
             check_one(&keys[i][k], read_value(s, path), path);
+            check_versions(s, path);
         }
         snprintf(path, sizeof path, "w%d/a", i);
         int64_t a = read_value(s, path);
@@ -231,6 +255,13 @@ static void check_keys(struct e2e *s, const redisReply *ciphertext)
     e2e_expect(s->c, "$plain", "KEY.DECRYPT v key1 %b", ciphertext->str, (size_t)ciphertext->len);
 }
 
+static void lose_stores(const struct e2e *s)
+{
+    char command[E2E_PATH * 2 + 64];
+    snprintf(command, sizeof command, "rm -rf %s/base %s/shard-*", s->dir, s->dir);
+    assert_int_equal(system(command), 0);
+}
+
 static void test_acknowledged_writes_survive_kill_9(void **state)
 {
     struct e2e s;
@@ -240,19 +271,23 @@ static void test_acknowledged_writes_survive_kill_9(void **state)
     (void)state;
     chance_state = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
     fprintf(stderr, "# SEED=%llu\n", (unsigned long long)chance_state);
-    e2e_start(&s, "--wbl-segment-bytes", "1mb", NULL);
+    e2e_start(&s, "--wbl-segment-bytes", "1mb", "--snapshot-log-bytes", "1mb", NULL);
     e2e_expect(s.c, "+OK", "VAULT.CREATE v");
     for (int i = cycles ? atoi(cycles) : 3; i > 0; i--) {
         make_key(&s, &ciphertext);
         load_and_kill(&s);
         for (uint64_t early = chance(3); early > 0; early--)
             e2e_again_killed(&s, (unsigned)chance(60));
+        if (chance(3) == 0)
+            lose_stores(&s);
         e2e_again(&s);
         check_all(&s);
         check_keys(&s, ciphertext);
         check_log(&s);
     }
-    fprintf(stderr, "# %d writes got no answer\n", lost);
+    fprintf(stderr, "# %d writes got no answer; %d versions were read\n", lost, versions);
+    fprintf(stderr, "# snapshot at LSN %s\n", e2e_info(s.c, "snapshot_lsn"));
+    fprintf(stderr, "# the log begins at LSN %s\n", e2e_info(s.c, "wbl_first_lsn"));
     freeReplyObject(ciphertext);
     e2e_finish(&s);
 }
