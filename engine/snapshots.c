@@ -18,6 +18,8 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -28,6 +30,7 @@
 #include "engine/snapmerge.h"
 #include "engine/snapold.h"
 
+#define NICE 10 /* beside traffic that wants all processors it has a tenth of one */
 #define TICK_MS 1000
 #define RETRY_MS 30000
 #define CHANGES_BYTES (48u << 20)
@@ -486,7 +489,7 @@ static int due(struct snapshots *s)
         return 0;
     wal_info(s->cfg.wal, &w);
     uint64_t grown = w.appended_bytes - s->appended + s->behind_bytes;
-    uint64_t enough = s->cfg.log_bytes > s->info.bytes / 2 ? s->cfg.log_bytes : s->info.bytes / 2;
+    uint64_t enough = s->cfg.log_bytes > s->info.bytes ? s->cfg.log_bytes : s->info.bytes;
     return (s->cfg.log_bytes && grown >= enough) ||
            (s->cfg.interval_ms && now - s->made_ms >= s->cfg.interval_ms && w.last_lsn > s->info.lsn);
 }
@@ -517,6 +520,7 @@ static void *snapshots_main(void *arg)
 {
     struct snapshots *s = arg;
     pthread_setname_np(pthread_self(), "coffer-snap");
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* of this thread alone; where it is refused, it is fairer */
     verify_found(s);
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {

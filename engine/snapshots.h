@@ -3,9 +3,10 @@
  *
  *     DIR/<LSN>-<term>.snap ...     the newest cfg.keep of them (snapfile.h)
  *
- * One thread. It makes a snapshot at the commit LSN from the one before and the log behind that (snapmerge_changes):
+ * One thread, of a low priority. It makes a snapshot at the commit LSN from the one before and the log behind that
+ * (snapmerge_changes):
  *
- *     due      the log has grown by cfg.log_bytes since the last one, and by half of what that one has (so that a large
+ *     due      the log has grown by cfg.log_bytes since the last one, and by as much as that one has (so that a large
  *              state is not copied for each little bit of log); or cfg.interval_ms have passed and anything was
  *              written; or somebody asked (snapshots_demand)
  *     made     verified on the way (snapwrite.h), and opened: from now on it is the newest

@@ -163,7 +163,7 @@ CONFIG(DIRTY_LIMIT, "dirty-limit", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64m
 CONFIG(WRITE_BUFFER_SIZE, "write-buffer-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "4mb", 65536, 1073741824, NULL,
        "LevelDB's write buffer, each store.")
 CONFIG(SNAPSHOT_LOG_BYTES, "snapshot-log-bytes", CONFIG_SIZE, CONFIG_OURS, "64mb", 0, INT64_MAX, NULL,
-       "A rolling snapshot after so much log (and half of what the one before has) ...; 0: not by size.")
+       "A rolling snapshot after so much log (and as much as the one before has) ...; 0: not by size.")
 CONFIG(SNAPSHOT_INTERVAL, "snapshot-interval", CONFIG_SECONDS, CONFIG_OURS, "300", 0, INT64_MAX / 1000, NULL,
        "... or so many seconds, whichever is first; 0: not by time.")
 CONFIG(SNAPSHOT_KEEP, "snapshot-keep", CONFIG_NUMBER, CONFIG_OURS, "2", 2, 60, NULL,
