@@ -94,7 +94,7 @@ static int refused(size_t n)
  * one thread allocates another frees, and stores build tables of megabytes now and then, so there are few arenas, and
  * what is free goes back soon. */
 extern const char *malloc_conf;
-const char *malloc_conf = "narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0";
+const char *malloc_conf = "narenas:2,dirty_decay_ms:500,muzzy_decay_ms:0,background_thread:true";
 int mallctl(const char *name, void *old, size_t *old_n, void *new, size_t new_n) __attribute__((weak));
 
 size_t mem_heap_bytes(void)

@@ -12,7 +12,7 @@
 #define TAIL_BYTES 12 /* LSN and version */
 #define HEAD_MIN_BYTES (MIDDLE_AT + VAULT_BYTES + 1)
 #define LSN_MAX (UINT64_MAX >> 16) /* a million records a second for nine years; see goes_together */
-#define BATCH_BYTES ((size_t)8 << 20)
+#define BATCH_BYTES ((size_t)2 << 20)
 
 /* Shards only: the base store has other keys. */
 static int is_of_kind(struct bytes key, char kind, size_t min)

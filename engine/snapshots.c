@@ -33,7 +33,7 @@
 #define NICE 10 /* beside traffic that wants all processors it has a tenth of one */
 #define TICK_MS 1000
 #define RETRY_MS 30000
-#define CHANGES_BYTES (48u << 20)
+#define CHANGES_BYTES (12u << 20)
 #define FILES_MAX 64
 #define PATH_BYTES 4096
 

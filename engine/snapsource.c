@@ -11,7 +11,7 @@
 #include "base/mem.h"
 
 #define STORE_BYTES 2
-#define WINDOW_BYTES ((size_t)8 << 20) /* of values */
+#define WINDOW_BYTES ((size_t)2 << 20) /* of values */
 #define WINDOW_KEYS ((size_t)64 << 10)
 
 void snapsource_close(struct snapsource *s)

@@ -156,7 +156,7 @@ CONFIG(WBL_SEGMENT_BYTES, "wbl-segment-bytes", CONFIG_SIZE, CONFIG_FIXED | CONFI
 CONFIG(WBL_FSYNC, "wbl-fsync", CONFIG_NAME, CONFIG_FIXED | CONFIG_OURS, "always", 0, 0, "always|everysec",
        "When the log is made durable. everysec answers before that: acknowledged writes may be lost.")
 CONFIG(WBL_RETAIN, "wbl-retain", CONFIG_SIZE, CONFIG_OURS, "1gb", 0, INT64_MAX, NULL, "Log kept for replicas that lag.")
-CONFIG(CACHE_SIZE, "cache-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb", 1048576, INT64_MAX, NULL,
+CONFIG(CACHE_SIZE, "cache-size", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "56mb", 1048576, INT64_MAX, NULL,
        "Sealed values kept in memory, those that are not in LevelDB yet included.")
 CONFIG(DIRTY_LIMIT, "dirty-limit", CONFIG_SIZE, CONFIG_FIXED | CONFIG_OURS, "64mb", 1048576, INT64_MAX, NULL,
        "Committed values that are not in LevelDB yet, of cache-size; writers wait above it.")
