@@ -567,6 +567,12 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
     return ERR_OK;
 }
 
+void engine_stop_snapshots(struct engine *e)
+{
+    if (e && e->snapshots)
+        snapshots_end(e->snapshots);
+}
+
 void engine_close(struct engine *e)
 {
     if (!e)
@@ -579,7 +585,7 @@ void engine_close(struct engine *e)
     sequencer_stop(q);
     if (q)
         sequencer_info(q, &info);
-    snapshots_stop(e->snapshots);
+    engine_stop_snapshots(e);
     if (e->apply)
         apply_stop(e->apply);
     sequencer_free(q);
@@ -587,6 +593,7 @@ void engine_close(struct engine *e)
     for (unsigned s = 0; s <= e->shards && s < ENGINE_STORES_MAX; s++)
         if (e->stores[s])
             store_close(e->stores[s]);
+    snapshots_free(e->snapshots); /* what was submitted may have read old values until now */
     if (e->wal)
         wal_close(e->wal);
     boot_id(now);

@@ -68,6 +68,8 @@ struct engine_report { /* of the start, for the log and INFO */
  * log), ERR_OOM, with *why naming the file and what to do. Blocks. */
 must_use enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *report,
                               const char **why);
+/* Ends what asks for signatures (snapshots): before the HSM goes away. Accepts NULL; engine_close does it too. */
+void engine_stop_snapshots(struct engine *e);
 /* Waits for what was submitted, applies, checkpoints, leaves the clean mark. */
 void engine_close(struct engine *e);
 

@@ -602,8 +602,22 @@ unsigned snapshots_list(struct snapshots *s, struct snapshots_file *out, unsigne
     return n;
 }
 
-static void snapshots_free(struct snapshots *s)
+void snapshots_end(struct snapshots *s)
 {
+    pthread_mutex_lock(&s->lock);
+    s->stop = 1;
+    pthread_cond_broadcast(&s->wake);
+    pthread_mutex_unlock(&s->lock);
+    if (s->started)
+        pthread_join(s->thread, NULL);
+    s->started = 0;
+}
+
+void snapshots_free(struct snapshots *s)
+{
+    if (!s)
+        return;
+    snapshots_end(s);
     snapread_unref(s->newest);
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);
@@ -668,17 +682,4 @@ enum err snapshots_start(struct snapshots *s)
         return ERR_OOM;
     s->started = 1;
     return ERR_OK;
-}
-
-void snapshots_stop(struct snapshots *s)
-{
-    if (!s)
-        return;
-    pthread_mutex_lock(&s->lock);
-    s->stop = 1;
-    pthread_cond_broadcast(&s->wake);
-    pthread_mutex_unlock(&s->lock);
-    if (s->started)
-        pthread_join(s->thread, NULL);
-    snapshots_free(s);
 }

@@ -26,7 +26,7 @@
  * log once, shows in snapshots_info, and is tried again; traffic does not notice. Damage in the snapshot before: the
  * next one is made from the stores (snapmerge_stores).
  *
- * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but stop.
+ * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but end.
  */
 #ifndef COFFER_ENGINE_SNAPSHOTS_H
 #define COFFER_ENGINE_SNAPSHOTS_H
@@ -59,8 +59,9 @@ struct snapshots_config {
 /* Looks at what is there. ERR_IO, ERR_OOM. Blocks. */
 must_use enum err snapshots_open(struct snapshots **out, const struct snapshots_config *cfg);
 must_use enum err snapshots_start(struct snapshots *s); /* the thread; ERR_OOM */
-/* Ends the thread; a snapshot being made is given up. Accepts NULL; frees. */
-void snapshots_stop(struct snapshots *s);
+/* Ends the thread, once; a snapshot being made is given up. What there is can still be read. */
+void snapshots_end(struct snapshots *s);
+void snapshots_free(struct snapshots *s); /* ends the thread too; accepts NULL */
 
 /* The newest one that verified, with a reference; NULL: there is none. */
 struct snapread *snapshots_newest(struct snapshots *s);

@@ -327,6 +327,7 @@ void start_close(struct server *srv)
     /* What comes back from the HSM may still write; what comes back from the log asks the HSM for nothing while the
      * server stops. */
     chores_free(srv->chores);
+    engine_stop_snapshots(srv->engine);
     hsm_close(srv->hsm);
     engine_close(srv->engine);
     srv->engine = NULL; /* for tasks that I/O threads had not run when they ended (keywrite.c) */
