@@ -13,6 +13,15 @@
  *     45  16   tag; additional data is "coffer-dek" | u8 format | context
  *     61
  *
+ *     data key wrapped for the realm (REALM_DEK_NEW, REALM_DEK_OPEN):
+ *      0  u8   format, 1
+ *      1  40   AES-KWP by the realm's wrapping key: an AES-256 key that is for this data key alone
+ *     41  12   nonce
+ *     53  32   AES-256-GCM of the data key under that key
+ *     85  16   tag; additional data is "coffer-realm-dek" | u8 format | context
+ *    101  32   HMAC-SHA256 by the realm's mac key of "coffer-realm-dek" | bytes 0 to 100 | context
+ *    133
+ *
  * VERIFY is an operation of the public key: OpenSSL does it in the worker, once the masked object that the key is in
  * has been verified. Messages to be signed are hashed in the worker as well; the HSM signs the digest.
  *
@@ -31,7 +40,9 @@
 #define DEK_WRAPPED_BYTES 61
 #define RANDOM_MAX (1u << 20) /* bytes of one RANDOM */
 #define REALM_MAC_MAX 4096    /* bytes of one REALM_MAC */
-#define DATAKEY_MAX 1024      /* bytes of one DATAKEY */
+#define REALM_DEK_WRAPPED_BYTES 133
+#define REALM_DEK_CONTEXT_MAX 1024
+#define DATAKEY_MAX 1024 /* bytes of one DATAKEY */
 #define PARTITIONS_LOADED_MAX 1024
 #define KEY_CACHE_DEFAULT 4096
 #define KEY_CACHE_MAX 1000000

@@ -13,7 +13,7 @@
 static char root[PATH_MAX], shim[PATH_MAX];
 static struct node node;
 static struct rig rig;
-static struct blob config, aes, mac_key, ec, sealed;
+static struct blob config, aes, mac_key, ec, sealed, realm_dek;
 static void (*arm)(const char *function, long nth, unsigned long rv);
 static long (*fired)(void);
 
@@ -54,6 +54,11 @@ static enum err mac_now(void)
     return RUN(&rig, HSM_MAC, blob_bytes(&config), blob_bytes(&mac_key), bytes_str("message"));
 }
 
+static enum err do_realm_dek(void)
+{
+    return RUN(&rig, HSM_REALM_DEK_NEW, bytes_str("context"));
+}
+
 static int set_up(void **state)
 {
     uint8_t head[CIPHERTEXT_HEADER];
@@ -75,6 +80,8 @@ static int set_up(void **state)
                          bytes_str("secret")),
                      ERR_OK);
     blob_keep(&sealed, rig.out[0]);
+    assert_int_equal(do_realm_dek(), ERR_OK);
+    blob_keep(&realm_dek, rig.out[1]);
     return 0;
 }
 
@@ -142,6 +149,11 @@ static enum err do_dek(void)
     return RUN(&rig, HSM_DEK_NEW, blob_bytes(&config), bytes_str("context"));
 }
 
+static enum err do_realm_dek_open(void)
+{
+    return RUN(&rig, HSM_REALM_DEK_OPEN, bytes_str("context"), blob_bytes(&realm_dek));
+}
+
 static enum err do_random(void)
 {
     return RUN(&rig, HSM_RANDOM, bytes_of("\x20\0\0\0", 4));
@@ -169,6 +181,8 @@ static const struct {
     {"sign", do_sign, 0, 0},
     {"unmask, sign", do_sign, 1, 0},
     {"data key", do_dek, 0, 0},
+    {"new data key of the realm", do_realm_dek, 0, 0},
+    {"data key of the realm", do_realm_dek_open, 0, 0},
     {"random", do_random, 0, 0},
     {"probe", do_probe, 0, 0},
 };

@@ -282,6 +282,55 @@ static void test_data_keys(void **state)
     }
 }
 
+static void check_wrapped_for_realm(struct rig *a, struct rig *b, struct blob *wrapped, const uint8_t key[DEK_BYTES])
+{
+    const struct bytes context = bytes_str("cell 7, LSN 9");
+
+    assert_int_equal(RUN(b, HSM_REALM_DEK_OPEN, context, blob_bytes(wrapped)), ERR_OK);
+    assert_int_equal(b->out[0].n, DEK_BYTES);
+    assert_memory_equal(key, b->out[0].p, DEK_BYTES);
+    assert_int_equal(RUN(b, HSM_REALM_DEK_OPEN, bytes_str("cell 7, LSN 8"), blob_bytes(wrapped)), ERR_BADBLOB);
+    assert_int_equal(RUN(b, HSM_REALM_DEK_OPEN, none, blob_bytes(wrapped)), ERR_BADBLOB);
+    for (size_t k = 0; k < wrapped->n; k++) {
+        wrapped->mem[k] ^= 0x40;
+        assert_int_equal(RUN(b, HSM_REALM_DEK_OPEN, context, blob_bytes(wrapped)), ERR_BADBLOB);
+        wrapped->mem[k] ^= 0x40;
+        assert_int_equal(RUN(b, HSM_REALM_DEK_OPEN, context, bytes_of(wrapped->mem, k)), ERR_BADBLOB);
+    }
+    assert_int_equal(RUN(a, HSM_REALM_DEK_OPEN, context, blob_bytes(wrapped)), ERR_OK);
+    assert_int_equal(b->ops.fatal, 0);
+    assert_int_equal(b->ops.healed, 0);
+}
+
+/* Neither node has seen the other's data key, and there is no partition in it. */
+static void test_realm_data_keys(void **state)
+{
+    static uint8_t long_one[REALM_DEK_CONTEXT_MAX + 1];
+    struct blob wrapped;
+    uint8_t key[DEK_BYTES];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *a = rigs[i], *b = rigs[1 - i];
+        struct bytes longest = bytes_of(long_one, REALM_DEK_CONTEXT_MAX), longer = bytes_of(long_one, sizeof long_one);
+
+        assert_int_equal(RUN(a, HSM_REALM_DEK_NEW, bytes_str("cell 7, LSN 9")), ERR_OK);
+        assert_int_equal(a->out[0].n, DEK_BYTES);
+        assert_int_equal(a->out[1].n, REALM_DEK_WRAPPED_BYTES);
+        memcpy(key, a->out[0].p, sizeof key);
+        blob_keep(&wrapped, a->out[1]);
+        check_wrapped_for_realm(a, b, &wrapped, key);
+        assert_int_equal(RUN(a, HSM_REALM_DEK_NEW, bytes_str("cell 7, LSN 9")), ERR_OK);
+        assert_memory_not_equal(key, a->out[0].p, sizeof key);
+        assert_int_equal(RUN(a, HSM_REALM_DEK_NEW, longest), ERR_OK);
+        blob_keep(&wrapped, a->out[1]);
+        assert_int_equal(RUN(b, HSM_REALM_DEK_OPEN, longest, blob_bytes(&wrapped)), ERR_OK);
+        assert_int_equal(RUN(a, HSM_REALM_DEK_NEW, longer), ERR_TOOBIG);
+        assert_int_equal(RUN(b, HSM_REALM_DEK_OPEN, longer, blob_bytes(&wrapped)), ERR_TOOBIG);
+        assert_int_equal(RUN(a, HSM_REALM_DEK_NEW, none), ERR_OK);
+    }
+}
+
 /* ---- keys, both ways ---- */
 
 static void check_encryption(struct rig *a, struct rig *b, const struct blob *config, const struct blob *masked,
@@ -616,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_restart_finds_partitions),
         cmocka_unit_test(test_token_objects_of_another_config),
         cmocka_unit_test(test_data_keys),
+        cmocka_unit_test(test_realm_data_keys),
         cmocka_unit_test(test_aes),
         cmocka_unit_test(test_signatures),
         cmocka_unit_test(test_rsa_sizes),

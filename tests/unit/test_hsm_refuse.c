@@ -119,6 +119,28 @@ static void test_other_realm(void **state)
     assert_int_equal(RUN(&on_soft, HSM_DEK_NEW, blob_bytes(&config), none), ERR_OK);
 }
 
+static void test_data_key_of_another_realm(void **state)
+{
+    struct blob ours, foreign;
+    struct rig r;
+
+    (void)state;
+    assert_int_equal(RUN(&on_soft, HSM_REALM_DEK_NEW, bytes_str("context")), ERR_OK);
+    blob_keep(&ours, on_soft.out[1]);
+    rig_fini(&on_soft);
+    rig_start(&r, &stranger);
+    assert_int_equal(RUN(&r, HSM_REALM_DEK_OPEN, bytes_str("context"), blob_bytes(&ours)), ERR_BADBLOB);
+    assert_int_equal(RUN(&r, HSM_REALM_DEK_NEW, bytes_str("context")), ERR_OK);
+    blob_keep(&foreign, r.out[1]);
+    assert_int_equal(r.ops.fatal, 0);
+    rig_fini(&r);
+    rig_start(&on_soft, &soft);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(RUN(rigs[i], HSM_REALM_DEK_OPEN, bytes_str("context"), blob_bytes(&foreign)), ERR_BADBLOB);
+        assert_int_equal(RUN(rigs[i], HSM_REALM_DEK_OPEN, bytes_str("context"), blob_bytes(&ours)), ERR_OK);
+    }
+}
+
 /* ---- the cache ---- */
 
 static void test_cache_holds_no_more_than_its_limit(void **state)
@@ -253,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_moved_masked_object),
         cmocka_unit_test(test_tampered_config),
         cmocka_unit_test(test_other_realm),
+        cmocka_unit_test(test_data_key_of_another_realm),
         cmocka_unit_test(test_cache_holds_no_more_than_its_limit),
         cmocka_unit_test(test_recreated_partition_does_not_hit_old_keys),
         cmocka_unit_test(test_deleted_token_directory),
