@@ -178,12 +178,16 @@ static void the_examples_in_the_documentation_are_what_the_files_hold(void **sta
 static void a_container_of_format_1_is_read(void **state)
 {
     struct box_head h, want = a_head();
+    uint8_t header[BOX_HEADER_BYTES];
     struct buf box, seen;
 
     (void)state;
     fx_read(GOLDEN, NAME ".snap", &box);
     assert_int_equal(box_get_header(buf_data(&box), &h), ERR_OK);
-    assert_memory_equal(&h, &want, sizeof h);
+    box_put_header(header, &want);
+    assert_memory_equal(header, buf_data(&box), sizeof header);
+    box_put_header(header, &h);
+    assert_memory_equal(header, buf_data(&box), sizeof header);
     assert_int_equal(box_bytes(&h), buf_size(&box));
     assert_int_equal(
         bx_unbox(&h, bytes_of(buf_data(&box) + BOX_HEADER_BYTES, buf_size(&box) - BOX_HEADER_BYTES), 1 << 20), ERR_OK);
@@ -208,8 +212,14 @@ static void a_manifest_of_format_1_is_read(void **state)
     assert_true(snapobject_parse("coffer/636f66666572206578616d706c652e00/" NAME ".manifest", "coffer", &where, &kind));
     assert_int_equal(kind, SNAPOBJECT_MANIFEST);
     assert_int_equal(snapmanifest_open(buf_bytes(&text), &where, &sx_signer, &m), ERR_OK);
-    memcpy(want.hmac, m.hmac, 32);
-    assert_memory_equal(&m, &want, sizeof m);
+    assert_true(m.object.lsn == 9 && m.object.term == 2 && m.time_ms == want.time_ms);
+    assert_true(m.bytes == want.bytes && m.file_bytes == want.file_bytes);
+    assert_string_equal(m.object.node, "node-1");
+    assert_memory_equal(m.object.cell_id, want.object.cell_id, 16);
+    assert_memory_equal(m.realm, want.realm, 16);
+    assert_memory_equal(m.sha256, want.sha256, 32);
+    assert_memory_equal(m.digest, want.digest, 32);
+    assert_memory_equal(m.content, want.content, 32);
     buf_fini(&box);
     buf_fini(&text);
 }
