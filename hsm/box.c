@@ -16,6 +16,7 @@
 #include "hsm/box.h"
 
 #include <fcntl.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
@@ -129,7 +130,7 @@ struct box {
     struct box_head head;
     uint8_t header[BOX_HEADER_BYTES];
     struct gcm *gcm;
-    uint8_t *plain, *sealed; /* a chunk; a chunk and its tag */
+    uint8_t *plain, *sealed; /* a chunk; a chunk and its tag; NULL in an opener */
     uint64_t chunks;
     int fd;
 };
@@ -147,6 +148,8 @@ static enum err make_gcm(struct box *b, enum gcm_use use, const uint8_t key[BOX_
     e = HMAC(EVP_sha256(), key, BOX_KEY_BYTES, text, sizeof text, derived, &n) ? ERR_OK : ERR_INTERNAL;
     if (e == ERR_OK)
         e = gcm_new(&b->gcm, use, derived);
+    else
+        ERR_clear_error(); /* the thread's queue is TLS's too */
     mem_secret_free(derived, BOX_KEY_BYTES);
     return e;
 }
@@ -159,9 +162,14 @@ static enum err box_init(struct box *b, const struct box_head *h, enum gcm_use u
     b->head = *h;
     b->chunks = box_chunks(h);
     box_put_header(b->header, h);
-    b->plain = mem_alloc(h->chunk_bytes);
-    b->sealed = mem_alloc((size_t)h->chunk_bytes + BOX_TAG_BYTES);
-    return b->plain && b->sealed ? make_gcm(b, use, key) : ERR_OOM;
+    return make_gcm(b, use, key);
+}
+
+static enum err make_buffers(struct box *b)
+{
+    b->plain = mem_alloc(b->head.chunk_bytes);
+    b->sealed = mem_alloc((size_t)b->head.chunk_bytes + BOX_TAG_BYTES);
+    return b->plain && b->sealed ? ERR_OK : ERR_OOM;
 }
 
 static enum err box_fini(struct box *b)
@@ -190,6 +198,19 @@ static struct bytes header_of(const struct box *b)
     return bytes_of(b->header, sizeof b->header);
 }
 
+static enum err open_chunk(struct box *b, uint64_t chunk, const uint8_t *sealed, uint8_t *out)
+{
+    size_t n = chunk_bytes(b, chunk);
+    uint8_t counter[8];
+    enum err e;
+
+    chunk_counter(b, chunk, counter);
+    e = gcm_open(b->gcm, counter, header_of(b), sealed, n, out);
+    if (e != ERR_OK)
+        mem_wipe(out, n); /* what gcm.h calls rubbish */
+    return e;
+}
+
 /* ---- writer ---- */
 
 struct box_writer {
@@ -210,6 +231,8 @@ enum err box_writer_open(struct box_writer **out, const char *path, const struct
     if (!w)
         return ERR_OOM;
     e = box_init(&w->box, h, GCM_SEAL, key);
+    if (e == ERR_OK)
+        e = make_buffers(&w->box);
     if (e == ERR_OK)
         e = file_open(path, O_RDONLY, 0, &w->box.fd);
     if (e == ERR_OK)
@@ -316,6 +339,47 @@ enum err box_writer_hash(struct box_writer *w, uint8_t out[BOX_HASH_BYTES])
     return ERR_OK;
 }
 
+/* ---- opener ---- */
+
+struct box_opener {
+    struct box box;
+};
+
+enum err box_opener_new(struct box_opener **out, const struct box_head *h, const uint8_t key[BOX_KEY_BYTES])
+{
+    struct box_opener *o = mem_zalloc(sizeof *o);
+    enum err e;
+
+    *out = NULL;
+    if (!o)
+        return ERR_OOM;
+    e = box_init(&o->box, h, GCM_OPEN, key);
+    if (e != ERR_OK) {
+        box_opener_free(o);
+        return e;
+    }
+    *out = o;
+    return ERR_OK;
+}
+
+void box_opener_free(struct box_opener *o)
+{
+    if (!o)
+        return;
+    enum err ignored = box_fini(&o->box); /* it has no file */
+    (void)ignored;
+    mem_free(o);
+}
+
+enum err box_opener_open(struct box_opener *o, uint64_t chunk, struct bytes sealed, uint8_t *out)
+{
+    if (chunk >= o->box.chunks)
+        return ERR_RANGE;
+    if (sealed.n != chunk_bytes(&o->box, chunk) + BOX_TAG_BYTES)
+        return ERR_CORRUPT;
+    return open_chunk(&o->box, chunk, sealed.p, out);
+}
+
 /* ---- reader ---- */
 
 struct box_reader {
@@ -350,6 +414,8 @@ enum err box_reader_open(struct box_reader **out, const char *path, const struct
     if (!r)
         return ERR_OOM;
     e = box_init(&r->box, h, GCM_OPEN, key);
+    if (e == ERR_OK)
+        e = make_buffers(&r->box);
     if (e == ERR_OK && chunk > r->box.chunks)
         e = ERR_RANGE;
     r->next = chunk;
@@ -367,16 +433,10 @@ enum err box_reader_open(struct box_reader **out, const char *path, const struct
 static enum err take_chunk(struct box_reader *r)
 {
     struct box *b = &r->box;
-    size_t n = chunk_bytes(b, r->next);
-    uint8_t counter[8];
-    enum err e;
+    enum err e = open_chunk(b, r->next, b->sealed, b->plain);
 
-    chunk_counter(b, r->next, counter);
-    e = gcm_open(b->gcm, counter, header_of(b), b->sealed, n, b->plain);
-    if (e != ERR_OK)
-        mem_wipe(b->plain, n); /* what gcm.h calls rubbish */
-    else
-        e = file_pwrite(b->fd, b->plain, n, r->next * b->head.chunk_bytes);
+    if (e == ERR_OK)
+        e = file_pwrite(b->fd, b->plain, chunk_bytes(b, r->next), r->next * b->head.chunk_bytes);
     if (e != ERR_OK)
         return e;
     r->next++;

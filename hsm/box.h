@@ -43,9 +43,9 @@
  * safe because content in the header names the bytes: NEVER give two different files a header with the same content and
  * the same data key; and a file in a box must not change while it is read (snapshots never do).
  *
- * Threads: pure functions any; a writer or reader one at a time. All that touch the file block. The data key and what
- * is made of it lie in locked memory and are wiped, but for OpenSSL's expanded key where it is used (gcm.h). The file's
- * bytes are not secrets here: they lie on the disk as they are.
+ * Threads: pure functions any; a writer, reader or opener one at a time. All that touch the file block. The data key
+ * and what is made of it lie in locked memory and are wiped, but for OpenSSL's expanded key where it is used (gcm.h).
+ * The file's bytes are not secrets here: they lie on the disk as they are.
  */
 #ifndef COFFER_HSM_BOX_H
 #define COFFER_HSM_BOX_H
@@ -133,5 +133,18 @@ must_use enum err box_reader_sync(struct box_reader *r);
 /* Syncs and closes; frees r, whatever the outcome. ERR_CORRUPT: the last chunk has not come. */
 must_use enum err box_reader_finish(struct box_reader *r);
 void box_reader_abandon(struct box_reader *r); /* leaves the file as it is; NULL is fine */
+
+/* ---- one chunk alone: for several at once, or for a part of a file; an opener for each thread ---- */
+
+struct box_opener;
+
+/* ERR_RANGE: h is not valid. ERR_OOM, ERR_INTERNAL. */
+must_use enum err box_opener_new(struct box_opener **out, const struct box_head *h, const uint8_t key[BOX_KEY_BYTES]);
+void box_opener_free(struct box_opener *o); /* NULL is fine */
+
+/* sealed: from box_chunk_off(h, chunk) up to that of the chunk behind it; out gets BOX_TAG_BYTES less, and they belong
+ * in the file at chunk times chunk bytes. ERR_CORRUPT: it is not that chunk. ERR_RANGE: there is none of this number.
+ * Nothing here says that the other chunks are there: that is the caller's to count. */
+must_use enum err box_opener_open(struct box_opener *o, uint64_t chunk, struct bytes sealed, uint8_t *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* gcm.h - AES-256-GCM under a kept key, for seal.c: 96-bit nonces that are four zero bytes and an eight-byte counter,
- * tag behind the ciphertext (NIST SP 800-38D).
+/* gcm.h - AES-256-GCM under a kept key, for seal.c and box.c: 96-bit nonces that are four zero bytes and an eight-byte
+ * counter, tag behind the ciphertext (NIST SP 800-38D).
  *
  * Two implementations give the same bytes: OpenSSL's, which works everywhere, and Intel's ipsec-mb (x86-64), whose
  * single call costs a third of OpenSSL's four for a secret of 100 bytes (docs/decisions/0006). The faster one is taken

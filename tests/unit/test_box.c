@@ -2,6 +2,8 @@
  * changed, cut, mixed up or moved is taken for the file. */
 #include "box_fixture.h"
 
+#include "engine/objstore.h"
+
 static const size_t sizes[] = {0, 1, 100, BX_CHUNK - 1, BX_CHUNK, BX_CHUNK + 1, 3 * BX_CHUNK, 3 * BX_CHUNK + 77};
 #define SIZES (sizeof sizes / sizeof *sizes)
 
@@ -409,6 +411,71 @@ static void nothing_is_written_before_its_tag(void **state)
     free(b.p);
 }
 
+/* ---- one chunk alone ---- */
+
+static void chunks_open_in_any_order(void **state)
+{
+    static const unsigned order[] = {3, 0, 2, 1, 3};
+    static uint8_t out[BX_CHUNK];
+    struct box_head h = bx_make(3 * BX_CHUNK + 77);
+    struct bx_box b = bx_box(&h);
+    struct box_opener *o;
+    struct buf file;
+
+    (void)state;
+    fx_read(bx_dir, "from", &file);
+    assert_int_equal(box_opener_new(&o, &h, bx_key), ERR_OK);
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        size_t off = (size_t)box_chunk_off(&h, order[i]), n = (size_t)box_chunk_off(&h, order[i] + 1) - off;
+
+        assert_int_equal(box_opener_open(o, order[i], bytes_of(b.p + off, n), out), ERR_OK);
+        assert_memory_equal(out, buf_data(&file) + order[i] * BX_CHUNK, n - BOX_TAG_BYTES);
+        for (unsigned other = 0; other < 4; other++) {
+            memset(out, 0xff, sizeof out);
+            if (other != order[i])
+                assert_int_equal(box_opener_open(o, other, bytes_of(b.p + off, n), out), ERR_CORRUPT);
+            if (other != order[i] && n == BX_STRIDE && other < 3)
+                assert_int_equal(out[0] | out[BX_CHUNK - 1], 0); /* nothing is left of what did not verify */
+        }
+        assert_int_equal(box_opener_open(o, order[i], bytes_of(b.p + off, n - 1), out), ERR_CORRUPT);
+        assert_int_equal(box_opener_open(o, 4, bytes_of(b.p + off, n), out), ERR_RANGE);
+    }
+    box_opener_free(o);
+    box_opener_free(NULL);
+    h.kind = 7;
+    assert_int_equal(box_opener_new(&o, &h, bx_key), ERR_RANGE);
+    assert_null(o);
+    buf_fini(&file);
+    free(b.p);
+}
+
+/* The two ends are what the object store's client takes. */
+static void ends_fit_the_object_store(void **state)
+{
+    enum err (*write)(void *arg, uint64_t off, const void *p, size_t n) = box_reader_write;
+    struct objstore_source source = {.read = box_writer_read};
+    struct box_head h = bx_make(BX_CHUNK + 1);
+    struct box_writer *w;
+    struct box_reader *r;
+    uint8_t part[5000];
+
+    (void)state;
+    assert_int_equal(box_writer_open(&w, bx_from, &h, bx_key), ERR_OK);
+    assert_int_equal(box_reader_open(&r, bx_to, &h, bx_key, 0), ERR_OK);
+    source.bytes = box_bytes(&h);
+    source.arg = w;
+    for (uint64_t off = box_chunk_off(&h, 0); off < source.bytes;) {
+        size_t n = source.bytes - off < sizeof part ? (size_t)(source.bytes - off) : sizeof part;
+
+        assert_int_equal(source.read(source.arg, off, part, n), ERR_OK);
+        assert_int_equal(write(r, off, part, n), ERR_OK);
+        off += n;
+    }
+    assert_int_equal(box_reader_finish(r), ERR_OK);
+    box_writer_close(w);
+    bx_assert_same();
+}
+
 /* ---- trouble with files and memory ---- */
 
 static void a_file_of_another_size_is_refused(void **state)
@@ -549,6 +616,8 @@ int main(void)
         cmocka_unit_test(goes_on_after_a_bad_chunk),
         cmocka_unit_test(the_file_is_cut_where_the_box_begins),
         cmocka_unit_test(nothing_is_written_before_its_tag),
+        cmocka_unit_test(chunks_open_in_any_order),
+        cmocka_unit_test(ends_fit_the_object_store),
         cmocka_unit_test(a_file_of_another_size_is_refused),
         cmocka_unit_test(no_memory),
         cmocka_unit_test(no_file),
