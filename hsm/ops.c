@@ -240,7 +240,8 @@ enum err ops_run(struct ops *o, unsigned code, const struct bytes *part, unsigne
         if (!a->text[0])
             snprintf(a->text, sizeof a->text, "%s: %s", hsm_ops[code].name, err_name(e));
     }
-    account(&o->stats[code], e, clock_mono_us() - begin);
+    o->ended_us = clock_mono_us();
+    account(&o->stats[code], e, o->ended_us - begin);
     return e;
 }
 

@@ -77,6 +77,7 @@ struct ops {
     int started;
     enum worker_exit fatal; /* not 0: end the worker with it, once what was answered is sent */
     uint64_t started_ms, healed, dropped;
+    uint64_t ended_us; /* the last operation, by the monotonic clock */
     struct op_stats stats[HSM_OPS];
 };
 

@@ -45,7 +45,9 @@ void hsm_req_fini(struct hsm_req *r)
 
 static void set_text(struct hsm_req *r, const char *text)
 {
-    snprintf(r->text, sizeof r->text, "%s", text ? text : "");
+    r->text[0] = 0;
+    if (text)
+        snprintf(r->text, sizeof r->text, "%s", text);
 }
 
 /* A worker's text, in what is fit for a log line. */

@@ -148,7 +148,7 @@ static int step(struct worker *w, int *more)
         return WORKER_EXIT_MEMORY;
     if (w->ops.fatal)
         return (int)w->ops.fatal;
-    return buf_size(&w->out) >= OUT_FLUSH_BYTES || clock_mono_us() - w->flushed_us >= FLUSH_US ? flush(w) : -1;
+    return buf_size(&w->out) >= OUT_FLUSH_BYTES || w->ops.ended_us - w->flushed_us >= FLUSH_US ? flush(w) : -1;
 }
 
 static int serve_batch(struct worker *w)
