@@ -11,7 +11,9 @@
 #
 # N is `hsm-workers` on one side and processes on the other. The server's threads and the client want cores besides those of the workers. Where
 # there are none left the ratio says little; "of hsm" then says what the server makes of a worker: the bare loop's CPU time per operation over the
-# worker's.
+# worker's. "run" and "wait" are the workers' time on a core, and ready without one; the rest of 100% they had nothing to do. "others" is what
+# anybody else used meanwhile, in cores, beside the bare loop (its start included) and beside the server: above 0.1 the ratio tells of them, too.
+# As root, `chrt -r 1 bench/hsm.sh` keeps others off the cores that it wants.
 . "$(dirname "$0")/lib.sh"
 
 ROUNDS=${1:-7}
@@ -31,40 +33,53 @@ for n in 1 2; do
     "$CLIENT" load -p "${COLD_PORT[n]}" -c 4 -P 16 -n $COLD_KEYS -k $COLD_KEYS KEY.CREATE bench 'key-{}' >/dev/null
 done
 
-bare() { "$BUILD/bench/hsm" "$1" "$SCRATCH/bare" "$2" "$TIME"; }
+# bare WHAT PROCESSES - "operations-a-second cpu-us-an-operation others-cores".
+bare() {
+    local busy rate
+    busy=$(busy_ms)
+    rate=$("$BUILD/bench/hsm" "$1" "$SCRATCH/bare" "$2" "$TIME")
+    busy=$(($(busy_ms) - busy))
+    echo "$rate" | awk -v t="$TIME" -v b=$busy '{printf "%s %s %.2f\n", $1, $2, b / t / 1000 - $1 * $2 / 1e6}'
+}
 
-# served PORT PID options and words... - "operations-a-second worker-cpu-us server-cpu-us client-cpu-us", the times per operation.
+# served N PORT PID options and words... - "operations-a-second worker-cpu-us server-cpu-us client-cpu-us run% wait% others-cores", the times per
+# operation.
 served() {
-    local port=$1 pid=$2 workers server rate
-    shift 2
-    workers=$(cpu_children_ms "$pid") server=$(cpu_ms "$pid")
+    local n=$1 port=$2 pid=$3 workers server wait busy rate
+    shift 3
+    workers=$(cpu_children_ms "$pid") wait=$(wait_children_ms "$pid") server=$(cpu_ms "$pid") busy=$(busy_ms)
     rate=$("$CLIENT" load -p "$port" -t "$TIME" "$@")
-    workers=$(($(cpu_children_ms "$pid") - workers)) server=$(($(cpu_ms "$pid") - server))
-    echo "$rate" | awk -v t="$TIME" -v w=$workers -v s=$server '{n = $1 * t / 1000; printf "%.0f %.2f %.2f %.2f\n", $1, w / n, s / n, $2}'
+    workers=$(($(cpu_children_ms "$pid") - workers)) wait=$(($(wait_children_ms "$pid") - wait))
+    server=$(($(cpu_ms "$pid") - server)) busy=$(($(busy_ms) - busy))
+    echo "$rate" | awk -v t="$TIME" -v n="$n" -v w=$workers -v d=$wait -v s=$server -v b=$busy '{
+        ops = $1 * t / 1000
+        printf "%.0f %.2f %.2f %.2f %.1f %.1f %.2f\n", $1, w / ops, s / ops, $2, w / t / n / 10, d / t / n / 10, (b - w - s) / t / 1000 - $1 * $2 / 1e6
+    }'
 }
 
 for round in $(seq "$ROUNDS"); do
     for n in 1 2; do
         a=$(bare encrypt $n)
-        b=$(served "${WARM_PORT[n]}" "${WARM_PID[n]}" -c 8 -P 64 -k $KEYS KEY.ENCRYPT bench 'key-{}' =1024)
+        b=$(served $n "${WARM_PORT[n]}" "${WARM_PID[n]}" -c 8 -P 64 -k $KEYS KEY.ENCRYPT bench 'key-{}' =1024)
         c=$(bare encrypt-random $n)
         echo "encrypt,N=$n $a $b" >>"$OUT"
         echo "encrypt,random,N=$n $c $b" >>"$OUT"
         a=$(bare cold $n)
-        b=$(served "${COLD_PORT[n]}" "${COLD_PID[n]}" -c 8 -P 64 -k $COLD_KEYS KEY.ENCRYPT bench 'key-{}' =1024)
+        b=$(served $n "${COLD_PORT[n]}" "${COLD_PID[n]}" -c 8 -P 64 -k $COLD_KEYS KEY.ENCRYPT bench 'key-{}' =1024)
         echo "cold,N=$n $a $b" >>"$OUT"
         a=$(bare create $n)
-        b=$(served "${WARM_PORT[n]}" "${WARM_PID[n]}" -c 16 -P 16 -k 1000000000 KEY.CREATE bench "round-$round-{}")
+        b=$(served $n "${WARM_PORT[n]}" "${WARM_PID[n]}" -c 16 -P 16 -k 1000000000 KEY.CREATE bench "round-$round-{}")
         echo "create,N=$n $a $b" >>"$OUT"
     done
 done
 
 {
     heading "bench/hsm.sh $ROUNDS $TIME: a server's key operations beside the bare module; interleaved rounds, medians; ratios are medians of the rounds' ratios"
+    echo "# $(chrt -p $$ | awk -F': ' '/policy/ {print $2}')"
     echo "# of hsm: CPU time per operation of the bare loop / of the worker"
     awk "$AWK_MEDIAN"'
         END {
-            printf "%-20s %6s %10s %11s %7s | %s %8s %8s %8s %8s %8s\n", "what", "rounds", "bare op/s", "coffer op/s", "ratio", "us cpu per operation:", "bare", "worker", "of hsm", "server", "client"
-            for (i = 1; i <= names; i++) { n = order[i]; printf "%-20s %6d %10.0f %11.0f %7.2f | %21s %8.2f %8.2f %8.2f %8.2f %8.2f\n", n, count[n], col(n, 2), col(n, 4), ratio(n, 4, 2), "", col(n, 3), col(n, 5), ratio(n, 3, 5), col(n, 6), col(n, 7) }
+            printf "%-20s %6s %10s %11s %7s | %s %8s %8s %8s %8s %8s | %s %6s %6s | %s %6s %6s\n", "what", "rounds", "bare op/s", "coffer op/s", "ratio", "us cpu per operation:", "bare", "worker", "of hsm", "server", "client", "workers, %:", "run", "wait", "others:", "bare", "coffer"
+            for (i = 1; i <= names; i++) { n = order[i]; printf "%-20s %6d %10.0f %11.0f %7.2f | %21s %8.2f %8.2f %8.2f %8.2f %8.2f | %11s %6.1f %6.1f | %7s %6.2f %6.2f\n", n, count[n], col(n, 2), col(n, 5), ratio(n, 5, 2), "", col(n, 3), col(n, 6), ratio(n, 3, 6), col(n, 7), col(n, 8), "", col(n, 9), col(n, 10), "", col(n, 4), col(n, 11) }
         }' "$OUT"
 } | tee "${RESULT:-/dev/null}"

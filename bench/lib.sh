@@ -93,6 +93,16 @@ cpu_children_ms() {
     echo $sum
 }
 
+# busy_ms - time that all cores together have worked, for whomever. wait_children_ms PID: that its children stood ready and had no core.
+busy_ms() {
+    awk -v hz="$(getconf CLK_TCK)" '$1 == "cpu" {print int(($2 + $3 + $4 + $7 + $8 + $9) * 1000 / hz)}' /proc/stat
+}
+wait_children_ms() {
+    local pid sum=0
+    for pid in $(cat "/proc/$1/task/"*/children); do sum=$((sum + $(awk '{print int($2 / 1000000)}' "/proc/$pid/schedstat" || echo 0))); done
+    echo $sum
+}
+
 # run_once PORT PID REQUESTS CLIENTS PIPELINE COMMAND... - prints "requests-per-second server-cpu-us-per-request".
 run_once() {
     local port=$1 pid=$2 n=$3 clients=$4 pipeline=$5 before after rps
