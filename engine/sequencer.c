@@ -204,14 +204,27 @@ static void resign(struct sequencer *q)
     q->busy = 0;
 }
 
-/* Evaluates the writes from n on; a full group is handed over. Returns those that are left because that would have to
- * be waited for, and may_wait is 0. */
+/* Makes room for one more record, of whatever size: a full group is handed over. 0: that would have to be waited for,
+ * and may_wait is 0. */
+static int make_room(struct sequencer *q, int may_wait)
+{
+    if (buf_size(&q->g->records) < GROUP_BYTES_MAX)
+        return 1;
+    pthread_mutex_lock(&q->lock);
+    int room = may_wait || !q->writing;
+    if (room)
+        hand_over(q);
+    pthread_mutex_unlock(&q->lock);
+    return room;
+}
+
+/* Evaluates the writes from n on. Returns those that are left because a full group would have to be waited for, and
+ * may_wait is 0. */
 static struct mpsc_node *gather(struct sequencer *q, struct mpsc_node *n, int may_wait)
 {
     uint64_t now_ms = clock_wall_ms();
     unsigned seen = 0;
-    int full = 0;
-    while (n && !full) {
+    while (n && make_room(q, may_wait)) {
         struct write *w = mpsc_entry(n, struct write, node);
         if (seen-- == 0)
             seen = look_ahead(q, n) - 1;
@@ -219,14 +232,6 @@ static struct mpsc_node *gather(struct sequencer *q, struct mpsc_node *n, int ma
         if (may_wait)
             wait_for_room(q);
         evaluate(q, w, now_ms);
-        if (buf_size(&q->g->records) < GROUP_BYTES_MAX)
-            continue;
-        pthread_mutex_lock(&q->lock);
-        if (may_wait || !q->writing)
-            hand_over(q);
-        else
-            full = 1;
-        pthread_mutex_unlock(&q->lock);
     }
     return n;
 }

@@ -105,13 +105,18 @@ static void done(struct write *w)
     pthread_mutex_unlock(&lock);
 }
 
-static void submit(struct write *w, struct vault *v, struct step *s, unsigned n)
+static void submit_with(struct write *w, struct vault *v, struct step *s, unsigned n, void (*when_done)(struct write *))
 {
-    *w = (struct write){.vault = v, .step = s, .steps = n, .done = done};
+    *w = (struct write){.vault = v, .step = s, .steps = n, .done = when_done};
     pthread_mutex_lock(&lock);
     under_way++;
     pthread_mutex_unlock(&lock);
     engine_submit(e, w);
+}
+
+static void submit(struct write *w, struct vault *v, struct step *s, unsigned n)
+{
+    submit_with(w, v, s, n, done);
 }
 
 static void finish(void)
@@ -711,6 +716,54 @@ static void a_stop_without_its_checkpoints_is_not_clean(void **state)
     assert_int_equal(open_engine(), ERR_OK);
 }
 
+/* ---- full groups ---- */
+
+#define MANY_BYTES (1u << 20)
+#define MANY 7
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* who has it keeps the log writer in done() */
+
+static void done_behind_gate(struct write *w)
+{
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    done(w);
+}
+
+/* A record of 7 MiB. */
+static void submit_large(struct write *w, struct vault *v, struct step *s)
+{
+    char *value = malloc(MANY_BYTES);
+    memset(value, 'x', MANY_BYTES - 1);
+    value[MANY_BYTES - 1] = 0;
+    for (unsigned i = 0; i < MANY; i++)
+        s[i] = set_step("p", value, 0);
+    free(value);
+    submit(w, v, s, MANY);
+}
+
+/* A full group waited for the log writer; who came next took it back and put one more record in, which was refused as
+ * too big: there was no room for it. */
+static void what_comes_behind_a_full_group_is_not_too_big(void **state)
+{
+    struct vault *v = make_vault("v");
+    struct step s = set_step("q", "1", 0), large[3][MANY];
+    struct write w, more[3];
+    (void)state;
+    pthread_mutex_lock(&gate);
+    submit_with(&w, v, &s, 1, done_behind_gate);
+    for (int i = 0; i < 3; i++)
+        submit_large(&more[i], v, large[i]);
+    pthread_mutex_unlock(&gate);
+    finish();
+    assert_int_equal(w.err, ERR_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(more[i].err, ERR_OK);
+    free(s.plain);
+    for (int i = 0; i < 3 * MANY; i++)
+        free(large[0][i].plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -729,6 +782,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_that_is_due_goes_in_one_round, setup, teardown),
         cmocka_unit_test_setup_teardown(a_start_that_dies_leaves_the_next_one_nothing_to_believe, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_without_its_checkpoints_is_not_clean, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_comes_behind_a_full_group_is_not_too_big, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
