@@ -134,13 +134,15 @@ static enum err skip_records(struct wal_cursor *c, uint64_t end, uint64_t *lsn, 
 }
 
 /* The nearest row of the index at or before the record that is looked for: its LSN; off, frame_end and the chain before
- * it follow. The segment's beginning when there is none. */
-static enum err jump(struct wal_cursor *c, uint64_t end, uint64_t *lsn, uint8_t chain[RECORD_CHAIN_BYTES])
+ * it follow. The segment's beginning when there is none. *end is of the same moment as the index: one that was looked
+ * at before may lie before the row. */
+static enum err jump(struct wal_cursor *c, uint64_t *end, uint64_t *lsn, uint8_t chain[RECORD_CHAIN_BYTES])
 {
     struct wal_frame f;
     const uint8_t *p;
 
     pthread_mutex_lock(&c->w->lock);
+    *end = atomic_load_explicit(&c->seg->end_off, memory_order_acquire);
     const struct wal_place *row = wal_places_before(&c->seg->places, c->lsn);
     struct wal_place at = row ? *row : (struct wal_place){.lsn = c->seg->first_lsn, .off = WAL_HEADER_BYTES};
     pthread_mutex_unlock(&c->w->lock);
@@ -154,12 +156,12 @@ static enum err jump(struct wal_cursor *c, uint64_t end, uint64_t *lsn, uint8_t 
     uint64_t behind = begins_frame ? at.frame_off : at.off; /* the record before ends here */
     enum err e = ERR_OK;
     if (behind != WAL_HEADER_BYTES) {
-        e = wal_window_get(&c->win, behind - RECORD_CHAIN_BYTES, RECORD_CHAIN_BYTES, end, &p);
+        e = wal_window_get(&c->win, behind - RECORD_CHAIN_BYTES, RECORD_CHAIN_BYTES, *end, &p);
         if (!e)
             memcpy(chain, p, RECORD_CHAIN_BYTES);
     }
     if (!e)
-        e = read_frame(c, at.frame_off, end, &f);
+        e = read_frame(c, at.frame_off, *end, &f);
     if (!e)
         c->frame_end = at.frame_off + WAL_FRAME_BYTES + f.bytes;
     return e;
@@ -169,11 +171,11 @@ static enum err jump(struct wal_cursor *c, uint64_t end, uint64_t *lsn, uint8_t 
  * frame that it is in, then records. */
 static enum err place(struct wal_cursor *c)
 {
-    uint64_t end = atomic_load_explicit(&c->seg->end_off, memory_order_acquire), lsn;
+    uint64_t end, lsn;
     uint8_t chain[RECORD_CHAIN_BYTES];
     struct wal_frame f;
     const uint8_t *p;
-    enum err e = jump(c, end, &lsn, chain);
+    enum err e = jump(c, &end, &lsn, chain);
 
     if (!e && c->off != c->frame_end)
         e = skip_records(c, end, &lsn, chain);

@@ -322,6 +322,67 @@ static void cursors_read_while_another_thread_appends(void **state)
     free(o);
 }
 
+/* Opens at the end that is yet to come, over and over. */
+static void *open_at_the_end(void *arg)
+{
+    struct reader *rd = arg;
+    struct wal_cursor *c;
+    struct wal_info info;
+    struct record r;
+    struct bytes raw;
+    enum err e;
+
+    do {
+        wal_info(rd->w, &info);
+        if (wal_cursor_open(&c, rd->w, info.last_lsn + 1) != ERR_OK)
+            return "open";
+        e = wal_cursor_next(c, &r, &raw);
+        wal_cursor_close(c);
+        if (e && e != ERR_END)
+            return "next";
+        if (!e && r.lsn != info.last_lsn + 1)
+            return "record";
+        rd->got = info.last_lsn;
+    } while (rd->got < rd->upto);
+    return NULL;
+}
+
+/* A group of its own row in the index came between the cursor's look at the end and at the index: the log was called
+ * corrupt. */
+static void a_cursor_at_the_end_is_not_overtaken_by_the_index(void **state)
+{
+    (void)state;
+    char dir[FX_DIR_BYTES];
+    struct oracle *o = malloc(sizeof *o);
+    struct reader readers[3];
+    pthread_t threads[3];
+    enum { GROUPS = 1000 };
+
+    assert_non_null(o);
+    fx_make_dir(dir);
+    oracle_init(o, 1, NULL);
+    struct wal_config cfg = fx_config(dir, 128 << 20);
+    struct wal *w = fx_open(&cfg, NULL);
+    for (int i = 0; i < GROUPS; i++)
+        oracle_add(o, 1, 66000);
+    for (int i = 0; i < 3; i++) {
+        readers[i] = (struct reader){.w = w, .o = o, .upto = GROUPS};
+        assert_int_equal(pthread_create(&threads[i], NULL, open_at_the_end, &readers[i]), 0);
+    }
+    for (uint64_t lsn = 1; lsn <= GROUPS; lsn++)
+        assert_int_equal(wal_append(w, oracle_bytes(o, lsn, lsn), 1, lsn, o->chain[lsn]), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        void *what;
+        pthread_join(threads[i], &what);
+        if (what)
+            fail_msg("reader %d: %s after %llu", i, (char *)what, (unsigned long long)readers[i].got);
+    }
+    wal_close(w);
+    fx_remove_dir(dir);
+    oracle_fini(o);
+    free(o);
+}
+
 /* A remover and a cursor that is overtaken by it now and then: either it reads the right record, or it is told. */
 static void *remove_behind(void *arg)
 {
@@ -481,6 +542,7 @@ int main(void)
         cmocka_unit_test(a_cut_at_every_lsn_is_exact_and_durable),
         cmocka_unit_test(cursors_know_when_the_log_was_cut_below_them),
         cmocka_unit_test(cursors_read_while_another_thread_appends),
+        cmocka_unit_test(a_cursor_at_the_end_is_not_overtaken_by_the_index),
         cmocka_unit_test(cursors_read_while_segments_are_removed),
         cmocka_unit_test(cursors_read_while_the_log_is_cut),
     };
