@@ -19,15 +19,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/engine_impl.h"
+#include "engine/room.h"
 
-#define DISK_RESERVE_BYTES (64u << 20)
 #define ROUND_MS 2000
 #define CHECKPOINT_MS 30000
 #define CHECKPOINT_BYTES (256u << 20)
@@ -254,8 +253,7 @@ static void on_store_failure(void *arg, unsigned store, enum err err)
 static int has_room(void *arg)
 {
     struct engine *e = arg;
-    struct statvfs st;
-    return statvfs(e->dir, &st) != 0 || (uint64_t)st.f_bavail * st.f_frsize >= STORE_RESERVE_BYTES;
+    return room_free(e->dir) >= room_for_stores(hot_dirty_bytes(e->hot));
 }
 
 static void on_stall(void *arg, int stalled)
@@ -263,8 +261,8 @@ static void on_stall(void *arg, int stalled)
     struct engine *e = arg;
     if (stalled)
         engine_logf(e, LOG_WARNING,
-                    "less than %u MiB of disk are free: nothing is written to the stores until there is room",
-                    STORE_RESERVE_BYTES >> 20);
+                    "only %llu MiB of the disk are free: nothing is written to the stores until there is room",
+                    (unsigned long long)room_free(e->dir) >> 20);
     else
         engine_logf(e, LOG_NOTICE, "there is room on the disk again: writing to the stores goes on");
 }
@@ -411,7 +409,7 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
     struct wal_config cfg = {.dir = in_dir(e, &p, "wal"),
                              .segment_bytes = e->cfg.wal_segment_bytes,
                              .known_lsn = highest_applied(e),
-                             .reserve_bytes = DISK_RESERVE_BYTES};
+                             .reserve_bytes = room_for_log(e->cfg.dirty_bytes)};
     memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
     enum err err = wal_open(&e->wal, &cfg, &rep->wal);
     if (err)
@@ -487,6 +485,13 @@ static void snapshots_log(void *arg, int level, const char *line)
     engine_logf(arg, level, "%s", line);
 }
 
+static int snapshots_has_room(void *arg, uint64_t bytes)
+{
+    struct engine *e = arg;
+    uint64_t left = room_free(e->dir), keep = room_for_snapshot(e->cfg.dirty_bytes);
+    return left >= keep && left - keep >= bytes;
+}
+
 static enum err open_snapshots(struct engine *e)
 {
     struct path p;
@@ -500,6 +505,7 @@ static enum err open_snapshots(struct engine *e)
                                    .commit_lsn = snapshots_commit_lsn,
                                    .needed_lsn = snapshots_needed_lsn,
                                    .view = snapshots_view,
+                                   .has_room = snapshots_has_room,
                                    .log = snapshots_log,
                                    .arg = e};
     memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);

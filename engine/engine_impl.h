@@ -10,8 +10,6 @@
 #include "engine/snapshots.h"
 #include "engine/txn.h"
 
-#define STORE_RESERVE_BYTES (16u << 20) /* with less free nothing is applied: a full disk would fail the stores */
-
 struct sequencer;
 struct keeper;
 

@@ -12,6 +12,7 @@
 #include "engine/engine_impl.h"
 
 #include "base/log.h"
+#include "engine/room.h"
 
 #define REPLAY_PUBLISH_EVERY 1024
 #define LOAD_BATCH_BYTES ((size_t)1 << 20)
@@ -103,8 +104,8 @@ enum err engine_load_stores(struct engine *e, struct engine_report *rep)
 
 static enum err no_room(struct engine *e, enum err err)
 {
-    return err ? engine_refuse(e, err, "less than %u MiB of disk are free: the stores cannot be brought up to date",
-                               STORE_RESERVE_BYTES >> 20)
+    return err ? engine_refuse(e, err, "only %llu MiB of the disk are free: the stores cannot be brought up to date",
+                               (unsigned long long)room_free(e->dir) >> 20)
                : err;
 }
 

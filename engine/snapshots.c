@@ -255,9 +255,20 @@ static enum err gather(struct snapshots *s, uint64_t from, uint64_t to, struct c
     return e ? e : changes_sort(c);
 }
 
+static int has_room(struct snapshots *s, uint64_t bytes)
+{
+    return !s->cfg.has_room || s->cfg.has_room(s->cfg.arg, bytes);
+}
+
+/* Of the file being written. */
+static enum err write_pace(void *arg, uint64_t bytes)
+{
+    return has_room(arg, 0) ? pace(arg, bytes) : ERR_MISCONF;
+}
+
 static void writer_config(struct snapshots *s, struct snapwrite_config *cfg)
 {
-    *cfg = (struct snapwrite_config){.dir = s->dir, .sign = s->cfg.signer, .pace = pace, .pace_arg = s};
+    *cfg = (struct snapwrite_config){.dir = s->dir, .sign = s->cfg.signer, .pace = write_pace, .pace_arg = s};
     memcpy(cfg->header.cell_id, s->cfg.cell_id, sizeof cfg->header.cell_id);
 }
 
@@ -312,8 +323,12 @@ static enum err make_one(struct snapshots *s, uint64_t to)
 {
     struct snapread *before = snapshots_newest(s), *made;
     struct snapwrite_config cfg;
-    enum err e = make_from_log(s, before, to, &cfg);
+    struct snapread_info was = {0};
 
+    if (before)
+        snapread_info(before, &was);
+    /* The next one is about as large. */
+    enum err e = has_room(s, was.bytes) ? make_from_log(s, before, to, &cfg) : ERR_MISCONF;
     if (e == ERR_CORRUPT && s->cfg.view) {
         say(s, LOG_WARNING,
             "the newest snapshot, or the log behind it, has damage: the next one is made from the stores");
@@ -384,6 +399,11 @@ static void trim_log(struct snapshots *s)
 
 /* ---- the thread ---- */
 
+static const char *why_not(enum err e)
+{
+    return e == ERR_MISCONF ? "too little of the disk is free" : err_text(e);
+}
+
 static void note_made(struct snapshots *s, uint64_t took_ms)
 {
     struct wal_info w;
@@ -408,11 +428,11 @@ static void note_failed(struct snapshots *s, enum err e)
     int first = s->info.err != e;
     s->info.failed++;
     s->info.err = e;
-    snprintf(s->info.why, sizeof s->info.why, "%s", err_text(e));
+    snprintf(s->info.why, sizeof s->info.why, "%s", why_not(e));
     s->retry_ms = mono_ms() + RETRY_MS;
     pthread_mutex_unlock(&s->lock);
     if (first)
-        say(s, LOG_WARNING, "A snapshot could not be made and will be tried again: %s", err_text(e));
+        say(s, LOG_WARNING, "A snapshot could not be made and will be tried again: %s", why_not(e));
 }
 
 /* Answers those who wait for an LSN that is reached, or all of them with an error. */
@@ -430,7 +450,7 @@ static void answer_waits(struct snapshots *s, enum err e)
         w->next = ready;
         w->err = e;
         w->lsn = e ? w->lsn : s->info.lsn;
-        snprintf(w->why, sizeof w->why, "%s", e ? err_text(e) : "");
+        snprintf(w->why, sizeof w->why, "%s", e ? why_not(e) : "");
         ready = w;
     }
     pthread_mutex_unlock(&s->lock);

@@ -23,7 +23,8 @@
  * meanwhile.
  *
  * Failures: a snapshot that cannot be made (no space, no HSM, damage in the one before or in the log) is said in the
- * log once, shows in snapshots_info, and is tried again; traffic does not notice. Damage in the snapshot before: the
+ * log once, shows in snapshots_info, and is tried again; traffic does not notice. The last of the disk is not for it
+ * (room.h): it is given up before the log or a store could be refused space. Damage in the snapshot before: the
  * next one is made from the stores (snapmerge_stores).
  *
  * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but end.
@@ -52,6 +53,8 @@ struct snapshots_config {
     uint64_t (*needed_lsn)(void *arg); /* the first LSN that somebody else needs the log from */
     /* For a snapshot from the stores: a view of them while they stand still, and its LSN. */
     enum err (*view)(void *arg, struct snapmerge_view **v, uint64_t *lsn);
+    /* 1: the disk has room for so many bytes more, and for all that others need. NULL: always. */
+    int (*has_room)(void *arg, uint64_t bytes);
     void (*log)(void *arg, int level, const char *line); /* enum log_level */
     void *arg;
 };
