@@ -7,7 +7,8 @@
  *
  * A store that did not open, or that the log does not reach back to, is filled from the newest snapshot first: in order
  * of keys, so LevelDB has nothing to sort. What lies behind the snapshot is replayed. Until the store's first
- * checkpoint a power loss sends the next start here again.
+ * checkpoint a power loss sends the next start here again. A snapshot with a damaged block is passed over for the one
+ * before, which the log reaches back to as well.
  */
 #include "engine/engine_impl.h"
 
@@ -50,11 +51,28 @@ static enum err load_entries(struct store *st, struct snapread_iter *it, uint16_
     return store_write(st, b, lsn);
 }
 
+/* What was loaded by a start that died may be of another snapshot: that, too, is something. */
+static enum err make_empty(struct engine *e, unsigned s, struct engine_report *rep)
+{
+    static const uint8_t first = 1; /* behind the store's own keys */
+    struct store_iter *it;
+    enum err err = store_iter_new(e->stores[s], &it);
+
+    if (err)
+        return err;
+    store_iter_seek(it, bytes_of(&first, 1));
+    int empty = !store_iter_valid(it) && store_iter_status(it) == ERR_OK && !store_applied(e->stores[s]);
+    store_iter_free(it);
+    return empty ? ERR_OK : engine_empty_store(e, s, rep);
+}
+
+/* ERR_CORRUPT: a block of the snapshot has damage. */
 static enum err load_store(struct engine *e, struct snapread *r, unsigned s, uint64_t lsn, struct engine_report *rep)
 {
     struct snapread_iter *it = NULL;
     struct store_batch *b = NULL;
-    enum err err = store_applied(e->stores[s]) ? engine_empty_store(e, s, rep) : ERR_OK;
+    uint64_t entries = rep->loaded_entries;
+    enum err err = make_empty(e, s, rep);
 
     if (err == ERR_OK)
         err = store_batch_new(&b);
@@ -64,39 +82,56 @@ static enum err load_store(struct engine *e, struct snapread *r, unsigned s, uin
         err = load_entries(e->stores[s], it, (uint16_t)s, b, lsn, &rep->loaded_entries);
     if (err == ERR_OK)
         rep->loaded[s] = lsn;
+    else
+        rep->loaded_entries = entries;
     snapread_iter_free(it);
     store_batch_free(b);
     return err;
 }
 
-enum err engine_load_stores(struct engine *e, struct engine_report *rep)
+/* Fills the store from the newest snapshot when there is need. ERR_AGAIN: that was damaged, another one is the newest
+ * now, or none is. */
+static enum err fill_store(struct engine *e, unsigned s, struct engine_report *rep)
 {
     struct snapread *r = e->snapshots ? snapshots_newest(e->snapshots) : NULL;
     struct snapread_info info = {0};
+    uint64_t have = trusted_lsn(e, s, rep), entries = rep->loaded_entries;
+    int reached = have + 1 >= rep->wal.first_lsn; /* the log goes on from where the store is */
     enum err err = ERR_OK;
 
     if (r)
         snapread_info(r, &info);
-    for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++) {
-        uint64_t have = trusted_lsn(e, s, rep);
-        int reached = have + 1 >= rep->wal.first_lsn; /* the log goes on from where the store is */
-        if (reached && (have || !r))
-            continue;
-        if (!r || info.header.lsn + 1 < rep->wal.first_lsn)
-            err =
-                engine_refuse(e, ERR_CORRUPT,
-                              "%s %u is at LSN %llu, the log begins at %llu, and no snapshot verifies that reaches it",
-                              s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)have,
-                              (unsigned long long)rep->wal.first_lsn);
-        else if ((err = load_store(e, r, s, info.header.lsn, rep)) != ERR_OK)
-            err = engine_refuse(e, err, "%s %u cannot be loaded from the snapshot at LSN %llu: %s",
-                                s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)info.header.lsn,
-                                err_text(err));
+    if (reached && (have || !r))
+        goto out;
+    if (!r || info.header.lsn + 1 < rep->wal.first_lsn) {
+        err = engine_refuse(e, ERR_CORRUPT,
+                            "%s %u is at LSN %llu, the log begins at %llu, and no snapshot verifies that reaches it",
+                            s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)have,
+                            (unsigned long long)rep->wal.first_lsn);
+        goto out;
     }
-    if (rep->loaded_entries)
-        engine_logf(e, LOG_NOTICE, "Stores loaded from the snapshot at LSN %llu: %llu entries",
-                    (unsigned long long)info.header.lsn, (unsigned long long)rep->loaded_entries);
+    err = load_store(e, r, s, info.header.lsn, rep);
+    if (err == ERR_OK)
+        engine_logf(e, LOG_NOTICE, "%s %u loaded from the snapshot at LSN %llu: %llu entries",
+                    s ? "Shard" : "Base store", s ? s - 1 : 0, (unsigned long long)info.header.lsn,
+                    (unsigned long long)(rep->loaded_entries - entries));
+    else if (err == ERR_CORRUPT)
+        err = snapshots_pass_over(e->snapshots, info.header.lsn);
+    if (err && err != ERR_AGAIN)
+        err = engine_refuse(e, err, "%s %u cannot be loaded from the snapshot at LSN %llu: %s",
+                            s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)info.header.lsn,
+                            err_text(err));
+out:
     snapread_unref(r);
+    return err;
+}
+
+enum err engine_load_stores(struct engine *e, struct engine_report *rep)
+{
+    enum err err = ERR_OK;
+    for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
+        while ((err = fill_store(e, s, rep)) == ERR_AGAIN)
+            ;
     return err;
 }
 

@@ -140,11 +140,12 @@ static enum err look_at_files(struct snapshots *s)
     return ERR_OK;
 }
 
-/* Takes r's reference. */
+/* Takes r's reference. NULL: there is none. */
 static void set_newest(struct snapshots *s, struct snapread *r)
 {
-    struct snapread_info i;
-    snapread_info(r, &i);
+    struct snapread_info i = {0};
+    if (r)
+        snapread_info(r, &i);
     pthread_mutex_lock(&s->lock);
     struct snapread *old = s->newest;
     s->newest = r;
@@ -198,6 +199,16 @@ static enum err find_newest(struct snapshots *s)
             return e;
     }
     return ERR_NOTFOUND;
+}
+
+enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn)
+{
+    say(s, LOG_WARNING, "a block of the snapshot at LSN %llu does not verify: it is passed over",
+        (unsigned long long)lsn);
+    file_mark(s, lsn, SNAPSHOT_BAD);
+    set_newest(s, NULL);
+    enum err e = find_newest(s);
+    return e == ERR_OK || e == ERR_NOTFOUND ? ERR_AGAIN : e;
 }
 
 /* ---- making one ---- */

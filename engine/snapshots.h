@@ -68,6 +68,9 @@ void snapshots_free(struct snapshots *s); /* ends the thread too; accepts NULL *
 
 /* The newest one that verified, with a reference; NULL: there is none. */
 struct snapread *snapshots_newest(struct snapshots *s);
+/* Before snapshots_start: the newest one, at lsn, has a damaged block. From now on the next one that verifies is the
+ * newest, or there is none. ERR_AGAIN when that is so; others: nothing is known of the rest. */
+must_use enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn);
 
 /* The value of a version of a secret whose record the log does not have any more (secret_key_logged says which), with a
  * reference. ERR_NOTFOUND (no snapshot has it), ERR_CORRUPT, ERR_IO, ERR_OOM. */
