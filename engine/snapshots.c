@@ -340,9 +340,9 @@ static enum err make_one(struct snapshots *s, uint64_t to)
         snapread_info(before, &was);
     /* The next one is about as large. */
     enum err e = has_room(s, was.bytes) ? make_from_log(s, before, to, &cfg) : ERR_MISCONF;
-    if (e == ERR_CORRUPT && s->cfg.view) {
-        say(s, LOG_WARNING,
-            "the newest snapshot, or the log behind it, has damage: the next one is made from the stores");
+    if ((e == ERR_CORRUPT || e == ERR_NOTFOUND) && s->cfg.view) {
+        say(s, LOG_WARNING, "the newest snapshot, or the log behind it, %s: the next one is made from the stores",
+            e == ERR_CORRUPT ? "has damage" : "is not there");
         e = make_from_stores(s, before, &cfg);
     }
     snapread_unref(before);

@@ -24,8 +24,8 @@
  *
  * Failures: a snapshot that cannot be made (no space, no HSM, damage in the one before or in the log) is said in the
  * log once, shows in snapshots_info, and is tried again; traffic does not notice. The last of the disk is not for it
- * (room.h): it is given up before the log or a store could be refused space. Damage in the snapshot before: the
- * next one is made from the stores (snapmerge_stores).
+ * (room.h): it is given up before the log or a store could be refused space. With damage in the snapshot before, or
+ * without one where the log does not begin at record 1, the next one is made from the stores (snapmerge_stores).
  *
  * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but end.
  */

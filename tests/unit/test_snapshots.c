@@ -418,6 +418,30 @@ static void a_snapshot_with_a_damaged_block_is_passed_over(void **state)
     assert_filled(41);
 }
 
+/* The log begins in the middle and the snapshots are gone: none was ever made again, and the log grew for ever. */
+static void snapshots_are_made_again_when_none_is_left(void **state)
+{
+    (void)state;
+    fill_and_trim();
+    for (unsigned key = 0; key < KEYS; key++)
+        destroy(key);
+    fill(41, 43);
+    close_engine();
+    shell("rm %s/snapshots/*", dir);
+    open_engine();
+    assert_true(first_lsn() > 1);
+    make_snapshot();
+    fill(44, 44);
+    make_snapshot();
+    close_engine();
+    shell("rm -rf %s/base %s/shard-*", dir, dir);
+    open_engine();
+    assert_true(report.loaded[1]);
+    for (unsigned key = 0; key < KEYS; key++)
+        for (unsigned version = 41; version <= 44; version++)
+            assert_int_equal(read_value(key, version, 0), ERR_OK);
+}
+
 /* While the HSM is away none can be made, and nothing is deleted; later they go on. */
 static void snapshots_wait_for_the_hsm(void **state)
 {
@@ -452,6 +476,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_load_that_a_power_loss_took_is_done_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_snapshot_is_skipped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_with_a_damaged_block_is_passed_over, setup, teardown),
+        cmocka_unit_test_setup_teardown(snapshots_are_made_again_when_none_is_left, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_wait_for_the_hsm, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
