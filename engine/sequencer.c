@@ -53,7 +53,6 @@ struct sequencer {
         *ready; /* gathered while it was not: it takes this one by itself, unless the sequencer is back first */
     int busy;   /* a thread is the sequencer: the one of that name, or one that submits */
     int stop, writer_stop, waits; /* waits: the sequencer's thread does, for the log writer */
-    uint64_t pending;             /* submitted, not done; under lock */
 
     /* the sequencer's own */
     struct group groups[2], *g;
@@ -289,7 +288,7 @@ static int sequence_here(struct sequencer *q, const struct write_chain *c)
     }
     pthread_mutex_lock(&q->lock);
     resign(q);
-    if (atomic_load_explicit(&q->queue.head, memory_order_relaxed))
+    if (q->stop || atomic_load_explicit(&q->queue.head, memory_order_relaxed))
         pthread_cond_signal(&q->work);
     pthread_mutex_unlock(&q->lock);
     return 1;

@@ -25,11 +25,18 @@ struct plain {
     uint8_t bytes[];
 };
 
+static pthread_mutex_t seal_gate = PTHREAD_MUTEX_INITIALIZER; /* who has it keeps the sequencer in seal() */
+static _Atomic int sealing;
+static _Atomic enum err seal_err;
+
 static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
 {
+    atomic_store(&sealing, 1);
+    pthread_mutex_lock(&seal_gate);
+    pthread_mutex_unlock(&seal_gate);
     put_le32(out, bind->version);
     memcpy(out + 4, p->bytes, p->n);
-    return ERR_OK;
+    return atomic_load(&seal_err);
 }
 
 static size_t test_size(const struct plain *p)
@@ -760,8 +767,51 @@ static void what_comes_behind_a_full_group_is_not_too_big(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(more[i].err, ERR_OK);
     free(s.plain);
-    for (int i = 0; i < 3 * MANY; i++)
-        free(large[0][i].plain);
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < MANY; j++)
+            free(large[i][j].plain);
+}
+
+/* ---- closing ---- */
+
+static void *submit_one(void *arg)
+{
+    struct step s = set_step("p", "1", 0);
+    assert_int_equal(run(arg, &s, 1), ERR_SEALED);
+    return NULL;
+}
+
+static void *close_it(void *arg)
+{
+    (void)arg;
+    engine_close(e);
+    return NULL;
+}
+
+/* The thread that submitted was still the sequencer when the engine was closed, and woke nobody when it was through:
+ * the close waited for the applier, and for ever when that had nothing to do. */
+static void a_close_goes_on_when_the_last_submitter_is_through(void **state)
+{
+    struct timespec limit;
+    struct vault *v = make_vault("v");
+    pthread_t submitter, closer;
+    (void)state;
+    assert_int_equal(apply_wait_lsn(e->apply, engine_commit_lsn(e)), ERR_OK);
+    pthread_mutex_lock(&seal_gate);
+    atomic_store(&sealing, 0);
+    atomic_store(&seal_err, ERR_SEALED);
+    assert_int_equal(pthread_create(&submitter, NULL, submit_one, v), 0);
+    while (!atomic_load(&sealing))
+        usleep(1000);
+    assert_int_equal(pthread_create(&closer, NULL, close_it, NULL), 0);
+    usleep(500000); /* it is waiting by now; if not, this test has tried nothing */
+    pthread_mutex_unlock(&seal_gate);
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 300;
+    assert_int_equal(pthread_timedjoin_np(closer, NULL, &limit), 0);
+    pthread_join(submitter, NULL);
+    atomic_store(&seal_err, ERR_OK);
+    assert_int_equal(open_engine(), ERR_OK);
 }
 
 int main(void)
@@ -782,6 +832,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_that_is_due_goes_in_one_round, setup, teardown),
         cmocka_unit_test_setup_teardown(a_start_that_dies_leaves_the_next_one_nothing_to_believe, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_without_its_checkpoints_is_not_clean, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_close_goes_on_when_the_last_submitter_is_through, setup, teardown),
         cmocka_unit_test_setup_teardown(what_comes_behind_a_full_group_is_not_too_big, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
