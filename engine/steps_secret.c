@@ -183,17 +183,21 @@ static void versions_make_room(struct edit *ed, int current_may_go)
     }
 }
 
-/* Sets or clears the soft-deleted mark of every version. 1 when any changed. */
-static int versions_mark_deleted(struct edit *ed, int deleted)
+/* Sets or clears the soft-deleted mark of every version. */
+static void versions_mark_deleted(struct edit *ed, int deleted)
 {
-    int changed = 0;
     for (unsigned i = 0; i < ed->h.versions; i++) {
         uint8_t *flags = &ed->version[i].flags;
-        uint8_t want = deleted ? *flags | SECRET_VERSION_DELETED : *flags & (uint8_t)~SECRET_VERSION_DELETED;
-        changed |= want != *flags;
-        *flags = want;
+        *flags = deleted ? *flags | SECRET_VERSION_DELETED : *flags & (uint8_t)~SECRET_VERSION_DELETED;
     }
-    return changed;
+}
+
+static int any_deleted(const struct edit *ed)
+{
+    for (unsigned i = 0; i < ed->h.versions; i++)
+        if (ed->version[i].flags & SECRET_VERSION_DELETED)
+            return 1;
+    return 0;
 }
 
 /* Moves the expiry index from what it was to due_ms. */
@@ -219,6 +223,8 @@ static enum err edit_write(struct edit *ed, struct plain *plain)
 {
     uint8_t key[SECRET_KEY_MAX];
     struct txn *t = ed->t;
+    if (ed->h.purge_ms && !any_deleted(ed)) /* the last of them gave way to a newcomer, or was destroyed */
+        ed->h.purge_ms = 0;
     ed->h.version_bytes = bytes_of(ed->list, secret_versions_put(ed->list, ed->version, ed->h.versions));
     size_t n = secret_head_size(&ed->h);
     struct blob *b = blob_new(bytes_of(NULL, 0), n, t->lsn);

@@ -723,6 +723,26 @@ static void a_stop_without_its_checkpoints_is_not_clean(void **state)
     assert_int_equal(open_engine(), ERR_OK);
 }
 
+/* All that DEL had hidden had given way to newer versions; UNDELETE said that it had brought it back, and the secret
+ * was due for a purge of nothing. */
+static void what_was_hidden_and_gave_way_is_not_brought_back(void **state)
+{
+    struct vault *v = make_vault("v");
+    struct secret_view view;
+    struct step hide = {.kind = STEP_SECRET_DELETE, .path = bytes_str("p")},
+                back = {.kind = STEP_SECRET_UNDELETE, .path = bytes_str("p")};
+    (void)state;
+    set(v, "p", "1");
+    assert_int_equal(run(v, &hide, 1), ERR_OK);
+    for (int i = 0; i < 3; i++)
+        set(v, "p", "2");
+    assert_int_equal(secret_read_head(e, v, bytes_str("p"), &view), ERR_OK);
+    assert_int_equal(secret_due_ms(&view.head), 0);
+    secret_view_release(&view);
+    assert_int_equal(run(v, &back, 1), ERR_OK);
+    assert_true(back.nil);
+}
+
 /* ---- full groups ---- */
 
 #define MANY_BYTES (1u << 20)
@@ -833,6 +853,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_start_that_dies_leaves_the_next_one_nothing_to_believe, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_without_its_checkpoints_is_not_clean, setup, teardown),
         cmocka_unit_test_setup_teardown(a_close_goes_on_when_the_last_submitter_is_through, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_hidden_and_gave_way_is_not_brought_back, setup, teardown),
         cmocka_unit_test_setup_teardown(what_comes_behind_a_full_group_is_not_too_big, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
