@@ -121,7 +121,7 @@ static void test_a_full_disk_is_over_when_there_is_room(void **state)
         skip();
     }
     snprintf(dir, sizeof dir, "%s/data", mounted);
-    e2e_start_bare(&s, "--dir", dir, "--wbl-segment-bytes", "1mb", NULL);
+    e2e_start_bare(&s, "--dir", dir, "--wbl-segment-bytes", "1mb", "--dirty-limit", "4mb", NULL);
     for (int i = 0; i < VAULTS; i++) {
         e2e_expect(s.c, "+OK", "VAULT.CREATE v%d", i);
         e2e_expect(s.c, ":1", "SECRET.SET v%d path value", i);
