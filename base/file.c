@@ -173,6 +173,14 @@ enum err file_unlink(const char *path)
     return fault ? failed(fault) : done(unlink(path));
 }
 
+enum err file_rmdir(const char *path)
+{
+    int fault = fault_hit(FAULT_FILE);
+    if (fault)
+        return failed(fault);
+    return rmdir(path) == 0 ? ERR_OK : failed(errno);
+}
+
 enum err file_mkdir(const char *path, mode_t mode)
 {
     int fault = fault_hit(FAULT_FILE);

@@ -28,6 +28,7 @@ must_use enum err file_size(int fd, uint64_t *size);
 must_use enum err file_rename(const char *from, const char *to);
 must_use enum err file_unlink(const char *path);
 must_use enum err file_mkdir(const char *path, mode_t mode); /* an existing directory is ERR_OK */
+must_use enum err file_rmdir(const char *path);              /* an empty one */
 must_use enum err file_sync_dir(const char *path);           /* fsync of the directory itself */
 must_use enum err file_truncate(int fd, uint64_t size);
 
