@@ -46,6 +46,7 @@ struct store {
     leveldb_writeoptions_t *write_options;
     _Atomic uint64_t applied, checkpointed;
     _Atomic int failed; /* enum err */
+    _Atomic unsigned users;
     char path[];
 };
 
@@ -57,6 +58,7 @@ struct store_batch {
 };
 
 struct store_iter {
+    struct store *s;
     leveldb_iterator_t *it;
     enum err err;
 };
@@ -251,6 +253,7 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    assert(!store_users(s));
     if (s->db)
         leveldb_close(s->db);
     if (s->options) {
@@ -271,6 +274,26 @@ enum err store_destroy(const char *path)
     leveldb_destroy_db(options, path, &message);
     leveldb_options_destroy(options);
     return of_message(message) ? ERR_IO : ERR_OK;
+}
+
+/* ---- users ---- */
+
+struct store *store_ref(struct store *s)
+{
+    atomic_fetch_add_explicit(&s->users, 1, memory_order_relaxed);
+    return s;
+}
+
+void store_unref(struct store *s)
+{
+    if (s)
+        atomic_fetch_sub_explicit(&s->users, 1, memory_order_release);
+}
+
+/* Acquire: what the last of them did to the store comes before the close. */
+unsigned store_users(const struct store *s)
+{
+    return atomic_load_explicit(&s->users, memory_order_acquire);
 }
 
 /* ---- get ---- */
@@ -447,6 +470,7 @@ enum err store_iter_new(struct store *s, struct store_iter **out)
     struct store_iter *it = mem_zalloc(sizeof *it);
     if (!it)
         return ERR_OOM;
+    it->s = store_ref(s);
     it->it = leveldb_create_iterator(s->db, s->scan_options);
     *out = it;
     return ERR_OK;
@@ -457,6 +481,7 @@ void store_iter_free(struct store_iter *it)
     if (!it)
         return;
     leveldb_iter_destroy(it->it);
+    store_unref(it->s);
     mem_free(it);
 }
 

@@ -56,8 +56,14 @@ struct store_config {
 /* Opens or creates. ERR_CORRUPT when there is damage (the caller rebuilds: store_destroy, then open anew), ERR_IO,
  * ERR_MISCONF (no space), ERR_OOM. */
 must_use enum err store_open(struct store **out, const struct store_config *cfg);
-void store_close(struct store *s);                 /* no iterator is left; accepts NULL */
+void store_close(struct store *s);                 /* nobody uses it any more (below); accepts NULL */
 must_use enum err store_destroy(const char *path); /* deletes a closed store's files; none there is ERR_OK. ERR_IO */
+
+/* Users besides its owner, who closes it: those who may be inside a get, and every iterator, count. The owner makes
+ * sure that nobody new can come by it, waits until there are none, and only then closes (rebuild.h). Any thread. */
+struct store *store_ref(struct store *s);
+void store_unref(struct store *s); /* accepts NULL */
+unsigned store_users(const struct store *s);
 
 uint64_t store_applied(const struct store *s); /* as of open, then of the last write */
 uint64_t store_checkpointed(const struct store *s);
@@ -88,6 +94,7 @@ must_use enum err store_checkpoint(struct store *s, uint64_t *lsn);
  * the first damage (valid is 0, status tells): what LevelDB has behind it might be older values of the keys that it
  * could not read. */
 struct store_iter;
+/* The caller uses the store meanwhile; from then on the iterator does. */
 must_use enum err store_iter_new(struct store *s, struct store_iter **out);
 void store_iter_free(struct store_iter *it);                   /* accepts NULL */
 void store_iter_seek(struct store_iter *it, struct bytes key); /* to the first key >= key */
