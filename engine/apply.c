@@ -383,7 +383,7 @@ void apply_resume(struct apply *a)
 void apply_set_store(struct apply *a, unsigned store, struct store *s)
 {
     pthread_mutex_lock(&a->lock);
-    assert(a->pauses && !a->running && store < a->cfg.store_count && !a->stores[store]);
+    assert(a->pauses && !a->running && store < a->cfg.store_count);
     a->stores[store] = s;
     a->checkpoints[store] = store_checkpointed(s);
     pthread_mutex_unlock(&a->lock);
@@ -505,5 +505,22 @@ enum err apply_record(struct hot *h, const struct record *r, const uint64_t *ski
     while (!e && (e = ops_next(&ops, &op)) == ERR_OK)
         if (!skip || r->lsn > skip[op.store])
             e = apply_op(h, &op, r->lsn);
+    return e == ERR_END ? ERR_OK : e;
+}
+
+enum err apply_record_batch(struct store_batch *b, const struct record *r, unsigned store, unsigned store_count)
+{
+    struct bytes rest = r->blob;
+    struct op op;
+    enum err e = check_ops(rest, store_count);
+
+    while (!e && (e = ops_next(&rest, &op)) == ERR_OK) {
+        if (op.store != store)
+            continue;
+        if (op.kind == OPS_DELETE)
+            store_batch_delete(b, op.key);
+        else
+            store_batch_put(b, op.key, op.value, r->lsn);
+    }
     return e == ERR_END ? ERR_OK : e;
 }

@@ -17,8 +17,9 @@
  * into the log only, its dirty values are dropped from the table as others are, so that it neither fills memory nor
  * stops others. store.h refuses to serve from it, so no reader sees what was there before. The log must be kept from
  * its checkpoint on (checkpoint_lsn below sees to that). To bring it back: open it anew, replay from its applied LSN
- * (or load a snapshot first) straight into it; then apply_pause, replay the rest up to the LSN that it returned,
- * apply_set_store, hot_drop_clean(store), apply_resume.
+ * (or load a snapshot first) straight into it, never beyond apply_lsn (a round may bring older values than a store that
+ * is ahead of it has); then apply_pause, replay the rest up to the LSN that it returned, apply_set_store,
+ * hot_drop_clean(store), apply_resume. rebuild.h does so.
  *
  * **A disk that is full** fails a store for good: LevelDB's log may end in half a record then. So the applier stalls
  * before that: while has_room() says no it writes nothing, no checkpoint either. What is committed stays in the table
@@ -79,7 +80,8 @@ void apply_want_checkpoint(struct apply *a);
  * is under way; not from a callback. */
 uint64_t apply_pause(struct apply *a);
 void apply_resume(struct apply *a);
-/* While paused: s, which holds everything up to apply_lsn, takes the place of a failed or missing store. */
+/* While paused: s, which holds everything up to apply_lsn, takes the place of a failed or missing store, or of a
+ * healthy one, which the applier does not touch any more then. */
 void apply_set_store(struct apply *a, unsigned store, struct store *s);
 
 /* The one apply function: every operation of a committed record into the hot table, for replay at start, replicas and
@@ -87,6 +89,11 @@ void apply_set_store(struct apply *a, unsigned store, struct store *s);
  * group (hot_set_published). ERR_CORRUPT: malformed blob, a store that does not exist, a key that is a store's own;
  * nothing was applied. ERR_OOM: a part may have been; apply the record again before closing the group. */
 must_use enum err apply_record(struct hot *h, const struct record *r, const uint64_t *skip, unsigned store_count);
+
+/* The same straight into a store that the applier does not have yet: what the record does in `store` goes into the
+ * batch. Records in order. ERR_CORRUPT as above. */
+must_use enum err apply_record_batch(struct store_batch *b, const struct record *r, unsigned store,
+                                     unsigned store_count);
 
 struct apply_stats {
     uint64_t rounds, written, coalesced, dropped, bytes, checkpoints;

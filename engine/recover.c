@@ -5,8 +5,8 @@
  * it is not (store.h), and replay starts at the store's checkpoint. Records hold full values, so replaying more than
  * was lost changes nothing.
  *
- * A store that did not open, or that the log does not reach back to, is filled from the newest snapshot first: in order
- * of keys, so LevelDB has nothing to sort. What lies behind the snapshot is replayed. Until the store's first
+ * A store that did not open, or that the log does not reach back to, is filled from the newest snapshot first
+ * (storefill.h). What lies behind the snapshot is replayed. Until the store's first
  * checkpoint a power loss sends the next start here again. A snapshot with a damaged block is passed over for the one
  * before, which the log reaches back to as well.
  */
@@ -14,9 +14,9 @@
 
 #include "base/log.h"
 #include "engine/room.h"
+#include "engine/storefill.h"
 
 #define REPLAY_PUBLISH_EVERY 1024
-#define LOAD_BATCH_BYTES ((size_t)1 << 20)
 
 /* All records up to it are in the store for sure. */
 static uint64_t trusted_lsn(const struct engine *e, unsigned s, const struct engine_report *rep)
@@ -27,29 +27,6 @@ static uint64_t trusted_lsn(const struct engine *e, unsigned s, const struct eng
 }
 
 /* ---- from a snapshot ---- */
-
-/* The store's entries into batches. Old values stay in the snapshot. */
-static enum err load_entries(struct store *st, struct snapread_iter *it, uint16_t store, struct store_batch *b,
-                             uint64_t lsn, uint64_t *entries)
-{
-    struct snapfile_entry entry;
-    enum err err;
-
-    while ((err = snapread_iter_next(it, &entry)) == ERR_OK) {
-        if ((entry.key.p[0] << 8 | entry.key.p[1]) != store)
-            break;
-        struct bytes key = bytes_of(entry.key.p + 2, entry.key.n - 2);
-        if (store && key.p[0] == SECRET_KEY_OLD)
-            continue;
-        store_batch_put(b, key, entry.value, entry.lsn);
-        ++*entries;
-        if (store_batch_bytes(b) >= LOAD_BATCH_BYTES && (err = store_write(st, b, store_applied(st))) != ERR_OK)
-            return err;
-    }
-    if (err && err != ERR_END)
-        return err;
-    return store_write(st, b, lsn);
-}
 
 /* What was loaded by a start that died may be of another snapshot: that, too, is something. */
 static enum err make_empty(struct engine *e, unsigned s, struct engine_report *rep)
@@ -67,25 +44,21 @@ static enum err make_empty(struct engine *e, unsigned s, struct engine_report *r
 }
 
 /* ERR_CORRUPT: a block of the snapshot has damage. */
-static enum err load_store(struct engine *e, struct snapread *r, unsigned s, uint64_t lsn, struct engine_report *rep)
+static enum err load_store(struct engine *e, struct snapread *r, unsigned s, struct engine_report *rep)
 {
-    struct snapread_iter *it = NULL;
-    struct store_batch *b = NULL;
-    uint64_t entries = rep->loaded_entries;
+    struct storefill f = {.store = s, .store_count = e->shards + 1};
     enum err err = make_empty(e, s, rep);
 
     if (err == ERR_OK)
-        err = store_batch_new(&b);
+        err = store_batch_new(&f.batch);
+    f.st = e->stores[s];
     if (err == ERR_OK)
-        err = snapread_iter_new(r, (uint16_t)s, bytes_of(NULL, 0), &it);
-    if (err == ERR_OK)
-        err = load_entries(e->stores[s], it, (uint16_t)s, b, lsn, &rep->loaded_entries);
-    if (err == ERR_OK)
-        rep->loaded[s] = lsn;
-    else
-        rep->loaded_entries = entries;
-    snapread_iter_free(it);
-    store_batch_free(b);
+        err = storefill_snapshot(&f, r);
+    if (err == ERR_OK) {
+        rep->loaded_entries += f.entries;
+        rep->loaded[s] = f.lsn;
+    }
+    store_batch_free(f.batch);
     return err;
 }
 
@@ -110,7 +83,7 @@ static enum err fill_store(struct engine *e, unsigned s, struct engine_report *r
                             (unsigned long long)rep->wal.first_lsn);
         goto out;
     }
-    err = load_store(e, r, s, info.header.lsn, rep);
+    err = load_store(e, r, s, rep);
     if (err == ERR_OK)
         engine_logf(e, LOG_NOTICE, "%s %u loaded from the snapshot at LSN %llu: %llu entries",
                     s ? "Shard" : "Base store", s ? s - 1 : 0, (unsigned long long)info.header.lsn,
