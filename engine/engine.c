@@ -5,7 +5,7 @@
  *     DIR/state       boot id of the last start, and whether it was closed cleanly; text
  *     DIR/wal/        the log (wal.h)
  *     DIR/base/       base store
- *     DIR/shard-N/    shards
+ *     DIR/shard-N/    shards (storedir.h)
  *     DIR/snapshots/  (snapshots.h)
  *
  * How the stores are brought up to the log at a start is in recover.c. A log that ends before what a store has applied,
@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "engine/engine_impl.h"
 #include "engine/room.h"
+#include "engine/storedir.h"
 
 #define ROUND_MS 2000
 #define CHECKPOINT_MS 30000
@@ -199,22 +200,49 @@ static enum err stores_recovered(struct engine *e)
 
 /* ---- stores ---- */
 
+void engine_store_path(struct engine *e, unsigned store, uint32_t generation, int unfinished, char *out, size_t n)
+{
+    char name[STOREDIR_NAME_BYTES];
+    storedir_name(name, store, generation, unfinished);
+    snprintf(out, n, "%s/%s", e->dir, name);
+}
+
+enum err engine_store_open(struct engine *e, const char *path, struct store **out)
+{
+    struct store_config cfg = {.path = path, .write_buffer_bytes = e->cfg.write_buffer_bytes, .max_open_files = 100};
+    return store_open(out, &cfg);
+}
+
+struct store *engine_store_take(struct engine *e, unsigned store)
+{
+    if (!engine_store_ok(e, store))
+        return NULL;
+    pthread_mutex_lock(&e->store_lock[store]);
+    struct store *s = store_ref(e->stores[store]);
+    pthread_mutex_unlock(&e->store_lock[store]);
+    return s;
+}
+
+/* A file that is gone is ERR_IO. */
+enum err engine_store_saw(struct engine *e, unsigned store, enum err err)
+{
+    if (err == ERR_CORRUPT || err == ERR_IO)
+        rebuild_damaged(e->rebuild, store);
+    return err;
+}
+
 /* One that is open already, or does not verify, is deleted and begun anew. */
 static enum err open_store(struct engine *e, unsigned s, struct engine_report *rep)
 {
     struct path p;
-    if (s == 0)
-        in_dir(e, &p, "base");
-    else
-        in_dir(e, &p, "shard-%u", s - 1);
-    struct store_config cfg = {.path = p.s, .write_buffer_bytes = e->cfg.write_buffer_bytes, .max_open_files = 100};
-    enum err err = e->stores[s] ? ERR_CORRUPT : store_open(&e->stores[s], &cfg);
+    engine_store_path(e, s, e->generation[s], 0, p.s, sizeof p.s);
+    enum err err = e->stores[s] ? ERR_CORRUPT : engine_store_open(e, p.s, &e->stores[s]);
     if (err == ERR_CORRUPT) {
         store_close(e->stores[s]);
         e->stores[s] = NULL;
         rep->shards_rebuilt++;
         if ((err = store_destroy(p.s)) == ERR_OK)
-            err = store_open(&e->stores[s], &cfg);
+            err = engine_store_open(e, p.s, &e->stores[s]);
     }
     return err ? engine_refuse(e, err, "cannot open the store %s", p.s) : ERR_OK;
 }
@@ -226,7 +254,9 @@ enum err engine_empty_store(struct engine *e, unsigned s, struct engine_report *
 
 static enum err open_stores(struct engine *e, struct engine_report *rep)
 {
-    enum err err = ERR_OK;
+    enum err err = storedir_tidy(e->dir, e->generation, e->shards + 1);
+    if (err)
+        return engine_refuse(e, err, "cannot tidy up the stores in %s: %s", e->dir, err_text(err));
     for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
         err = open_store(e, s, rep);
     return err;
@@ -248,6 +278,7 @@ static void on_store_failure(void *arg, unsigned store, enum err err)
     atomic_store(&e->store_failed[store], 1);
     engine_logf(e, LOG_WARNING, "%s %u failed (%s): its vaults answer CORRUPT until it is rebuilt",
                 store ? "shard" : "base store", store ? store - 1 : 0, err_name(err));
+    rebuild_failed(e->rebuild, store);
 }
 
 static int has_room(void *arg)
@@ -468,15 +499,21 @@ static uint64_t snapshots_needed_lsn(void *arg)
     struct apply_stats a;
     apply_stats(e->apply, &a);
     apply_want_checkpoint(e->apply);
-    return a.checkpoint_lsn + 1;
+    uint64_t rebuild = rebuild_needed_lsn(e->rebuild);
+    return rebuild < a.checkpoint_lsn + 1 ? rebuild : a.checkpoint_lsn + 1;
 }
 
 static enum err snapshots_view(void *arg, struct snapmerge_view **view, uint64_t *lsn)
 {
     struct engine *e = arg;
+    struct store *stores[ENGINE_STORES_MAX];
     *lsn = apply_pause(e->apply);
-    enum err err = snapmerge_view_new(view, e->stores, e->shards + 1);
+    for (unsigned s = 0; s <= e->shards; s++)
+        stores[s] = engine_store_take(e, s);
+    enum err err = snapmerge_view_new(view, stores, e->shards + 1);
     apply_resume(e->apply);
+    for (unsigned s = 0; s <= e->shards; s++)
+        store_unref(stores[s]); /* the view's iterators have their own */
     return err;
 }
 
@@ -528,8 +565,8 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
      * behind. */
     if ((err = save_state(e, was, 0)) || (err = begin_term(e, rep)) || (err = open_snapshots(e)) ||
-        (err = engine_load_stores(e, rep)) || (err = start_apply(e)) || (err = engine_replay(e, rep)) ||
-        (err = stores_recovered(e)) || (err = load_vaults(e)))
+        (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) || (err = start_apply(e)) ||
+        (err = engine_replay(e, rep)) || (err = stores_recovered(e)) || (err = load_vaults(e)))
         return err;
     e->term = rep->wal.last_term;
     struct sequencer *q;
@@ -537,6 +574,8 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
         return err;
     atomic_store(&e->seq, q);
     if (e->snapshots && (err = snapshots_start(e->snapshots)) != ERR_OK)
+        return err;
+    if ((err = rebuild_start(e->rebuild)) != ERR_OK)
         return err;
     return keeper_start(&e->keeper, e);
 }
@@ -553,6 +592,8 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
         return ERR_OOM;
     e->cfg = *cfg;
     e->lock_fd = -1;
+    for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
+        pthread_mutex_init(&e->store_lock[s], NULL);
     e->shards = cfg->shards ? cfg->shards : 1;
     e->dir = mem_alloc(strlen(cfg->dir) + 1);
     enum err err = e->dir && e->shards < ENGINE_STORES_MAX ? ERR_OK : ERR_OOM;
@@ -575,7 +616,10 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
 
 void engine_stop_snapshots(struct engine *e)
 {
-    if (e && e->snapshots)
+    if (!e)
+        return;
+    rebuild_stop(e->rebuild); /* it may open a snapshot, and may hold the applier */
+    if (e->snapshots)
         snapshots_end(e->snapshots);
 }
 
@@ -594,6 +638,7 @@ void engine_close(struct engine *e)
     engine_stop_snapshots(e);
     if (e->apply)
         apply_stop(e->apply);
+    rebuild_free(e->rebuild);
     sequencer_free(q);
     complete = complete && !info.failed && stores_synced(e);
     for (unsigned s = 0; s <= e->shards && s < ENGINE_STORES_MAX; s++)
@@ -610,6 +655,8 @@ void engine_close(struct engine *e)
     vaults_free(e->vaults);
     if (e->lock_fd >= 0 && file_close(e->lock_fd))
         engine_logf(e, LOG_WARNING, "closing the lock file failed");
+    for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
+        pthread_mutex_destroy(&e->store_lock[s]);
     mem_free(e->dir);
     mem_free(e);
 }
@@ -666,6 +713,16 @@ unsigned engine_shards(struct engine *e)
 }
 
 struct store *engine_store(struct engine *e, unsigned store)
+{
+    return engine_store_ok(e, store) ? e->stores[store] : NULL;
+}
+
+struct rebuild *engine_rebuild(struct engine *e)
+{
+    return e->rebuild;
+}
+
+int engine_store_serves(struct engine *e, unsigned store)
 {
     return engine_store_ok(e, store);
 }

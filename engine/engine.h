@@ -32,6 +32,7 @@
 #include "engine/wal.h"
 
 struct engine;
+struct rebuild;
 struct snapshots;
 
 struct engine_config {
@@ -68,7 +69,8 @@ struct engine_report { /* of the start, for the log and INFO */
  * log), ERR_OOM, with *why naming the file and what to do. Blocks. */
 must_use enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *report,
                               const char **why);
-/* Ends what asks for signatures (snapshots): before the HSM goes away. Accepts NULL; engine_close does it too. */
+/* Ends what asks for signatures (snapshots, rebuilds): before the HSM goes away. Accepts NULL; engine_close does it
+ * too. */
 void engine_stop_snapshots(struct engine *e);
 /* Waits for what was submitted, applies, checkpoints, leaves the clean mark. */
 void engine_close(struct engine *e);
@@ -265,6 +267,9 @@ struct snapshots *engine_snapshots(struct engine *e); /* NULL: none are made */
 struct wal *engine_wal(struct engine *e);             /* for cursors: WBL.VERIFY, WBL.RANGE */
 uint64_t engine_commit_lsn(struct engine *e);
 unsigned engine_shards(struct engine *e);
-struct store *engine_store(struct engine *e, unsigned store); /* NULL: failed */
+/* For tests, while no rebuild runs. NULL: failed. */
+struct store *engine_store(struct engine *e, unsigned store);
+int engine_store_serves(struct engine *e, unsigned store); /* 0: it failed; store is 0 base, 1 + n shard n */
+struct rebuild *engine_rebuild(struct engine *e);
 
 #endif

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "engine/engine.h"
+#include "engine/rebuild.h"
 #include "engine/snapmerge.h"
 #include "engine/snapshots.h"
 #include "engine/txn.h"
@@ -19,8 +20,11 @@ struct engine {
     int lock_fd;
     uint8_t cell_id[16];
     unsigned shards;
-    struct store
-        *stores[ENGINE_STORES_MAX]; /* [0] base; NULL: failed. Written before the threads start, and by failure */
+    /* [0] base. Set before the threads start, and by a rebuild, under the store's lock; who reads it beside one takes a
+     * reference under it (engine_store_take). */
+    struct store *stores[ENGINE_STORES_MAX];
+    pthread_mutex_t store_lock[ENGINE_STORES_MAX];
+    uint32_t generation[ENGINE_STORES_MAX]; /* of their directories (storedir.h); start, then rebuild thread */
     _Atomic uint8_t store_failed[ENGINE_STORES_MAX];
     struct hot *hot;
     struct wal *wal;
@@ -29,6 +33,7 @@ struct engine {
     _Atomic(struct sequencer *) seq; /* NULL until it runs: the applier looks */
     struct keeper *keeper;
     struct snapshots *snapshots; /* NULL: none are made */
+    struct rebuild *rebuild;     /* NULL until the log is open */
     _Atomic uint64_t commit_lsn;
     uint32_t term;
     char why[256];
@@ -43,12 +48,22 @@ static inline int engine_observes(struct bytes key)
     return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D';
 }
 
-/* A store by its number; NULL when it failed. */
-static inline struct store *engine_store_ok(struct engine *e, unsigned store)
+/* 1: its values are to be had. A relaxed look: it may have failed since. */
+static inline int engine_store_ok(struct engine *e, unsigned store)
 {
-    return store <= e->shards && !atomic_load_explicit(&e->store_failed[store], memory_order_relaxed) ? e->stores[store]
-                                                                                                      : NULL;
+    return store <= e->shards && !atomic_load_explicit(&e->store_failed[store], memory_order_relaxed);
 }
+
+/* A store by its number, with a reference (store_unref): a rebuild may put another in its place at any time. NULL when
+ * it failed. */
+struct store *engine_store_take(struct engine *e, unsigned store);
+
+/* Notes what a read of a store came to: damage has it rebuilt. Returns err. */
+enum err engine_store_saw(struct engine *e, unsigned store, enum err err);
+
+/* Path of a store's directory, cut to n bytes. */
+void engine_store_path(struct engine *e, unsigned store, uint32_t generation, int unfinished, char *out, size_t n);
+must_use enum err engine_store_open(struct engine *e, const char *path, struct store **out);
 
 /* What the hot table does not have: from the store, and into the table, absence too. fill is what the miss handed out.
  */

@@ -98,15 +98,19 @@ static size_t scan_due(struct keeper *k, struct store_iter *it, uint8_t kind, in
     return n;
 }
 
-static size_t round_of_store(struct keeper *k, struct store *s)
+static size_t round_of_store(struct keeper *k, unsigned store)
 {
-    struct store_iter *it;
+    struct store_iter *it = NULL;
     uint64_t now_ms = clock_wall_ms();
-    if (store_iter_new(s, &it))
+    struct store *s = engine_store_take(k->e, store);
+    int failed = !s || store_iter_new(s, &it);
+    store_unref(s);
+    if (failed)
         return 0;
     k->refused = 0;
     size_t n = scan_due(k, it, 'x', STEP_SECRET_DUE, now_ms);
     n += scan_due(k, it, 'y', STEP_KEY_DESTROY, now_ms);
+    (void)engine_store_saw(k->e, store, store_iter_status(it));
     store_iter_free(it);
     return n;
 }
@@ -132,8 +136,7 @@ static void *keeper_main(void *arg)
     pthread_setname_np(pthread_self(), "coffer-keeper");
     do {
         for (unsigned s = 1; s <= k->e->shards; s++) {
-            struct store *store = engine_store_ok(k->e, s);
-            if (!store || round_of_store(k, store) == 0)
+            if (round_of_store(k, s) == 0)
                 continue;
             /* The next scan must not find the same entries again. */
             if (apply_wait_lsn(k->e->apply, engine_commit_lsn(k->e)))

@@ -18,9 +18,10 @@
 
 enum err engine_load(struct engine *e, uint16_t store, struct bytes key, uint64_t fill, struct blob **out)
 {
-    struct store *s = engine_store_ok(e, store);
+    struct store *s = engine_store_take(e, store);
     *out = NULL;
-    enum err err = s ? store_get(s, key, out) : ERR_CORRUPT;
+    enum err err = s ? engine_store_saw(e, store, store_get(s, key, out)) : ERR_CORRUPT;
+    store_unref(s);
     if (err == ERR_OK) {
         hot_fill(e->hot, store, key, *out, fill);
     } else if (err == ERR_NOTFOUND) {
@@ -244,6 +245,14 @@ enum err engine_list_ready(struct engine *e, struct vault *vault, uint64_t *lsn)
     return ERR_AGAIN;
 }
 
+static enum err iterate(struct engine *e, unsigned store, struct store_iter **it)
+{
+    struct store *s = engine_store_take(e, store);
+    enum err err = s ? store_iter_new(s, it) : ERR_CORRUPT;
+    store_unref(s);
+    return err;
+}
+
 struct listing {
     const struct list_query *q;
     struct engine *e;
@@ -357,34 +366,28 @@ enum err secret_list(struct engine *e, struct vault *vault, const struct list_qu
                         .skip = 9,
                         .now_ms = clock_wall_ms(),
                         .last = last};
-    struct store *s = engine_store_ok(e, vault->store);
     *more = 0;
-    if (!s)
-        return ERR_CORRUPT;
     if (q->prefix.n > SECRET_PATH_MAX || q->after.n > SECRET_PATH_MAX)
         return ERR_BADPATH;
-    enum err err = store_iter_new(s, &l.it);
+    enum err err = iterate(e, vault->store, &l.it);
     if (err)
         return err;
     err = list_run(&l, more);
     store_iter_free(l.it);
-    return err;
+    return engine_store_saw(e, vault->store, err);
 }
 
 enum err key_list(struct engine *e, struct vault *vault, struct bytes after, unsigned max,
                   void (*visit)(void *arg, struct bytes name), void *arg, struct buf *last, int *more)
 {
     uint8_t key[KEY_KEY_MAX + 1];
-    struct store *s = engine_store_ok(e, vault->store);
     struct store_iter *it;
     unsigned n = 0;
 
     *more = 0;
-    if (!s)
-        return ERR_CORRUPT;
     if (after.n > KEY_NAME_MAX)
         return ERR_BADNAME;
-    enum err err = store_iter_new(s, &it);
+    enum err err = iterate(e, vault->store, &it);
     if (err)
         return err;
     struct bytes from = key_key(key, vault->id, after);
@@ -404,7 +407,7 @@ enum err key_list(struct engine *e, struct vault *vault, struct bytes after, uns
             break;
     }
     if (err == ERR_OK)
-        err = store_iter_status(it);
+        err = engine_store_saw(e, vault->store, store_iter_status(it));
     store_iter_free(it);
     return err;
 }

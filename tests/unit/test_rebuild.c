@@ -1,0 +1,771 @@
+/* One store lost or damaged while the engine runs: made anew beside traffic, by itself or when asked. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/sha256.h"
+#include "engine/engine_impl.h"
+
+/* ---- a sealer and a signer for tests ---- */
+
+struct plain {
+    size_t n;
+    uint8_t bytes[];
+};
+
+static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
+{
+    put_le32(out, bind->version);
+    memcpy(out + 4, p->bytes, p->n);
+    return ERR_OK;
+}
+
+static size_t test_size(const struct plain *p)
+{
+    return p->n + 4;
+}
+
+static const struct sealer sealer = {test_seal, test_size};
+
+static _Atomic int hsm_down;
+
+static enum err test_sign(void *arg, struct bytes in, uint8_t out[SNAPFILE_HASH_BYTES])
+{
+    (void)arg;
+    if (atomic_load(&hsm_down))
+        return ERR_HSMDOWN;
+    sha256_of(in.p, in.n, out);
+    return ERR_OK;
+}
+
+/* ---- fixture ---- */
+
+static char dir[64];
+static struct engine *e;
+static struct engine_report report;
+static char said[4096];
+static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void log_line(int level, const char *line)
+{
+    (void)level;
+    pthread_mutex_lock(&said_lock);
+    strncat(said, line, sizeof said - strlen(said) - 1);
+    strncat(said, "\n", sizeof said - strlen(said) - 1);
+    pthread_mutex_unlock(&said_lock);
+}
+
+static enum err try_open(void)
+{
+    const char *why;
+    struct engine_config cfg = {.dir = dir,
+                                .shards = 2,
+                                .wal_segment_bytes = 65536,
+                                .cache_bytes = 1 << 20,
+                                .dirty_bytes = 1 << 20,
+                                .write_buffer_bytes = 1 << 20,
+                                .secret_max_bytes = 1 << 20,
+                                .sealer = &sealer,
+                                .signer = {test_sign, NULL},
+                                .snapshot_keep = 2,
+                                .log = log_line};
+    said[0] = '\0';
+    enum err err = engine_open(&e, &cfg, &report, &why);
+    if (err)
+        e = NULL;
+    return err;
+}
+
+static void open_engine(void)
+{
+    assert_int_equal(try_open(), ERR_OK);
+}
+
+static void close_engine(void)
+{
+    engine_close(e);
+    e = NULL;
+}
+
+static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void shell(const char *fmt, ...)
+{
+    char cmd[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(cmd, sizeof cmd, fmt, ap);
+    va_end(ap);
+    assert_int_equal(system(cmd), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "%s/coffer-rebuild-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    open_engine();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    close_engine();
+    atomic_store(&hsm_down, 0);
+    unsetenv("COFFER_TEST_BOOT_ID");
+    shell("rm -rf %s", dir);
+    return 0;
+}
+
+/* ---- writes ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t done_cond = PTHREAD_COND_INITIALIZER;
+
+static void done(struct write *w)
+{
+    pthread_mutex_lock(&lock);
+    *(int *)w->arg = 1;
+    pthread_cond_broadcast(&done_cond);
+    pthread_mutex_unlock(&lock);
+}
+
+/* In threads, where cmocka cannot jump. */
+static void check(int ok, const char *what)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "check failed: %s\n", what);
+    abort();
+}
+
+static enum err run(struct vault *v, struct step *s)
+{
+    int finished = 0;
+    struct write w = {.vault = v, .step = s, .steps = 1, .done = done, .arg = &finished};
+    engine_submit(e, &w);
+    pthread_mutex_lock(&lock);
+    while (!finished)
+        pthread_cond_wait(&done_cond, &lock);
+    pthread_mutex_unlock(&lock);
+    free(s->plain);
+    return w.err;
+}
+
+static struct vault *vault_named(const char *name)
+{
+    static const struct vault_settings settings = {.max_versions = 5, .recovery_ms = 10000};
+    struct vault *v = vaults_find(engine_vaults(e), bytes_str(name));
+    if (v)
+        return v;
+    struct step s = {
+        .kind = STEP_VAULT_CREATE, .path = bytes_str(name), .record = bytes_str("partition"), .settings = &settings};
+    assert_int_equal(run(NULL, &s), ERR_OK);
+    return vaults_find(engine_vaults(e), bytes_str(name));
+}
+
+static void value_of(unsigned key, unsigned version, char out[160])
+{
+    memset(out, 'a' + (int)(key % 26), 150);
+    snprintf(out + 120, 40, "%u/%u", key, version);
+}
+
+static struct vault *vault_of(unsigned key)
+{
+    return vault_named(key % 2 ? "odd" : "even");
+}
+
+static enum err set(unsigned key, unsigned version)
+{
+    char path[16], value[160];
+    snprintf(path, sizeof path, "p/%u", key);
+    value_of(key, version, value);
+    struct plain *p = malloc(sizeof *p + strlen(value));
+    p->n = strlen(value);
+    memcpy(p->bytes, value, p->n);
+    struct step s = {.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = p};
+    enum err err = run(vault_of(key), &s);
+    check(err || s.out_version == version, "the version that comes next");
+    return err;
+}
+
+static enum err read_value(unsigned key, unsigned version, int newest)
+{
+    char path[16], value[160];
+    struct secret_view view;
+    snprintf(path, sizeof path, "p/%u", key);
+    value_of(key, version, value);
+    enum err err = secret_read(e, vault_of(key), bytes_str(path), newest ? 0 : version, bytes_of(NULL, 0), &view);
+    if (err)
+        return err;
+    check(view.version == version, "the version asked for");
+    check(view.value.raw.n == 4 + strlen(value) && memcmp(view.value.raw.p + 4, value, strlen(value)) == 0,
+          "the value that was written");
+    secret_view_release(&view);
+    return ERR_OK;
+}
+
+/* ---- snapshots ---- */
+
+struct waiting {
+    struct snapshots_wait w;
+    int finished;
+};
+
+static void wait_done(struct snapshots_wait *w)
+{
+    struct waiting *me = (struct waiting *)(void *)w;
+    pthread_mutex_lock(&lock);
+    me->finished = 1;
+    pthread_cond_broadcast(&done_cond);
+    pthread_mutex_unlock(&lock);
+}
+
+static enum err demand(uint64_t *lsn)
+{
+    struct waiting me = {.w = {.done = wait_done, .lsn = engine_commit_lsn(e)}};
+    snapshots_demand(engine_snapshots(e), &me.w);
+    pthread_mutex_lock(&lock);
+    while (!me.finished)
+        pthread_cond_wait(&done_cond, &lock);
+    pthread_mutex_unlock(&lock);
+    *lsn = me.w.lsn;
+    return me.w.err;
+}
+
+static void make_snapshot(void)
+{
+    uint64_t lsn, want = engine_commit_lsn(e);
+    apply_wait_lsn(e->apply, want);
+    assert_int_equal(demand(&lsn), ERR_OK);
+    assert_true(lsn >= want);
+}
+
+/* Makes the stores' checkpoints, which the log is not trimmed beyond. */
+static void checkpoint(void)
+{
+    close_engine();
+    open_engine();
+}
+
+#define KEYS 40
+
+/* Every key is written rounds times; the last few of them are kept. */
+static void fill(unsigned from, unsigned to)
+{
+    for (unsigned version = from; version <= to; version++)
+        for (unsigned key = 0; key < KEYS; key++)
+            assert_int_equal(set(key, version), ERR_OK);
+}
+
+static void assert_filled(unsigned newest)
+{
+    for (unsigned key = 0; key < KEYS; key++) {
+        assert_int_equal(read_value(key, newest, 1), ERR_OK);
+        for (unsigned version = newest > 5 ? newest - 4 : 1; version <= newest; version++)
+            assert_int_equal(read_value(key, version, 0), ERR_OK);
+        if (newest > 5)
+            assert_int_equal(read_value(key, newest - 5, 0), ERR_NOTFOUND);
+    }
+}
+
+static uint64_t first_lsn(void)
+{
+    struct wal_info w;
+    wal_info(engine_wal(e), &w);
+    return w.first_lsn;
+}
+
+/* Three rounds of overwriting with a snapshot behind each; then the log begins in the middle. */
+static void fill_and_trim(void)
+{
+    for (unsigned round = 0; round < 4; round++) {
+        fill(round * 10 + 1, round * 10 + 10);
+        checkpoint();
+        make_snapshot();
+    }
+    assert_true(first_lsn() > KEYS * 10);
+}
+
+/* ---- rebuilds ---- */
+
+struct asking {
+    struct rebuild_wait w;
+    int finished;
+};
+
+static void asked(struct rebuild_wait *w)
+{
+    struct asking *me = (struct asking *)(void *)w;
+    pthread_mutex_lock(&lock);
+    me->finished = 1;
+    pthread_cond_broadcast(&done_cond);
+    pthread_mutex_unlock(&lock);
+}
+
+static enum err rebuild(unsigned store, struct rebuild_wait *result)
+{
+    struct asking me = {.w = {.done = asked, .store = store}};
+    rebuild_demand(engine_rebuild(e), &me.w);
+    pthread_mutex_lock(&lock);
+    while (!me.finished)
+        pthread_cond_wait(&done_cond, &lock);
+    pthread_mutex_unlock(&lock);
+    if (result)
+        *result = me.w;
+    return me.w.err;
+}
+
+static unsigned rebuilds(void)
+{
+    struct rebuild_info i;
+    rebuild_info(engine_rebuild(e), &i);
+    return i.state == REBUILD_IDLE ? i.done : 0;
+}
+
+static void apply_all(void)
+{
+    assert_int_equal(apply_wait_lsn(e->apply, engine_commit_lsn(e)), ERR_OK);
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+}
+
+static void wait_for_rebuild(void)
+{
+    for (unsigned i = 0; i < 60000 && !rebuilds(); i++)
+        nap();
+    assert_int_equal(rebuilds(), 1);
+}
+
+/* The old store's directory goes when its last user is through. */
+static void wait_for_one_directory(const char *name)
+{
+    char command[256];
+    snprintf(command, sizeof command, "test \"$(ls -d %s/%s* | wc -l)\" = 1", dir, name);
+    for (unsigned i = 0; i < 5000; i++) {
+        if (system(command) == 0)
+            return;
+        nap();
+    }
+    fail_msg("more than one %s", name);
+}
+
+/* Tables and logs overwritten in place, as many bytes as they had. */
+static void damage(const char *name)
+{
+    shell("for f in %s/%s*/*.ldb %s/%s*/*.log; do [ -s $f ] && head -c $(stat -c %%s $f) /dev/urandom | "
+          "dd of=$f conv=notrunc 2>/dev/null; done; true",
+          dir, name, dir, name);
+}
+
+static const char *shard_of(unsigned key)
+{
+    return vault_of(key)->store == 1 ? "shard-0" : "shard-1";
+}
+
+static void every_store_is_rebuilt_when_asked(void **state)
+{
+    struct rebuild_wait w;
+    (void)state;
+    fill_and_trim();
+    fill(41, 43);
+    apply_all();
+    for (unsigned round = 0; round < 2; round++)
+        for (unsigned s = 0; s <= 2; s++) {
+            assert_int_equal(rebuild(s, &w), ERR_OK);
+            assert_true(w.from_lsn && w.lsn > w.from_lsn && w.entries);
+        }
+    assert_filled(43);
+    fill(44, 44);
+    assert_filled(44);
+    wait_for_one_directory("base");
+    wait_for_one_directory("shard-0");
+    shell("test -d %s/shard-0.2 -a -d %s/base.2", dir, dir);
+    checkpoint();
+    assert_true(report.clean && report.replayed == 0 && report.loaded_entries == 0);
+    assert_filled(44);
+    assert_int_equal(rebuild(1, NULL), ERR_OK);
+    assert_filled(44);
+    make_snapshot();
+}
+
+static void without_snapshots_the_log_is_enough(void **state)
+{
+    struct rebuild_wait w;
+    (void)state;
+    fill(1, 7);
+    apply_all();
+    assert_int_equal(rebuild(vault_of(0)->store, &w), ERR_OK);
+    assert_true(w.from_lsn == 0 && w.records > KEYS);
+    assert_filled(7);
+}
+
+/* Neither snapshot nor log: it says so, and what serves goes on serving. */
+static void what_nothing_reaches_stays_as_it_is(void **state)
+{
+    struct rebuild_wait w;
+    (void)state;
+    fill_and_trim();
+    close_engine();
+    shell("rm %s/snapshots/*", dir);
+    open_engine();
+    assert_int_equal(rebuild(1, &w), ERR_CORRUPT);
+    assert_non_null(strstr(w.why, "no snapshot verifies"));
+    assert_int_equal(read_value(0, 40, 1), ERR_OK);
+    shell("test ! -e %s/shard-0.1 -a ! -e %s/shard-0.1.new", dir, dir);
+}
+
+/* A block of the newest snapshot that does not verify: the one before, and more of the log. */
+static void a_damaged_block_sends_it_to_an_older_snapshot(void **state)
+{
+    struct rebuild_wait w;
+    struct snapshots_info i;
+    (void)state;
+    fill_and_trim();
+    snapshots_info(engine_snapshots(e), &i);
+    close_engine();
+    shell("f=$(ls %s/snapshots/*.snap | tail -1); printf XXXX | dd of=$f bs=1 seek=600 conv=notrunc 2>/dev/null", dir);
+    open_engine();
+    assert_int_equal(rebuild(1, &w), ERR_OK);
+    assert_true(w.from_lsn && w.from_lsn < i.lsn);
+    assert_non_null(strstr(said, "has damage, an older one is tried"));
+    assert_filled(40);
+}
+
+/* ---- under load ---- */
+
+#define LOAD_KEYS 60
+#define LOAD_THREADS 3
+
+static struct load {
+    _Atomic int stop;
+    _Atomic unsigned newest[LOAD_KEYS];
+    _Atomic unsigned refused, answered;
+    unsigned victim; /* keys of this parity may be answered CORRUPT; 2: none */
+} load;
+
+static int visit(void *arg, struct bytes path, const struct secret_head *head)
+{
+    (void)path;
+    (void)head;
+    ++*(unsigned *)arg;
+    return 1;
+}
+
+/* Names of a vault through an iterator of its store; ERR_AGAIN counts as answered: the applier is behind. */
+static enum err list(unsigned key)
+{
+    struct vault *v = vault_of(key);
+    unsigned n = 0;
+    uint64_t lsn;
+    struct list_query q = {.max = 1000, .scan_max = 1000, .visit = visit, .arg = &n};
+    struct buf last;
+    int more;
+    if (engine_list_ready(e, v, &lsn))
+        return ERR_OK;
+    buf_init(&last, 4096);
+    enum err err = secret_list(e, v, &q, &last, &more);
+    buf_fini(&last);
+    check(err || n == LOAD_KEYS / 2, "all names are listed");
+    return err;
+}
+
+static void load_one(unsigned key)
+{
+    unsigned newest = atomic_load(&load.newest[key]);
+    enum err err = set(key, newest + 1);
+    if (err == ERR_OK)
+        atomic_store(&load.newest[key], ++newest);
+    enum err got = newest ? read_value(key, newest, 1) : ERR_OK;
+    enum err old = newest > 2 ? read_value(key, newest - 2, 0) : ERR_OK;
+    enum err listed = key % 16 < 2 ? list(key) : ERR_OK;
+    if (key % 2 != load.victim)
+        check(!err && !got && !old && !listed, "another shard's vault is answered all the while");
+    atomic_fetch_add(err || got || old || listed ? &load.refused : &load.answered, 1);
+}
+
+static void *load_main(void *arg)
+{
+    unsigned first = (unsigned)(uintptr_t)arg;
+    while (!atomic_load(&load.stop))
+        for (unsigned key = first; key < LOAD_KEYS; key += LOAD_THREADS)
+            load_one(key);
+    return NULL;
+}
+
+static pthread_t load_thread[LOAD_THREADS];
+
+static void load_begin(unsigned victim)
+{
+    memset(&load, 0, sizeof load);
+    load.victim = victim;
+    vault_of(0);
+    vault_of(1);
+    for (unsigned key = 0; key < LOAD_KEYS; key++) {
+        for (unsigned version = 1; version <= 4; version++)
+            assert_int_equal(set(key, version), ERR_OK);
+        atomic_store(&load.newest[key], 4);
+    }
+}
+
+static void load_go(void)
+{
+    for (unsigned i = 0; i < LOAD_THREADS; i++)
+        assert_int_equal(pthread_create(&load_thread[i], NULL, load_main, (void *)(uintptr_t)i), 0);
+}
+
+static void load_end(void)
+{
+    atomic_store(&load.stop, 1);
+    for (unsigned i = 0; i < LOAD_THREADS; i++)
+        pthread_join(load_thread[i], NULL);
+}
+
+static void assert_load(void)
+{
+    for (unsigned key = 0; key < LOAD_KEYS; key++) {
+        unsigned newest = atomic_load(&load.newest[key]);
+        assert_int_equal(read_value(key, newest, 1), ERR_OK);
+        for (unsigned version = newest > 5 ? newest - 4 : 1; version <= newest; version++)
+            assert_int_equal(read_value(key, version, 0), ERR_OK);
+    }
+}
+
+/* A while of load, measured in what was answered. */
+static void let_it_run(unsigned answers)
+{
+    unsigned from = atomic_load(&load.answered);
+    while (atomic_load(&load.answered) - from < answers)
+        nap();
+}
+
+static void assert_all_as_written(void)
+{
+    assert_load();
+    for (unsigned s = 0; s <= 2; s++)
+        assert_true(engine_store_serves(e, s));
+    checkpoint();
+    assert_load();
+}
+
+static void files_overwritten_under_load(void **state)
+{
+    (void)state;
+    load_begin(1);
+    make_snapshot();
+    checkpoint(); /* into tables, and nothing in memory */
+    damage(shard_of(1));
+    load_go();
+    wait_for_rebuild();
+    let_it_run(200);
+    load_end();
+    assert_true(atomic_load(&load.refused) > 0);
+    assert_int_equal(rebuilds(), 1);
+    assert_all_as_written();
+}
+
+/* The store fails with what the applier had for it; that comes back from the log. */
+static void files_deleted_under_load(void **state)
+{
+    (void)state;
+    load_begin(0);
+    make_snapshot();
+    checkpoint();
+    load_go();
+    let_it_run(100);
+    shell("rm -rf %s/%s", dir, shard_of(0));
+    apply_all(); /* else it has nothing to checkpoint */
+    apply_want_checkpoint(e->apply);
+    wait_for_rebuild();
+    let_it_run(200);
+    load_end();
+    assert_all_as_written();
+}
+
+static void healthy_shards_under_load(void **state)
+{
+    (void)state;
+    load_begin(2);
+    load_go();
+    for (unsigned i = 0; i < 9; i++)
+        assert_int_equal(rebuild(i % 3, NULL), ERR_OK);
+    load_end();
+    assert_int_equal(atomic_load(&load.refused), 0);
+    assert_all_as_written();
+}
+
+static void beside_snapshots_and_trimming(void **state)
+{
+    uint64_t lsn;
+    (void)state;
+    load_begin(2);
+    load_go();
+    for (unsigned i = 0; i < 12; i++) {
+        let_it_run(300);
+        struct asking me = {.w = {.done = asked, .store = i % 3}};
+        rebuild_demand(engine_rebuild(e), &me.w);
+        assert_int_equal(demand(&lsn), ERR_OK);
+        pthread_mutex_lock(&lock);
+        while (!me.finished)
+            pthread_cond_wait(&done_cond, &lock);
+        pthread_mutex_unlock(&lock);
+        assert_int_equal(me.w.err, ERR_OK);
+    }
+    load_end();
+    assert_true(first_lsn() > 1);
+    assert_int_equal(atomic_load(&load.refused), 0);
+    assert_all_as_written();
+}
+
+/* Damaged again right after it was rebuilt by itself: that would go on for ever. It waits, or is asked. */
+static void it_is_not_rebuilt_in_a_loop(void **state)
+{
+    unsigned damaged = 0;
+    (void)state;
+    fill(1, 3);
+    checkpoint();
+    damage(shard_of(1));
+    for (unsigned key = 1; key < KEYS; key += 2)
+        damaged += read_value(key, 3, 1) == ERR_CORRUPT;
+    assert_true(damaged > 0);
+    wait_for_rebuild();
+    assert_filled(3);
+    apply_all();
+    atomic_store(&e->store_failed[vault_of(1)->store], 1); /* as the applier would; here nobody wants it back */
+    hot_drop_clean(e->hot, UINT16_MAX);
+    for (unsigned i = 0; i < 50; i++) {
+        assert_int_equal(read_value(1, 3, 1), ERR_CORRUPT);
+        rebuild_damaged(engine_rebuild(e), vault_of(1)->store);
+        nap();
+    }
+    assert_int_equal(rebuilds(), 1);
+    assert_int_equal(rebuild(vault_of(1)->store, NULL), ERR_OK);
+    assert_filled(3);
+}
+
+/* ---- faults and crashes ---- */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STRIDE 5
+#else
+#define STRIDE 1
+#endif
+
+/* The n-th allocation or file operation fails: the old store serves on, and the next rebuild is as if nothing had been.
+ */
+static void faults_during_a_rebuild(void **state)
+{
+    static const enum fault_kind kinds[] = {FAULT_MEM, FAULT_FILE};
+    unsigned store = 1, failed = 0;
+    (void)state;
+    fill(1, 6);
+    make_snapshot();
+    fill(7, 8);
+    apply_all();
+    for (unsigned k = 0; k < 2; k++)
+        for (long n = 1, fired = 1; fired; n += STRIDE) {
+            fault_arm(kinds[k], n, EIO);
+            failed += rebuild(store, NULL) != ERR_OK;
+            fired = fault_fired(kinds[k]);
+            fault_disarm(kinds[k]);
+            assert_int_equal(read_value((unsigned)n % KEYS, 8, 1), ERR_OK);
+        }
+    assert_true(failed > 5);
+    assert_int_equal(rebuild(store, NULL), ERR_OK);
+    assert_filled(8);
+    checkpoint();
+    assert_filled(8);
+    wait_for_one_directory("shard-0");
+}
+
+static void *rebuild_main(void *arg)
+{
+    _Atomic int *ready = arg;
+    for (unsigned i = 0; i < 60; i++)
+        check(rebuild(i % 3, NULL) == ERR_OK, "rebuilt while copies are made");
+    atomic_store(ready, 1);
+    return NULL;
+}
+
+/* The process dies at some moment of a rebuild: what is on the disk then opens, with everything in it. */
+static void crash_copies_open(void **state)
+{
+    _Atomic int ready = 0;
+    pthread_t t;
+    unsigned copies = 0;
+    (void)state;
+    fill(1, 6);
+    make_snapshot();
+    fill(7, 9);
+    assert_int_equal(pthread_create(&t, NULL, rebuild_main, &ready), 0);
+    while (!atomic_load(&ready) && copies < 40) {
+        shell("mkdir %s.%u; cp -r %s/. %s.%u 2>/dev/null; rm -f %s.%u/lock", dir, copies, dir, dir, copies, dir,
+              copies);
+        copies++;
+    }
+    pthread_join(t, NULL);
+    assert_true(copies > 3);
+    close_engine();
+    for (unsigned i = 0; i < copies; i++) {
+        setenv("COFFER_TEST_BOOT_ID", i % 2 ? "another-boot" : "this-boot", 1);
+        shell("rm -rf %s && mv %s.%u %s", dir, dir, i, dir);
+        open_engine();
+        assert_filled(9);
+        shell("! ls %s | grep -q new", dir);
+        assert_int_equal(rebuild(i % 3, NULL), ERR_OK);
+        assert_filled(9);
+        close_engine();
+    }
+    open_engine();
+}
+
+/* What crashes leave: half-made ones and those that were replaced go at the start; the newest whole one stays. */
+static void left_directories_are_tidied(void **state)
+{
+    (void)state;
+    fill(1, 3);
+    assert_int_equal(rebuild(1, NULL), ERR_OK);
+    wait_for_one_directory("shard-0");
+    close_engine();
+    shell("cd %s && cp -r shard-0.1 shard-0 && cp -r shard-0.1 shard-0.2.new && mkdir base.7.new shard-1.x shard-9",
+          dir);
+    open_engine();
+    assert_filled(3);
+    shell("cd %s && test \"$(echo $(ls -d base* shard-*))\" = 'base shard-0.1 shard-1 shard-1.x shard-9'", dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(every_store_is_rebuilt_when_asked, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_snapshots_the_log_is_enough, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_nothing_reaches_stays_as_it_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_block_sends_it_to_an_older_snapshot, setup, teardown),
+        cmocka_unit_test_setup_teardown(files_overwritten_under_load, setup, teardown),
+        cmocka_unit_test_setup_teardown(files_deleted_under_load, setup, teardown),
+        cmocka_unit_test_setup_teardown(healthy_shards_under_load, setup, teardown),
+        cmocka_unit_test_setup_teardown(beside_snapshots_and_trimming, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_is_not_rebuilt_in_a_loop, setup, teardown),
+        cmocka_unit_test_setup_teardown(faults_during_a_rebuild, setup, teardown),
+        cmocka_unit_test_setup_teardown(crash_copies_open, setup, teardown),
+        cmocka_unit_test_setup_teardown(left_directories_are_tidied, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
