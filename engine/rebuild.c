@@ -574,10 +574,14 @@ void rebuild_damaged(struct rebuild *r, unsigned store)
 void rebuild_demand(struct rebuild *r, struct rebuild_wait *w)
 {
     pthread_mutex_lock(&r->lock);
-    w->next = r->waits;
-    r->waits = w;
+    int stopped = r->stop;
+    w->next = stopped ? NULL : r->waits;
+    if (!stopped)
+        r->waits = w;
     pthread_cond_signal(&r->wake);
     pthread_mutex_unlock(&r->lock);
+    if (stopped)
+        answer(w, &(struct rebuild_info){.err = ERR_AGAIN, .why = "the server is stopping"});
 }
 
 uint64_t rebuild_needed_lsn(struct rebuild *r)

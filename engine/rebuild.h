@@ -52,8 +52,8 @@ void rebuild_free(struct rebuild *r);
 void rebuild_failed(struct rebuild *r, unsigned store); /* the applier gave it up */
 void rebuild_damaged(struct rebuild *r, unsigned store);
 
-/* Asks for one now, whatever the store's state. done() on the rebuild thread, or at once when it ends (ERR_AGAIN). w is
- * the caller's until then. Fields but store and done are results. */
+/* Asks for one now, whatever the store's state. done() on the rebuild thread, or here when that has ended (ERR_AGAIN).
+ * w is the caller's until then. Fields but store and done are results. */
 struct rebuild_wait {
     struct rebuild_wait *next; /* private */
     void (*done)(struct rebuild_wait *w);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/rebuild.h"
 #include "engine/snapshots.h"
 #include "server/command.h"
 #include "server/conn_private.h"
@@ -129,6 +130,46 @@ static void memory_section(struct printer *p)
     }
 }
 
+/* Names of the shards that are out, "base" for the base store; empty: all serve. */
+static void put_failed_shards(struct printer *p)
+{
+    struct engine *e = p->srv->engine;
+    const char *comma = "";
+    PUT(p, "shards_failed:");
+    for (unsigned s = 0; s <= engine_shards(e); s++) {
+        if (engine_store_serves(e, s))
+            continue;
+        if (s)
+            PUT(p, "%s%u", comma, s - 1);
+        else
+            PUT(p, "base");
+        comma = ",";
+    }
+    PUT(p, "\r\n");
+}
+
+static void put_rebuild(struct printer *p)
+{
+    struct rebuild_info i;
+    rebuild_info(engine_rebuild(p->srv->engine), &i);
+    int any = i.state != REBUILD_IDLE || i.done || i.failed;
+    put_failed_shards(p);
+    PUT(p, "shard_rebuild_state:%s\r\n", rebuild_state_name(i.state));
+    if (any && i.store)
+        PUT(p, "shard_rebuild_shard:%u\r\n", i.store - 1);
+    else
+        PUT(p, "shard_rebuild_shard:%s\r\n", any ? "base" : "");
+    PUT_U64(p, "shard_rebuild_snapshot_lsn", i.from_lsn);
+    PUT_U64(p, "shard_rebuild_lsn", i.lsn);
+    PUT_U64(p, "shard_rebuild_to_lsn", i.to_lsn);
+    PUT_U64(p, "shard_rebuild_entries", i.entries);
+    PUT_U64(p, "shard_rebuild_records", i.records);
+    PUT_U64(p, "shard_rebuild_ms", i.ms);
+    PUT(p, "shard_rebuild_error:%s\r\n", i.why);
+    PUT_U64(p, "shard_rebuilds", i.done);
+    PUT_U64(p, "shard_rebuilds_failed", i.failed);
+}
+
 static void persistence_section(struct printer *p)
 {
     struct engine_info i;
@@ -174,6 +215,7 @@ static void persistence_section(struct printer *p)
     PUT_U64(p, "apply_rounds", i.apply.rounds);
     PUT_U64(p, "apply_written", i.apply.written);
     PUT_U64(p, "apply_coalesced", i.apply.coalesced);
+    put_rebuild(p);
 }
 
 static void stats_section(struct printer *p)
