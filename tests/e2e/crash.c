@@ -7,8 +7,8 @@
  * values, a key that KEY.CREATE acknowledged must decrypt, and WBL.VERIFY must find nothing wrong.
  *
  * Snapshots are made all the while, and the log is trimmed behind them; now and then the stores are deleted between the
- * kill and the start, and come back from snapshot and log. Old versions, which lie in either of these alone, must all
- * be there.
+ * kill and the start, and come back from snapshot and log; shards are rebuilt under the load, and killed in that too.
+ * Old versions, which lie in snapshot or log alone, must all be there.
  *
  * CYCLES says how many kills (3); SEED repeats a run, which is as random as the threads of the server let it be.
  */
@@ -145,6 +145,17 @@ static void kill_in_flight(struct e2e *s, redisContext **c, struct window *w)
     }
 }
 
+/* Of some shard, or of several, while they serve: the kill finds it anywhere. Nobody reads the answers. */
+static void begin_rebuilds(struct e2e *s)
+{
+    int done = 0;
+
+    for (uint64_t n = chance(4); n > 0; n--)
+        assert_int_equal(redisAppendCommand(s->c, "SHARD.REBUILD %d", (int)chance(4)), REDIS_OK);
+    while (!done)
+        assert_int_equal(redisBufferWrite(s->c, &done), REDIS_OK);
+}
+
 static void load_and_kill(struct e2e *s)
 {
     redisContext *c[WRITERS];
@@ -153,7 +164,10 @@ static void load_and_kill(struct e2e *s)
     memset(w, 0, sizeof w);
     for (int i = 0; i < WRITERS; i++)
         c[i] = e2e_connect(s);
+    int rebuild_at = (int)chance(ANSWERS / 2);
     for (int left = (int)chance(ANSWERS); left > 0; left--) {
+        if (left == rebuild_at)
+            begin_rebuilds(s);
         int i = (int)chance(WRITERS);
         if (w[i].answered == w[i].n)
             send_window(c[i], &w[i], i, 1 + (int)chance(WINDOW));
