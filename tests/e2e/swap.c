@@ -14,6 +14,8 @@
 #include <leveldb/c.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/crc32c.h"
@@ -749,6 +751,19 @@ static void partitions_do_not_fit_another_vault(void **state)
 
 /* ---- bits ---- */
 
+/* The shard would be whole again after the first of them is found: what is in the way of the new directory cannot be
+ * deleted. */
+static void hold_rebuilds_back(int hold)
+{
+    char path[E2E_PATH + 32], in[E2E_PATH + 32];
+    snprintf(path, sizeof path, "%s/shard-0.1.new", s.dir);
+    snprintf(in, sizeof in, "%s/shard-0.1.new/in-the-way", s.dir);
+    if (hold)
+        assert_true(mkdir(path, 0700) == 0 && mkdir(in, 0700) == 0);
+    else
+        assert_int_equal(rmdir(in), 0);
+}
+
 /* A bit in each of these places of a value: LSN, CRC, the head's fixed part, its versions, the sealed value. */
 static void a_flipped_bit_takes_its_own_secret_alone(void **state)
 {
@@ -779,6 +794,7 @@ static void a_flipped_bit_takes_its_own_secret_alone(void **state)
     save_raw("shard-0", &e);
     free(e.value);
     e2e_again(&s);
+    hold_rebuilds_back(1);
     for (int i = 0; i < N; i++) {
         EXPECT(CORRUPT, "SECRET.GET v flip/%d", i);
         EXPECT(CORRUPT, "SECRET.GET v flip/%d VERSION 1", i);
@@ -790,6 +806,14 @@ static void a_flipped_bit_takes_its_own_secret_alone(void **state)
     EXPECT("-CORRUPT...", "KEY.INFO v flip");
     EXPECT("$...", "KEY.ENCRYPT v leave x");
     bystanders_are_served();
+    hold_rebuilds_back(0);
+    EXPECT("[$shard :0...", "SHARD.REBUILD 0");
+    for (int i = 0; i < N; i++) {
+        EXPECT("$value", "SECRET.GET v flip/%d", i);
+        EXPECT("$old", "SECRET.GET v flip/%d VERSION 1", i);
+        EXPECT("$new", "SECRET.GET v leave/%d", i);
+    }
+    EXPECT("$...", "KEY.ENCRYPT v flip x");
     e2e_finish(&s);
 }
 

@@ -714,35 +714,32 @@ static void faults_during_a_rebuild(void **state)
     wait_for_one_directory("shard-1");
 }
 
+#define COPIES 30
+
 static void *rebuild_main(void *arg)
 {
-    _Atomic int *ready = arg;
-    for (unsigned i = 0; i < 60; i++)
+    _Atomic int *stop = arg;
+    for (unsigned i = 0; !atomic_load(stop); i++)
         check(rebuild(i % 3, NULL) == ERR_OK, "rebuilt while copies are made");
-    atomic_store(ready, 1);
     return NULL;
 }
 
 /* The process dies at some moment of a rebuild: what is on the disk then opens, with everything in it. */
 static void crash_copies_open(void **state)
 {
-    _Atomic int ready = 0;
+    _Atomic int stop = 0;
     pthread_t t;
-    unsigned copies = 0;
     (void)state;
     fill(1, 6);
     make_snapshot();
     fill(7, 9);
-    assert_int_equal(pthread_create(&t, NULL, rebuild_main, &ready), 0);
-    while (!atomic_load(&ready) && copies < 40) {
-        shell("mkdir %s.%u; cp -r %s/. %s.%u 2>/dev/null; rm -f %s.%u/lock", dir, copies, dir, dir, copies, dir,
-              copies);
-        copies++;
-    }
+    assert_int_equal(pthread_create(&t, NULL, rebuild_main, &stop), 0);
+    for (unsigned i = 0; i < COPIES; i++)
+        shell("mkdir %s.%u; cp -r %s/. %s.%u 2>/dev/null; rm -f %s.%u/lock", dir, i, dir, dir, i, dir, i);
+    atomic_store(&stop, 1);
     pthread_join(t, NULL);
-    assert_true(copies > 3);
     close_engine();
-    for (unsigned i = 0; i < copies; i++) {
+    for (unsigned i = 0; i < COPIES; i++) {
         setenv("COFFER_TEST_BOOT_ID", i % 2 ? "another-boot" : "this-boot", 1);
         shell("rm -rf %s && mv %s.%u %s", dir, dir, i, dir);
         open_engine();
