@@ -294,7 +294,7 @@ static enum err newest_head(struct listing *l, struct blob **hold, struct bytes 
     uint64_t fill, lsn;
     *hold = NULL;
     if (!l->look || !hot_get(l->e->hot, l->vault->store, store_iter_key(l->it), hold, &fill))
-        return store_iter_value(l->it, payload, &lsn);
+        return engine_store_saw(l->e, l->vault->store, store_iter_value(l->it, payload, &lsn));
     *payload = blob_bytes(*hold);
     return ERR_OK;
 }
@@ -373,8 +373,9 @@ enum err secret_list(struct engine *e, struct vault *vault, const struct list_qu
     if (err)
         return err;
     err = list_run(&l, more);
+    (void)engine_store_saw(e, vault->store, store_iter_status(l.it));
     store_iter_free(l.it);
-    return engine_store_saw(e, vault->store, err);
+    return err;
 }
 
 enum err key_list(struct engine *e, struct vault *vault, struct bytes after, unsigned max,

@@ -406,6 +406,32 @@ static void every_store_is_rebuilt_when_asked(void **state)
     make_snapshot();
 }
 
+static void destroy(unsigned key)
+{
+    char path[16];
+    snprintf(path, sizeof path, "p/%u", key);
+    struct step s = {.kind = STEP_SECRET_DESTROY, .path = bytes_str(path)};
+    assert_int_equal(run(vault_of(key), &s), ERR_OK);
+}
+
+/* Deletions that lie behind the snapshot are replayed as well. */
+static void what_was_destroyed_stays_so(void **state)
+{
+    (void)state;
+    fill(1, 3);
+    make_snapshot();
+    for (unsigned key = 0; key < KEYS; key += 3)
+        destroy(key);
+    apply_all();
+    assert_int_equal(rebuild(1, NULL), ERR_OK);
+    assert_int_equal(rebuild(2, NULL), ERR_OK);
+    for (unsigned key = 0; key < KEYS; key++)
+        assert_int_equal(read_value(key, 3, 1), key % 3 ? ERR_OK : ERR_NOTFOUND);
+    checkpoint();
+    for (unsigned key = 0; key < KEYS; key++)
+        assert_int_equal(read_value(key, 3, 1), key % 3 ? ERR_OK : ERR_NOTFOUND);
+}
+
 static void without_snapshots_the_log_is_enough(void **state)
 {
     struct rebuild_wait w;
@@ -771,6 +797,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_store_is_rebuilt_when_asked, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_destroyed_stays_so, setup, teardown),
         cmocka_unit_test_setup_teardown(without_snapshots_the_log_is_enough, setup, teardown),
         cmocka_unit_test_setup_teardown(what_nothing_reaches_stays_as_it_is, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_block_sends_it_to_an_older_snapshot, setup, teardown),
