@@ -637,6 +637,46 @@ static void healthy_shards_under_load(void **state)
     assert_all_as_written();
 }
 
+struct once {
+    _Atomic int *stop;
+    unsigned first, written;
+    pthread_t thread;
+};
+
+/* Each key once, so that no later write hides one that was lost, and a round of the applier for each. */
+static void *once_main(void *arg)
+{
+    struct once *o = arg;
+    for (; !atomic_load(o->stop); o->written++) {
+        check(set(o->first + o->written, 1) == ERR_OK, "written once");
+        apply_demand(e->apply, engine_commit_lsn(e));
+    }
+    return NULL;
+}
+
+/* What the applier writes into the old store between the last look at the log and the swap. */
+static void rounds_until_the_swap_are_not_lost(void **state)
+{
+    _Atomic int stop = 0;
+    struct once o[4];
+    (void)state;
+    fill(1, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        o[i] = (struct once){.stop = &stop, .first = (i + 1) * 100000};
+        assert_int_equal(pthread_create(&o[i].thread, NULL, once_main, &o[i]), 0);
+    }
+    for (unsigned i = 0; i < 60; i++)
+        assert_int_equal(rebuild(1 + i % 2, NULL), ERR_OK);
+    atomic_store(&stop, 1);
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(o[i].thread, NULL);
+    apply_all();
+    hot_drop_clean(e->hot, UINT16_MAX);
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned n = 0; n < o[i].written; n++)
+            assert_int_equal(read_value(o[i].first + n, 1, 1), ERR_OK);
+}
+
 static void beside_snapshots_and_trimming(void **state)
 {
     uint64_t lsn;
@@ -804,6 +844,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_overwritten_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(files_deleted_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(healthy_shards_under_load, setup, teardown),
+        cmocka_unit_test_setup_teardown(rounds_until_the_swap_are_not_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(beside_snapshots_and_trimming, setup, teardown),
         cmocka_unit_test_setup_teardown(it_is_not_rebuilt_in_a_loop, setup, teardown),
         cmocka_unit_test_setup_teardown(faults_during_a_rebuild, setup, teardown),
