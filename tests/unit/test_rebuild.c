@@ -637,9 +637,12 @@ static void healthy_shards_under_load(void **state)
     assert_all_as_written();
 }
 
+#define ONCE_THREADS 4
+#define ONCE_KEYS 6000
+
 struct once {
-    _Atomic int *stop;
-    unsigned first, written;
+    _Atomic unsigned *ready;
+    unsigned first;
     pthread_t thread;
 };
 
@@ -647,33 +650,33 @@ struct once {
 static void *once_main(void *arg)
 {
     struct once *o = arg;
-    for (; !atomic_load(o->stop); o->written++) {
-        check(set(o->first + o->written, 1) == ERR_OK, "written once");
+    for (unsigned n = 0; n < ONCE_KEYS; n++) {
+        check(set(o->first + n, 1) == ERR_OK, "written once");
         apply_demand(e->apply, engine_commit_lsn(e));
     }
+    atomic_fetch_add(o->ready, 1);
     return NULL;
 }
 
 /* What the applier writes into the old store between the last look at the log and the swap. */
 static void rounds_until_the_swap_are_not_lost(void **state)
 {
-    _Atomic int stop = 0;
-    struct once o[4];
+    _Atomic unsigned ready = 0;
+    struct once o[ONCE_THREADS];
     (void)state;
     fill(1, 1);
-    for (unsigned i = 0; i < 4; i++) {
-        o[i] = (struct once){.stop = &stop, .first = (i + 1) * 100000};
+    for (unsigned i = 0; i < ONCE_THREADS; i++) {
+        o[i] = (struct once){.ready = &ready, .first = (i + 1) * 100000};
         assert_int_equal(pthread_create(&o[i].thread, NULL, once_main, &o[i]), 0);
     }
-    for (unsigned i = 0; i < 60; i++)
+    for (unsigned i = 0; atomic_load(&ready) < ONCE_THREADS; i++)
         assert_int_equal(rebuild(1 + i % 2, NULL), ERR_OK);
-    atomic_store(&stop, 1);
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < ONCE_THREADS; i++)
         pthread_join(o[i].thread, NULL);
     apply_all();
     hot_drop_clean(e->hot, UINT16_MAX);
-    for (unsigned i = 0; i < 4; i++)
-        for (unsigned n = 0; n < o[i].written; n++)
+    for (unsigned i = 0; i < ONCE_THREADS; i++)
+        for (unsigned n = 0; n < ONCE_KEYS; n++)
             assert_int_equal(read_value(o[i].first + n, 1, 1), ERR_OK);
 }
 
