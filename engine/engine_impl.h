@@ -69,6 +69,11 @@ must_use enum err engine_store_open(struct engine *e, const char *path, struct s
  */
 must_use enum err engine_load(struct engine *e, uint16_t store, struct bytes key, uint64_t fill, struct blob **out);
 
+/* The value of a version that was in the head once, with a reference: from the hot table, from its record when that is
+ * in the log, or from a snapshot. ERR_CORRUPT (it is nowhere, too), ERR_IO, ERR_OOM; *out is NULL then. */
+must_use enum err engine_logged_value(struct engine *e, struct vault *vault, struct bytes path,
+                                      const struct secret_version *sv, struct blob **out);
+
 /* The table's "there is none" as the callers of engine_get and txn_get see it. */
 static inline void engine_tombstone_is_null(struct blob **b)
 {

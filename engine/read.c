@@ -96,10 +96,8 @@ static enum err read_apart(struct engine *e, struct vault *vault, struct bytes p
     return ERR_OK;
 }
 
-/* The value of a version that was in the head once: the head that readers saw is published, so its record, and those
- * before, are in the log. */
-static enum err read_logged(struct engine *e, struct vault *vault, struct bytes path, const struct secret_version *sv,
-                            struct secret_view *v)
+enum err engine_logged_value(struct engine *e, struct vault *vault, struct bytes path, const struct secret_version *sv,
+                             struct blob **out)
 {
     uint8_t key[SECRET_KEY_MAX], head_key[SECRET_KEY_MAX];
     struct bytes cached = secret_key_logged(key, vault->id, path, sv->lsn, sv->version);
@@ -109,26 +107,33 @@ static enum err read_logged(struct engine *e, struct vault *vault, struct bytes 
     uint64_t fill;
     size_t used;
 
-    if (hot_get(e->hot, vault->store, cached, &v->hold[1], &fill)) {
-        v->value.raw = blob_bytes(v->hold[1]);
+    if (hot_get(e->hot, vault->store, cached, out, &fill))
         return ERR_OK;
-    }
     buf_init(&raw, RECORD_MAX_BYTES);
     enum err err = wal_read(e->wal, sv->lsn, &raw);
     if (err == ERR_OK)
         err = record_get(buf_bytes(&raw), &r, &used);
     if (err == ERR_OK)
         err = secret_value_in_ops(r.blob, secret_key_head(head_key, vault->id, path), sv->version, &value);
-    if (err == ERR_OK && !(v->hold[1] = blob_new(value.raw, value.raw.n, sv->lsn)))
+    if (err == ERR_OK && !(*out = blob_new(value.raw, value.raw.n, sv->lsn)))
         err = ERR_OOM;
     buf_fini(&raw);
     if (err == ERR_NOTFOUND && e->snapshots) /* the log does not reach back to it any more */
-        err = snapshots_value(e->snapshots, vault->store, cached, &v->hold[1]);
+        err = snapshots_value(e->snapshots, vault->store, cached, out);
     if (err)
         return err == ERR_NOTFOUND ? ERR_CORRUPT : err;
-    hot_fill(e->hot, vault->store, cached, v->hold[1], fill);
-    v->value.raw = blob_bytes(v->hold[1]);
+    hot_fill(e->hot, vault->store, cached, *out, fill);
     return ERR_OK;
+}
+
+/* The head that readers saw is published, so its record, and those before, are in the log. */
+static enum err read_logged(struct engine *e, struct vault *vault, struct bytes path, const struct secret_version *sv,
+                            struct secret_view *v)
+{
+    enum err err = engine_logged_value(e, vault, path, sv, &v->hold[1]);
+    if (err == ERR_OK)
+        v->value.raw = blob_bytes(v->hold[1]);
+    return err;
 }
 
 static enum err read_once(struct engine *e, struct vault *vault, struct bytes path, uint32_t version,

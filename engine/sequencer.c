@@ -275,16 +275,9 @@ static int sequence_here(struct sequencer *q, const struct write_chain *c)
         return 0;
 
     c->oldest->next = NULL;
-    struct mpsc_node *rest = gather(q, mpsc_take(&mine), 0);
-    if (rest) {
-        struct mpsc_node *newest = NULL, *oldest = rest;
-        while (rest) {
-            struct mpsc_node *next = rest->next;
-            rest->next = newest;
-            newest = rest;
-            rest = next;
-        }
-        mpsc_push_chain(&q->queue, newest, oldest);
+    for (struct mpsc_node *rest = gather(q, mpsc_take(&mine), 0), *next; rest; rest = next) {
+        next = rest->next;
+        mpsc_push(&q->queue, rest);
     }
     pthread_mutex_lock(&q->lock);
     resign(q);

@@ -393,27 +393,22 @@ static enum err set_version(struct edit *ed, struct step *s, uint32_t version)
     return edit_write(ed, in_head ? s->plain : NULL);
 }
 
-/* A value that was in the head once: from the record that brought it, or from a snapshot. */
+/* A value that was in the head once: from the record that brought it, which may not be in the log yet. */
 static enum err value_from_log(struct edit *ed, const struct secret_version *v, struct blob **out)
 {
     uint8_t key[SECRET_KEY_MAX];
-    struct bytes ops;
+    struct vault *vault = ed->t->vault;
     struct sealed value;
-    struct buf held;
+    struct bytes ops;
 
     *out = NULL;
-    buf_init(&held, RECORD_MAX_BYTES);
-    enum err err = txn_logged_ops(ed->t, v->lsn, &held, &ops);
+    enum err err = txn_gathered_ops(ed->t, v->lsn, &ops);
+    if (err == ERR_NOTFOUND)
+        return engine_logged_value(ed->t->e, vault, ed->path, v, out);
     if (err == ERR_OK)
-        err = secret_value_in_ops(ops, secret_key_head(key, ed->t->vault->id, ed->path), v->version, &value);
+        err = secret_value_in_ops(ops, secret_key_head(key, vault->id, ed->path), v->version, &value);
     if (err == ERR_OK && !(*out = blob_new(value.raw, value.raw.n, v->lsn)))
         err = ERR_OOM;
-    buf_fini(&held);
-    struct engine *e = ed->t->e;
-    if (err == ERR_NOTFOUND && e->snapshots) {
-        struct bytes logged = secret_key_logged(key, ed->t->vault->id, ed->path, v->lsn, v->version);
-        err = snapshots_value(e->snapshots, ed->t->vault->store, logged, out);
-    }
     return err == ERR_NOTFOUND ? ERR_CORRUPT : err;
 }
 

@@ -47,7 +47,7 @@ static enum err group_record(const struct group *g, uint64_t lsn, struct bytes *
     return get_le64(raw->p + 8) == lsn ? ERR_OK : ERR_INTERNAL;
 }
 
-enum err txn_logged_ops(struct txn *t, uint64_t lsn, struct buf *held, struct bytes *ops)
+enum err txn_gathered_ops(struct txn *t, uint64_t lsn, struct bytes *ops)
 {
     struct bytes raw;
     struct record r;
@@ -59,10 +59,6 @@ enum err txn_logged_ops(struct txn *t, uint64_t lsn, struct buf *held, struct by
     enum err err = group_record(t->g, lsn, &raw);
     if (err == ERR_NOTFOUND)
         err = group_record(t->g->before, lsn, &raw);
-    if (err == ERR_NOTFOUND) {
-        err = wal_read(t->e->wal, lsn, held);
-        raw = buf_bytes(held);
-    }
     if (err || (err = record_get(raw, &r, &used)) != ERR_OK)
         return err;
     *ops = r.blob;

@@ -55,10 +55,9 @@ void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w
 /* The newest value of key, staged or committed, with a reference; NULL when there is none. ERR_CORRUPT, ERR_IO,
  * ERR_OOM. */
 must_use enum err txn_get(struct txn *t, uint16_t store, struct bytes key, struct blob **out);
-/* The operations of the record at lsn: of this write as far as it goes, of one in a group that is not written yet, or
- * of one in the log; *ops points into the first two, or into held (initialized, the caller's to free). ERR_NOTFOUND,
- * ERR_CORRUPT, ERR_IO, ERR_OOM. Blocks on a read of the log. */
-must_use enum err txn_logged_ops(struct txn *t, uint64_t lsn, struct buf *held, struct bytes *ops);
+/* The operations of the record at lsn when it may not be in the log yet: of this write as far as it goes, or of one in
+ * a group that is gathering or being written. ERR_NOTFOUND: it is in the log. */
+must_use enum err txn_gathered_ops(struct txn *t, uint64_t lsn, struct bytes *ops);
 /* Writes; value is taken over. ERR_OOM. */
 must_use enum err txn_put(struct txn *t, uint16_t store, struct bytes key, struct blob *value);
 must_use enum err txn_put_bytes(struct txn *t, uint16_t store, struct bytes key, struct bytes value);
