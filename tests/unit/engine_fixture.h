@@ -1,0 +1,112 @@
+/* engine_fixture.h - a whole engine with snapshots in a directory in memory, for the tests of what happens to its
+ * files: values are sealed by their version in front of them, signatures are SHA-256. */
+#ifndef COFFER_TESTS_ENGINE_FIXTURE_H
+#define COFFER_TESTS_ENGINE_FIXTURE_H
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/sha256.h"
+#include "engine/engine_impl.h"
+
+/* ---- a sealer and a signer for tests ---- */
+
+struct plain {
+    size_t n;
+    uint8_t bytes[];
+};
+
+static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
+{
+    put_le32(out, bind->version);
+    memcpy(out + 4, p->bytes, p->n);
+    return ERR_OK;
+}
+
+static size_t test_size(const struct plain *p)
+{
+    return p->n + 4;
+}
+
+static const struct sealer sealer = {test_seal, test_size};
+
+static _Atomic int hsm_down;
+
+static enum err test_sign(void *arg, struct bytes in, uint8_t out[SNAPFILE_HASH_BYTES])
+{
+    (void)arg;
+    if (atomic_load(&hsm_down))
+        return ERR_HSMDOWN;
+    sha256_of(in.p, in.n, out);
+    return ERR_OK;
+}
+
+/* ---- fixture ---- */
+
+static char dir[64];
+static struct engine *e;
+static struct engine_report report;
+static char said[4096];
+static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void log_line(int level, const char *line)
+{
+    (void)level;
+    pthread_mutex_lock(&said_lock);
+    strncat(said, line, sizeof said - strlen(said) - 1);
+    strncat(said, "\n", sizeof said - strlen(said) - 1);
+    pthread_mutex_unlock(&said_lock);
+}
+
+static enum err try_open(void)
+{
+    const char *why;
+    struct engine_config cfg = {.dir = dir,
+                                .shards = 2,
+                                .wal_segment_bytes = 65536,
+                                .cache_bytes = 1 << 20,
+                                .dirty_bytes = 1 << 20,
+                                .write_buffer_bytes = 1 << 20,
+                                .secret_max_bytes = 1 << 20,
+                                .sealer = &sealer,
+                                .signer = {test_sign, NULL},
+                                .snapshot_keep = 2,
+                                .log = log_line};
+    said[0] = '\0';
+    enum err err = engine_open(&e, &cfg, &report, &why);
+    if (err)
+        e = NULL;
+    return err;
+}
+
+static void open_engine(void)
+{
+    assert_int_equal(try_open(), ERR_OK);
+}
+
+static void close_engine(void)
+{
+    engine_close(e);
+    e = NULL;
+}
+
+static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void shell(const char *fmt, ...)
+{
+    char cmd[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(cmd, sizeof cmd, fmt, ap);
+    va_end(ap);
+    assert_int_equal(system(cmd), 0);
+}
+
+#endif
