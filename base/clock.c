@@ -39,6 +39,21 @@ uint64_t clock_mono_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+void clock_cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void clock_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_us)
+{
+    struct timespec t = {.tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000};
+    pthread_cond_timedwait(c, lock, &t);
+}
+
 void clock_test_set_wall_ms(uint64_t ms)
 {
     atomic_store_explicit(&frozen_wall_ms, ms, memory_order_relaxed);
