@@ -419,13 +419,9 @@ static void apply_free(struct apply *a)
 
 static void init_sync(struct apply *a)
 {
-    pthread_condattr_t attr;
     pthread_mutex_init(&a->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&a->wake, &attr);
-    pthread_cond_init(&a->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&a->wake);
+    clock_cond_init(&a->changed);
 }
 
 enum err apply_start(struct apply **out, const struct apply_config *cfg)

@@ -10,7 +10,6 @@
  * second do not keep others' writes waiting. A round goes on, batch after batch, until nothing more is due: what
  * expires faster than a batch a round must not pile up.
  */
-#include <errno.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -117,14 +116,10 @@ static size_t round_of_store(struct keeper *k, unsigned store)
 
 static int keeper_pause(struct keeper *k)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until); /* the wall clock may be set back */
-    until.tv_nsec += ROUND_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    uint64_t until_us = clock_mono_us() + ROUND_MS * 1000; /* the wall clock may be set back */
     pthread_mutex_lock(&k->lock);
-    while (!k->stop && pthread_cond_timedwait(&k->wake, &k->lock, &until) != ETIMEDOUT)
-        ;
+    while (!k->stop && clock_mono_us() < until_us)
+        clock_cond_wait(&k->wake, &k->lock, until_us);
     int stop = k->stop;
     pthread_mutex_unlock(&k->lock);
     return stop;
@@ -148,17 +143,13 @@ static void *keeper_main(void *arg)
 
 enum err keeper_start(struct keeper **out, struct engine *e)
 {
-    pthread_condattr_t attr;
     struct keeper *k = *out = mem_zalloc(sizeof *k);
     if (!k)
         return ERR_OOM;
     k->e = e;
     k->batch = mem_alloc(DUE_BATCH * sizeof *k->batch);
     pthread_mutex_init(&k->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&k->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&k->wake);
     if (!k->batch || pthread_create(&k->thread, NULL, keeper_main, k) != 0) {
         mem_free(k->batch);
         mem_free(k);

@@ -17,7 +17,6 @@
 #include "engine/rebuild.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -513,14 +512,6 @@ static int choose(struct rebuild *r, struct rebuild_wait **asked)
     return store;
 }
 
-/* Lock held. */
-static void sleep_a_tick(struct rebuild *r, unsigned ms)
-{
-    uint64_t until = clock_mono_us() + ms * 1000ull;
-    struct timespec t = {.tv_sec = (time_t)(until / 1000000), .tv_nsec = (long)(until % 1000000) * 1000};
-    pthread_cond_timedwait(&r->wake, &r->lock, &t);
-}
-
 static void *rebuild_main(void *arg)
 {
     struct rebuild *r = arg;
@@ -535,7 +526,7 @@ static void *rebuild_main(void *arg)
         int left = close_old(r, 0);
         pthread_mutex_lock(&r->lock);
         if (store < 0 && !r->stop && (left || !r->waits))
-            sleep_a_tick(r, left ? TICK_MS : 20 * TICK_MS);
+            clock_cond_wait(&r->wake, &r->lock, clock_mono_us() + (left ? TICK_MS : 20 * TICK_MS) * 1000);
     }
     asked = r->waits;
     r->waits = NULL;
@@ -601,17 +592,13 @@ void rebuild_info(struct rebuild *r, struct rebuild_info *out)
 
 enum err rebuild_new(struct rebuild **out, struct engine *e)
 {
-    pthread_condattr_t attr;
     struct rebuild *r = *out = mem_zalloc(sizeof *r);
     if (!r)
         return ERR_OOM;
     r->e = e;
     r->needed_lsn = UINT64_MAX;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&r->wake);
     return ERR_OK;
 }
 

@@ -209,13 +209,9 @@ static enum err start_thread(struct wal_prepare *p)
 
 static void init_locks(struct wal_prepare *p)
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->wake, &attr);
-    pthread_cond_init(&p->done, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&p->wake);
+    clock_cond_init(&p->done);
 }
 
 enum err wal_prepare_start(struct wal_prepare *p, const char *dir, uint64_t segment_bytes, unsigned tick_ms,

@@ -103,13 +103,8 @@ static void free_all(struct hsm *h)
 
 static void init_lock(struct hsm *h)
 {
-    pthread_condattr_t attr;
-
     pthread_mutex_init(&h->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&h->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&h->changed);
 }
 
 static enum err init_slots(struct hsm *h)
