@@ -6,6 +6,9 @@
 # Reads: GET against SECRET.GET, 100-byte values, 100,000 keys, 50 clients, unpipelined and -P 16.
 # Writes: SET with appendfsync always against SECRET.SET, same values and keys; everything else as it is by default: Redis
 # rewrites its AOF, Coffer makes snapshots. "alone": both without that (auto-aof-rewrite-percentage 0; no snapshots).
+#
+# Two servers run at a time, so that neither works off what another measurement left behind. Writes go on for seconds: what
+# they cost later (stores, snapshots, rewrites) falls into the measurement.
 . "$(dirname "$0")/lib.sh"
 
 ROUNDS=${1:-7}
@@ -13,50 +16,63 @@ KEYS=100000
 export KEYSPACE=$KEYS
 VALUE=$(printf 'x%.0s' $(seq 100))
 SCALE=${SCALE:-1}
+OUT=$SCRATCH/rounds
 
-start_redis --appendonly no
-READ_REDIS=$REDIS_PID READ_PORT=$PORT
-start_redis --appendonly yes --appendfsync always
-WRITE_REDIS=$REDIS_PID WRITE_PORT=$PORT
-start_redis --appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0
-ALONE_REDIS=$REDIS_PID ALONE_PORT=$PORT
-load_keys "$READ_PORT" $KEYS 100 SET
-load_keys "$WRITE_PORT" $KEYS 100 SET
-load_keys "$ALONE_PORT" $KEYS 100 SET
-for name in coffer alone; do
-    if [ $name = alone ]; then start_coffer alone --snapshot-log-bytes 0 --snapshot-interval 0; else start_coffer coffer; fi
+# servers NAME redis-options -- coffer-options: one of each, loaded with the keys.
+servers() {
+    local name=$1 redis=()
+    shift
+    while [ "$1" != -- ]; do redis+=("$1"); shift; done
+    shift
+    start_redis "${redis[@]}"
+    REDIS_PORT=$PORT
+    load_keys "$REDIS_PORT" $KEYS 100 SET
+    start_coffer "$name" "$@"
     redis-cli -p "$PORT" VAULT.CREATE bench >/dev/null
     load_keys "$PORT" $KEYS 100 SECRET.SET bench
     wait_applied
-    if [ $name = alone ]; then ALONE_COFFER=$COFFER_PID ALONE_COFFER_PORT=$PORT; else DEFAULT_COFFER=$COFFER_PID DEFAULT_COFFER_PORT=$PORT; fi
-done
+}
 
-OUT=$SCRATCH/rounds
-use() { PORT=$1 COFFER_PID=$2; }
-pair() { # name requests pipeline redis-port redis-pid redis-command... -- coffer-command...; Coffer as use() said
-    local name=$1 n p=$3 port=$4 pid=$5 peer=() ours=()
+end_servers() {
+    stop_server "$REDIS_PID"
+    stop_server "$COFFER_PID"
+}
+
+# pair name requests pipeline redis-command... -- coffer-command...
+pair() {
+    local name=$1 n p=$3 peer=() a b
     n=$(awk -v n="$2" -v by="$SCALE" 'BEGIN {print int(n * by)}')
-    shift 5
+    shift 3
     while [ "$1" != -- ]; do peer+=("$1"); shift; done
     shift
-    ours=("$@")
-    local a b
-    a=$(run_once "$port" "$pid" "$n" 50 "$p" "${peer[@]}")
-    b=$(run_once "$PORT" "$COFFER_PID" "$n" 50 "$p" "${ours[@]}")
+    a=$(run_once "$REDIS_PORT" "$REDIS_PID" "$n" 50 "$p" "${peer[@]}")
+    b=$(run_once "$PORT" "$COFFER_PID" "$n" 50 "$p" "$@")
     echo "$name $a $b" >>"$OUT"
 }
 
-for _ in $(seq "$ROUNDS"); do
-    use "$DEFAULT_COFFER_PORT" "$DEFAULT_COFFER"
-    wait_applied
-    pair "GET,P=1" 100000 1 "$READ_PORT" "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
-    pair "GET,P=16" 600000 16 "$READ_PORT" "$READ_REDIS" GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
-    pair "SET,durable,P=1" 50000 1 "$WRITE_PORT" "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
-    pair "SET,durable,P=16" 300000 16 "$WRITE_PORT" "$WRITE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
-    use "$ALONE_COFFER_PORT" "$ALONE_COFFER"
-    pair "SET,durable,alone,P=1" 50000 1 "$ALONE_PORT" "$ALONE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
-    pair "SET,durable,alone,P=16" 300000 16 "$ALONE_PORT" "$ALONE_REDIS" SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
-done
+reads() {
+    pair "GET,P=1" 100000 1 GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
+    pair "GET,P=16" 600000 16 GET key:__rand_int__ -- SECRET.GET bench key:__rand_int__
+}
+
+writes() { # name
+    pair "$1,P=1" 100000 1 SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
+    pair "$1,P=16" 800000 16 SET key:__rand_int__ "$VALUE" -- SECRET.SET bench key:__rand_int__ "$VALUE"
+}
+
+rounds() { # command...
+    for _ in $(seq "$ROUNDS"); do "$@"; done
+}
+
+servers reads --appendonly no --
+rounds reads
+end_servers
+servers writes --appendonly yes --appendfsync always --
+rounds writes "SET,durable"
+end_servers
+servers alone --appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0 -- --snapshot-log-bytes 0 --snapshot-interval 0
+rounds writes "SET,durable,alone"
+end_servers
 
 {
     heading "bench/redis.sh $ROUNDS: 100-byte values, $KEYS keys, 50 clients, redis-benchmark; interleaved rounds, medians; ratios are medians of the rounds' ratios, coffer / redis"

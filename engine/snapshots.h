@@ -7,8 +7,9 @@
  * (snapmerge_changes):
  *
  *     due      the log has grown by cfg.log_bytes since the last one, and by as much as that one has (so that a large
- *              state is not copied for each little bit of log); or cfg.interval_ms have passed and anything was
- *              written; or somebody asked (snapshots_demand)
+ *              state is not copied for each little bit of log), and the thread has rested for four times as long as
+ *              the last one took, unless the log has grown by four times as much or the disk fills; or cfg.interval_ms
+ *              have passed and anything was written; or somebody asked (snapshots_demand)
  *     made     verified on the way (snapwrite.h), and opened: from now on it is the newest
  *     kept     older ones than the newest cfg.keep are deleted
  *     trimmed  segments of the log all of whose records are in the second newest one, and that nobody else needs

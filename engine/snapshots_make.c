@@ -24,6 +24,7 @@
 #define NICE 10 /* beside traffic that wants all processors it has a tenth of one */
 #define TICK_MS 1000
 #define RETRY_MS 30000
+#define REST 4
 #define CHANGES_BYTES (12u << 20)
 
 static uint64_t mono_ms(void)
@@ -329,6 +330,17 @@ static void make(struct snapshots *s)
     answer_waits(s, e);
 }
 
+/* Lock held. Has the log grown by so much that a snapshot is worth while? Under writes without end the thread rests for
+ * a few times as long as the last one took: what is overwritten meanwhile is never copied. The log pays for it, within
+ * bounds. */
+static int grown_enough(struct snapshots *s, uint64_t grown, uint64_t now)
+{
+    uint64_t enough = s->cfg.log_bytes > s->info.bytes ? s->cfg.log_bytes : s->info.bytes;
+    if (!s->cfg.log_bytes || grown < enough)
+        return 0;
+    return now - s->made_ms >= REST * s->info.last_ms || grown >= REST * enough || !has_room(s, 2 * enough);
+}
+
 /* Lock held. */
 static int due(struct snapshots *s)
 {
@@ -339,9 +351,7 @@ static int due(struct snapshots *s)
     if (s->info.err && now < s->retry_ms)
         return 0;
     wal_info(s->cfg.wal, &w);
-    uint64_t grown = w.appended_bytes - s->appended + s->behind_bytes;
-    uint64_t enough = s->cfg.log_bytes > s->info.bytes ? s->cfg.log_bytes : s->info.bytes;
-    return (s->cfg.log_bytes && grown >= enough) ||
+    return grown_enough(s, w.appended_bytes - s->appended + s->behind_bytes, now) ||
            (s->cfg.interval_ms && now - s->made_ms >= s->cfg.interval_ms && w.last_lsn > s->info.lsn);
 }
 

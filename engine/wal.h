@@ -166,7 +166,7 @@ must_use enum err wal_cursor_next(struct wal_cursor *c, struct record *r, struct
 void wal_cursor_close(struct wal_cursor *c); /* accepts NULL */
 
 /* The record at lsn, whole and verified, appended to out. As a cursor's first step: ERR_NOTFOUND (below the first, or
- * not durable yet), ERR_CORRUPT, ERR_IO, ERR_OOM. Any thread. Blocks: reads some 64 KiB of the segment. */
+ * not durable yet), ERR_CORRUPT, ERR_IO, ERR_OOM. Any thread. Blocks: reads some 8 KiB of the segment. */
 must_use enum err wal_read(struct wal *w, uint64_t lsn, struct buf *out);
 
 /* Reads records by their LSN in any order, many of them: the values of keys in the order of the keys (snapmerge.h). It

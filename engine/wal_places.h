@@ -1,4 +1,4 @@
-/* wal_places.h - where records lie in a segment: an index with a row for every 64 KiB or so, so that a record is found
+/* wal_places.h - where records lie in a segment: an index with a row for every 8 KiB or so, so that a record is found
  * by its LSN without reading the segment from its beginning. A row missing costs time, never correctness.
  *
  * One thread at a time.
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WAL_PLACES_EVERY_BYTES (64u << 10)
+#define WAL_PLACES_EVERY_BYTES (8u << 10)
 
 struct wal_place {
     uint64_t lsn;

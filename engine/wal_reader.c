@@ -13,7 +13,7 @@
 #include "engine/wal_impl.h"
 
 #define OPEN_SEGMENTS 16
-#define AHEAD_BYTES (64u << 10) /* a row of the index is that far from the next */
+#define AHEAD_BYTES (WAL_PLACES_EVERY_BYTES + 1024) /* a row of the index is at most that far before a record */
 
 struct open_segment {
     struct wal_segment *seg; /* NULL: free */
