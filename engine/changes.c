@@ -21,6 +21,7 @@
 #define CHUNK_BYTES ((size_t)256 << 10)
 #define FIRST_SLOTS 64
 #define STORE_BYTES 2
+#define STOP_EVERY 4096 /* records between two looks at whether to stop */
 
 struct chunk {
     struct chunk *next;
@@ -203,13 +204,25 @@ static void note_range(struct changes *c, uint64_t first, uint64_t last)
     c->last_lsn = c->last_lsn > last ? c->last_lsn : last;
 }
 
-enum err changes_add(struct changes *c, const struct record *r)
+/* 1 when the key, with its store in front, begins with under. */
+static int is_under(const struct op *op, struct bytes under)
+{
+    uint8_t store[STORE_BYTES] = {(uint8_t)(op->store >> 8), (uint8_t)op->store};
+    if (!under.n)
+        return 1;
+    return under.n >= STORE_BYTES && op->key.n + STORE_BYTES >= under.n && memcmp(under.p, store, STORE_BYTES) == 0 &&
+           memcmp(under.p + STORE_BYTES, op->key.p, under.n - STORE_BYTES) == 0;
+}
+
+enum err changes_add_under(struct changes *c, const struct record *r, struct bytes under)
 {
     struct bytes ops = r->blob;
     struct op op;
     enum err e = check_ops(ops);
     unsort(c);
     while (!e && (e = ops_next(&ops, &op)) == ERR_OK) {
+        if (!is_under(&op, under))
+            continue;
         struct operation o = {.store = op.store,
                               .key = op.key,
                               .lsn = r->lsn,
@@ -222,6 +235,43 @@ enum err changes_add(struct changes *c, const struct record *r)
         return e;
     note_range(c, r->lsn, r->lsn);
     return ERR_OK;
+}
+
+enum err changes_add(struct changes *c, const struct record *r)
+{
+    return changes_add_under(c, r, bytes_of(NULL, 0));
+}
+
+static enum err add_next(struct changes *c, struct wal_cursor *cursor, struct changes_stretch *s)
+{
+    struct record r;
+    struct bytes raw;
+    enum err e = wal_cursor_next(cursor, &r, &raw);
+    if (!e && s->until_ms && r.time_ms > s->until_ms)
+        return ERR_END;
+    if (!e)
+        e = changes_add_under(c, &r, s->under);
+    if (e)
+        return e == ERR_END ? ERR_NOTFOUND : e; /* the log ends in front of `to` */
+    s->last = r;
+    s->last.key = s->last.blob = bytes_of(NULL, 0);
+    return ERR_OK;
+}
+
+enum err changes_add_log(struct changes *c, struct wal *w, struct changes_stretch *s)
+{
+    struct wal_cursor *cursor;
+    memset(&s->last, 0, sizeof s->last);
+    if (s->from > s->to)
+        return ERR_OK;
+    enum err e = wal_cursor_open(&cursor, w, s->from);
+    for (uint64_t lsn = s->from; !e && lsn <= s->to && (!s->memory_bytes || c->memory_bytes < s->memory_bytes); lsn++) {
+        e = add_next(c, cursor, s);
+        if (!e && lsn % STOP_EVERY == 0 && s->stop && s->stop(s->arg))
+            e = ERR_AGAIN;
+    }
+    wal_cursor_close(cursor);
+    return e == ERR_END ? ERR_OK : e;
 }
 
 enum err changes_merge(struct changes *c, const struct changes *from)

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/asof.h"
 #include "engine/engine_impl.h"
 #include "engine/room.h"
 #include "engine/storedir.h"
@@ -499,13 +500,13 @@ static uint64_t snapshots_needed_lsn(void *arg)
     struct apply_stats a;
     apply_stats(e->apply, &a);
     apply_want_checkpoint(e->apply);
-    uint64_t rebuild = rebuild_needed_lsn(e->rebuild);
-    return rebuild < a.checkpoint_lsn + 1 ? rebuild : a.checkpoint_lsn + 1;
+    uint64_t needed = a.checkpoint_lsn + 1, rebuild = rebuild_needed_lsn(e->rebuild), asof = asof_needed_lsn(e);
+    needed = rebuild < needed ? rebuild : needed;
+    return asof < needed ? asof : needed;
 }
 
-static enum err snapshots_view(void *arg, struct snapmerge_view **view, uint64_t *lsn)
+enum err engine_view(struct engine *e, struct snapmerge_view **view, uint64_t *lsn)
 {
-    struct engine *e = arg;
     struct store *stores[ENGINE_STORES_MAX];
     *lsn = apply_pause(e->apply);
     for (unsigned s = 0; s <= e->shards; s++)
@@ -515,6 +516,11 @@ static enum err snapshots_view(void *arg, struct snapmerge_view **view, uint64_t
     for (unsigned s = 0; s <= e->shards; s++)
         store_unref(stores[s]); /* the view's iterators have their own */
     return err;
+}
+
+static enum err snapshots_view(void *arg, struct snapmerge_view **view, uint64_t *lsn)
+{
+    return engine_view(arg, view, lsn);
 }
 
 static void snapshots_log(void *arg, int level, const char *line)
@@ -594,6 +600,7 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
     e->lock_fd = -1;
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_init(&e->store_lock[s], NULL);
+    pthread_mutex_init(&e->asof_lock, NULL);
     e->shards = cfg->shards ? cfg->shards : 1;
     e->dir = mem_alloc(strlen(cfg->dir) + 1);
     enum err err = e->dir && e->shards < ENGINE_STORES_MAX ? ERR_OK : ERR_OOM;
@@ -657,6 +664,7 @@ void engine_close(struct engine *e)
         engine_logf(e, LOG_WARNING, "closing the lock file failed");
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_destroy(&e->store_lock[s]);
+    pthread_mutex_destroy(&e->asof_lock);
     mem_free(e->dir);
     mem_free(e);
 }

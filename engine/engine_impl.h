@@ -34,6 +34,8 @@ struct engine {
     struct keeper *keeper;
     struct snapshots *snapshots; /* NULL: none are made */
     struct rebuild *rebuild;     /* NULL until the log is open */
+    pthread_mutex_t asof_lock;
+    struct asof *asof_open; /* moments of the past that are being read; under asof_lock */
     _Atomic uint64_t commit_lsn;
     uint32_t term;
     char why[256];
@@ -85,6 +87,11 @@ static inline void engine_tombstone_is_null(struct blob **b)
 
 /* One value through hot table and store: ERR_OK with *out NULL when there is none. */
 must_use enum err engine_get(struct engine *e, uint16_t store, struct bytes key, struct blob **out);
+
+/* All stores as they are after the record at *lsn, of which they hold everything and nothing newer. A store's failure.
+ */
+struct snapmerge_view;
+must_use enum err engine_view(struct engine *e, struct snapmerge_view **view, uint64_t *lsn);
 
 /* Notes why the engine cannot be opened. Returns err. */
 enum err engine_refuse(struct engine *e, enum err err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -61,28 +61,21 @@ static enum err pace(void *arg, uint64_t bytes)
     return stop ? ERR_AGAIN : ERR_OK;
 }
 
+static int asked_to_stop(void *arg)
+{
+    return must_stop(arg);
+}
+
 /* Reads the log from `from` on into c, up to the record at `to`, or a step's worth. h says what the last record was. */
 static enum err gather(struct snapshots *s, uint64_t from, uint64_t to, struct changes *c, struct snapfile_header *h)
 {
-    struct wal_cursor *cursor;
-    struct changes_info info = {0};
-    struct record r;
-    struct bytes raw;
-    enum err e = wal_cursor_open(&cursor, s->cfg.wal, from);
-
-    for (uint64_t lsn = from; !e && lsn <= to && info.memory_bytes < CHANGES_BYTES; lsn++) {
-        if ((e = wal_cursor_next(cursor, &r, &raw)) || (e = changes_add(c, &r)))
-            break;
-        h->lsn = r.lsn;
-        h->term = r.term;
-        h->time_ms = r.time_ms;
-        memcpy(h->chain, r.chain, sizeof h->chain);
-        if (lsn % 4096)
-            continue;
-        changes_info(c, &info);
-        e = must_stop(s) ? ERR_AGAIN : ERR_OK;
-    }
-    wal_cursor_close(cursor);
+    struct changes_stretch stretch = {
+        .from = from, .to = to, .memory_bytes = CHANGES_BYTES, .stop = asked_to_stop, .arg = s};
+    enum err e = changes_add_log(c, s->cfg.wal, &stretch);
+    h->lsn = stretch.last.lsn;
+    h->term = stretch.last.term;
+    h->time_ms = stretch.last.time_ms;
+    memcpy(h->chain, stretch.last.chain, sizeof h->chain);
     return e ? e : changes_sort(c);
 }
 

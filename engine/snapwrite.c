@@ -15,6 +15,9 @@
  * Failures: the first one is kept and answered from then on; the file is removed. When only the sync of the directory
  * failed the file is there and whole, but a power loss may take it away again.
  *
+ * Without a directory nothing of this happens: entries are counted and summed, to learn the digest of a state that
+ * nobody wants a file of (asof.h).
+ *
  * Rejected: a filter sized by an estimate of the entries (the same state would give other bytes); O_DIRECT (alignment
  * of everything, for a page cache that DONTNEED keeps clean as well); sync_file_range (it swallows the error that a
  * later fdatasync would have reported).
@@ -114,7 +117,7 @@ enum err snapwrite_open(struct snapwrite **out, const struct snapwrite_config *c
     buf_init(&w->first_key, UINT16_MAX);
     buf_init(&w->last_key, UINT16_MAX);
     buf_init(&w->index, SIZE_MAX / 2);
-    enum err e = begin(w);
+    enum err e = cfg->dir ? begin(w) : ERR_OK;
     if (e)
         snapwrite_abandon(w);
     else
@@ -178,6 +181,11 @@ static enum err add(struct snapwrite *w, const struct snapfile_entry *e)
         return ERR_TOOBIG;
     struct bytes last = buf_bytes(&w->last_key);
     assert(e->key.n && bytes_compare(last, e->key) < 0);
+    if (!w->cfg.dir) {
+        w->entries++;
+        enum err paced = pace(w, e->value.n);
+        return paced ? paced : remember_key(&w->last_key, e->key);
+    }
     enum err err = snapfile_put_entry(&w->block, w->in_block ? last : bytes_of(NULL, 0), e);
     if (!err && !w->in_block)
         err = remember_key(&w->first_key, e->key);
@@ -327,15 +335,16 @@ enum err snapwrite_finish(struct snapwrite *w, struct snapwrite_result *out)
 {
     struct snapfile_footer footer;
     memset(out, 0, sizeof *out);
-    enum err e = blocks_to_file(w, &footer);
-    if (!e)
+    memset(&footer, 0, sizeof footer);
+    enum err e = w->cfg.dir ? blocks_to_file(w, &footer) : w->err;
+    if (!e && w->cfg.dir)
         e = give_name(w);
     if (e) {
         snapwrite_abandon(w);
         return e;
     }
     *out = (struct snapwrite_result){.bytes = w->off, .entries = w->entries, .blocks = w->blocks};
-    memcpy(out->digest, footer.digest, SNAPFILE_HASH_BYTES);
+    memcpy(out->digest, w->digest, SNAPFILE_HASH_BYTES);
     memcpy(out->content, footer.index_hash, SNAPFILE_HASH_BYTES);
     release(w);
     return ERR_OK;

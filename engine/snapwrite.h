@@ -35,7 +35,7 @@ struct snap_signer {
 };
 
 struct snapwrite_config {
-    const char *dir; /* exists; borrowed until the end */
+    const char *dir; /* exists; borrowed until the end. NULL: no file, of the result digest and entries alone */
     struct snapfile_header header;
     struct snap_signer sign;
     enum err (*pace)(void *arg, uint64_t bytes); /* after so many bytes more; an error (ERR_AGAIN: stop) ends it */
