@@ -109,4 +109,92 @@ static void shell(const char *fmt, ...)
     assert_int_equal(system(cmd), 0);
 }
 
+/* ---- writes ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t done_cond = PTHREAD_COND_INITIALIZER;
+
+static void done(struct write *w)
+{
+    pthread_mutex_lock(&lock);
+    *(int *)w->arg = 1;
+    pthread_cond_broadcast(&done_cond);
+    pthread_mutex_unlock(&lock);
+}
+
+static enum err run(struct vault *v, struct step *s)
+{
+    int finished = 0;
+    struct write w = {.vault = v, .step = s, .steps = 1, .done = done, .arg = &finished};
+    engine_submit(e, &w);
+    pthread_mutex_lock(&lock);
+    while (!finished)
+        pthread_cond_wait(&done_cond, &lock);
+    pthread_mutex_unlock(&lock);
+    free(s->plain);
+    return w.err;
+}
+
+static struct vault *vault_named(const char *name)
+{
+    static const struct vault_settings settings = {.max_versions = 5, .recovery_ms = 10000};
+    struct vault *v = vaults_find(engine_vaults(e), bytes_str(name));
+    if (v)
+        return v;
+    struct step s = {
+        .kind = STEP_VAULT_CREATE, .path = bytes_str(name), .record = bytes_str("partition"), .settings = &settings};
+    assert_int_equal(run(NULL, &s), ERR_OK);
+    return vaults_find(engine_vaults(e), bytes_str(name));
+}
+
+/* ---- snapshots ---- */
+
+struct waiting {
+    struct snapshots_wait w;
+    int finished;
+};
+
+static void wait_done(struct snapshots_wait *w)
+{
+    struct waiting *me = (struct waiting *)(void *)w;
+    pthread_mutex_lock(&lock);
+    me->finished = 1;
+    pthread_cond_broadcast(&done_cond);
+    pthread_mutex_unlock(&lock);
+}
+
+static enum err demand(uint64_t *lsn)
+{
+    struct waiting me = {.w = {.done = wait_done, .lsn = engine_commit_lsn(e)}};
+    snapshots_demand(engine_snapshots(e), &me.w);
+    pthread_mutex_lock(&lock);
+    while (!me.finished)
+        pthread_cond_wait(&done_cond, &lock);
+    pthread_mutex_unlock(&lock);
+    *lsn = me.w.lsn;
+    return me.w.err;
+}
+
+static void make_snapshot(void)
+{
+    uint64_t lsn, want = engine_commit_lsn(e);
+    apply_wait_lsn(e->apply, want);
+    assert_int_equal(demand(&lsn), ERR_OK);
+    assert_true(lsn >= want);
+}
+
+/* Makes the stores' checkpoints, which the log is not trimmed beyond. */
+static void checkpoint(void)
+{
+    close_engine();
+    open_engine();
+}
+
+static uint64_t first_lsn(void)
+{
+    struct wal_info w;
+    wal_info(engine_wal(e), &w);
+    return w.first_lsn;
+}
+
 #endif

@@ -39,42 +39,6 @@ static int teardown(void **state)
 
 /* ---- writes ---- */
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t done_cond = PTHREAD_COND_INITIALIZER;
-
-static void done(struct write *w)
-{
-    pthread_mutex_lock(&lock);
-    *(int *)w->arg = 1;
-    pthread_cond_broadcast(&done_cond);
-    pthread_mutex_unlock(&lock);
-}
-
-static enum err run(struct vault *v, struct step *s)
-{
-    int finished = 0;
-    struct write w = {.vault = v, .step = s, .steps = 1, .done = done, .arg = &finished};
-    engine_submit(e, &w);
-    pthread_mutex_lock(&lock);
-    while (!finished)
-        pthread_cond_wait(&done_cond, &lock);
-    pthread_mutex_unlock(&lock);
-    free(s->plain);
-    return w.err;
-}
-
-static struct vault *vault_named(const char *name)
-{
-    static const struct vault_settings settings = {.max_versions = 5, .recovery_ms = 10000};
-    struct vault *v = vaults_find(engine_vaults(e), bytes_str(name));
-    if (v)
-        return v;
-    struct step s = {
-        .kind = STEP_VAULT_CREATE, .path = bytes_str(name), .record = bytes_str("partition"), .settings = &settings};
-    assert_int_equal(run(NULL, &s), ERR_OK);
-    return vaults_find(engine_vaults(e), bytes_str(name));
-}
-
 static void value_of(unsigned key, unsigned version, char out[160])
 {
     memset(out, 'a' + (int)(key % 26), 150);
@@ -119,49 +83,6 @@ static enum err read_value(unsigned key, unsigned version, int newest)
     return ERR_OK;
 }
 
-/* ---- snapshots ---- */
-
-struct waiting {
-    struct snapshots_wait w;
-    int finished;
-};
-
-static void wait_done(struct snapshots_wait *w)
-{
-    struct waiting *me = (struct waiting *)(void *)w;
-    pthread_mutex_lock(&lock);
-    me->finished = 1;
-    pthread_cond_broadcast(&done_cond);
-    pthread_mutex_unlock(&lock);
-}
-
-static enum err demand(uint64_t *lsn)
-{
-    struct waiting me = {.w = {.done = wait_done, .lsn = engine_commit_lsn(e)}};
-    snapshots_demand(engine_snapshots(e), &me.w);
-    pthread_mutex_lock(&lock);
-    while (!me.finished)
-        pthread_cond_wait(&done_cond, &lock);
-    pthread_mutex_unlock(&lock);
-    *lsn = me.w.lsn;
-    return me.w.err;
-}
-
-static void make_snapshot(void)
-{
-    uint64_t lsn, want = engine_commit_lsn(e);
-    apply_wait_lsn(e->apply, want);
-    assert_int_equal(demand(&lsn), ERR_OK);
-    assert_true(lsn >= want);
-}
-
-/* Makes the stores' checkpoints, which the log is not trimmed beyond. */
-static void checkpoint(void)
-{
-    close_engine();
-    open_engine();
-}
-
 #define KEYS 40
 
 /* Every key is written rounds times; the last few of them are kept. */
@@ -181,13 +102,6 @@ static void assert_filled(unsigned newest)
         if (newest > 5)
             assert_int_equal(read_value(key, newest - 5, 0), ERR_NOTFOUND);
     }
-}
-
-static uint64_t first_lsn(void)
-{
-    struct wal_info w;
-    wal_info(engine_wal(e), &w);
-    return w.first_lsn;
 }
 
 /* Three rounds of overwriting with a snapshot behind each; then the log begins in the middle. */
