@@ -509,11 +509,12 @@ enum err asof_stores_digest(struct engine *e, const struct asof_query *q, uint64
     struct snapwrite_result r = {0};
     struct snapread_info info = {0};
     struct asof_query query = *q;
+    uint64_t commit = engine_commit_lsn(e);
 
     *lsn = 0;
     if (before)
         snapread_info(before, &info);
-    enum err err = apply_wait_lsn(e->apply, info.header.lsn);
+    enum err err = apply_wait_lsn(e->apply, info.header.lsn > commit ? info.header.lsn : commit);
     if (!err)
         err = engine_view(e, &view, lsn);
     struct snapwrite_config cfg = digest_config(&query, *lsn);

@@ -80,8 +80,8 @@ must_use enum err asof_value(struct asof *a, const struct asof_secret *s, const 
 /* The state digest (snapfile.h) at the moment, of a query without a vault: equal on all nodes of the cell that ask at
  * one LSN, wherever values lie on them. Reads the snapshot once, and of the log what changed. As snapmerge_changes. */
 must_use enum err asof_digest(struct asof *a, uint8_t out[SNAPFILE_HASH_BYTES]);
-/* The same of what the stores hold, hashed anew, at the LSN that the applier has reached: when it differs from
- * asof_digest at that LSN the stores are not what the log says. Reads everything. Of q only stop counts. As
+/* The same of what the stores hold, hashed anew, when all that was committed before the call is applied: if it differs
+ * from asof_digest at *lsn the stores are not what the log says. Reads everything. Of q only stop counts. As
  * snapmerge_stores; ERR_MISCONF when the applier has no room. */
 must_use enum err asof_stores_digest(struct engine *e, const struct asof_query *q, uint64_t *lsn,
                                      uint8_t out[SNAPFILE_HASH_BYTES]);

@@ -235,6 +235,9 @@ must_use enum err engine_dek(struct engine *e, struct vault *vault, uint32_t ver
  * ERR_MISCONF: not reached, and the disk has no room for a round. */
 must_use enum err engine_list_ready(struct engine *e, struct vault *vault, uint64_t *lsn);
 
+/* The same for a thread that may block: waits. ERR_MISCONF as above. */
+must_use enum err engine_list_wait(struct engine *e, struct vault *vault);
+
 /* One page of names under prefix, after `after` (empty: from the start), at most max of them, and at most scan_max keys
  * looked at. With one_level names end at the first '/' behind the prefix and sub-folders are skipped by a seek. visit()
  * gets the name relative to nothing (the whole path, a folder with its '/'), and the head (NULL for a folder). Returns

@@ -250,6 +250,11 @@ enum err engine_list_ready(struct engine *e, struct vault *vault, uint64_t *lsn)
     return ERR_AGAIN;
 }
 
+enum err engine_list_wait(struct engine *e, struct vault *vault)
+{
+    return apply_wait_lsn(e->apply, atomic_load(&vault->names_lsn));
+}
+
 static enum err iterate(struct engine *e, unsigned store, struct store_iter **it)
 {
     struct store *s = engine_store_take(e, store);

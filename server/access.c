@@ -82,6 +82,76 @@ enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, 
     return ERR_HSMDOWN;
 }
 
+enum err access_open(struct server *srv, struct opener *o, struct sealed value, const struct seal_bind *bind,
+                     struct vault *v, struct buf *out)
+{
+    size_t n = sealed_plain_len(value);
+    uint8_t *room;
+    buf_clear(out);
+    enum err err = buf_reserve(out, n, &room);
+    for (int tries = 0; !err && tries < 3; tries++) {
+        err = opener_open(o, value, bind, room);
+        if (err == ERR_OK)
+            buf_added(out, n);
+        if (err != ERR_AGAIN)
+            return err;
+        err = deks_wait_reader(srv->deks, v, sealed_dek_version(value));
+    }
+    return err ? err : ERR_HSMDOWN;
+}
+
+const char *access_state_name(const struct secret_head *h, uint64_t now_ms)
+{
+    if (h->state == SECRET_DELETED)
+        return "DELETED";
+    return secret_visible(h, now_ms) ? "ACTIVE" : "EXPIRED";
+}
+
+void access_reply_stages(struct reply *r, const struct secret_head *h, uint32_t version)
+{
+    size_t mark = reply_mark(r), n = 0;
+    if (h->current == version && ++n)
+        reply_bulk_str(r, "CURRENT");
+    if (h->previous == version && ++n)
+        reply_bulk_str(r, "PREVIOUS");
+    const uint8_t *p = h->label_bytes.p;
+    for (unsigned i = 0; i < h->labels; i++) {
+        if (get_le32(p + 1 + p[0]) == version && ++n)
+            reply_bulk(r, bytes_of(p + 1, p[0]));
+        p += 1 + p[0] + 4;
+    }
+    reply_insert_array(r, mark, n);
+}
+
+static void reply_time_or_nil(struct reply *r, uint64_t ms)
+{
+    if (ms)
+        reply_int(r, (int64_t)ms);
+    else
+        reply_nil(r);
+}
+
+void access_reply_meta(struct reply *r, const struct secret_head *h, uint32_t version, uint64_t now_ms)
+{
+    struct secret_version v = {0};
+    secret_version_find(h, version, &v);
+    reply_bulk_str(r, "version");
+    reply_int(r, version);
+    reply_bulk_str(r, "stages");
+    access_reply_stages(r, h, version);
+    reply_bulk_str(r, "created-at");
+    reply_int(r, (int64_t)v.created_ms);
+    reply_bulk_str(r, "expires-at");
+    reply_time_or_nil(r, h->expires_ms);
+    reply_bulk_str(r, "state");
+    reply_bulk_str(r, access_state_name(h, now_ms));
+    reply_bulk_str(r, "meta");
+    if (h->meta.n)
+        reply_bulk(r, h->meta);
+    else
+        reply_nil(r);
+}
+
 #define AT_ONCE_TRIES 4
 
 enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c, struct engine_moment *m),

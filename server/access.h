@@ -25,6 +25,19 @@ enum call_result access_fail(struct call *c, enum err e, struct bytes vault);
 must_use enum err access_reply_value(struct call *c, struct vault *v, struct bytes path,
                                      const struct secret_view *view);
 
+/* Opens a value into out, a secret buffer, which is cleared before. On a thread that may block (chores.h), with an
+ * opener of its own: it waits for the data key. ERR_CORRUPT, ERR_OOM, ERR_TOOBIG, and what the HSM answers; out is
+ * empty then. */
+must_use enum err access_open(struct server *srv, struct opener *o, struct sealed value, const struct seal_bind *bind,
+                              struct vault *v, struct buf *out);
+
+/* What SECRET.GET tells of a secret beside its value, six pairs of a map: version, stages, created-at, expires-at,
+ * state, meta. And parts of it: the labels of a version, CURRENT and PREVIOUS first; ACTIVE, DELETED or EXPIRED. */
+#define ACCESS_META_PAIRS 6
+void access_reply_meta(struct reply *r, const struct secret_head *h, uint32_t version, uint64_t now_ms);
+void access_reply_stages(struct reply *r, const struct secret_head *h, uint32_t version);
+const char *access_state_name(const struct secret_head *h, uint64_t now_ms);
+
 /* Several values as of one point in time: pass() writes the whole reply, telling m of each thing that it read
  * (engine.h). When they do not belong together that is rewound and done again, after a few times in the next loop turn,
  * until they do: what tears them is the log writer making a group visible, which is short. An error of pass() is

@@ -22,70 +22,16 @@ static int path_ok(struct bytes path)
 
 /* ---- GET ---- */
 
-static const char *secret_state_name(const struct secret_head *h, uint64_t now_ms)
-{
-    if (h->state == SECRET_DELETED)
-        return "DELETED";
-    return secret_visible(h, now_ms) ? "ACTIVE" : "EXPIRED";
-}
-
-/* The labels of a version, CURRENT and PREVIOUS first. */
-static void reply_stages(struct reply *r, const struct secret_head *h, uint32_t version)
-{
-    size_t mark = reply_mark(r), n = 0;
-    if (h->current == version && ++n)
-        reply_bulk_str(r, "CURRENT");
-    if (h->previous == version && ++n)
-        reply_bulk_str(r, "PREVIOUS");
-    const uint8_t *p = h->label_bytes.p;
-    for (unsigned i = 0; i < h->labels; i++) {
-        if (get_le32(p + 1 + p[0]) == version && ++n)
-            reply_bulk(r, bytes_of(p + 1, p[0]));
-        p += 1 + p[0] + 4;
-    }
-    reply_insert_array(r, mark, n);
-}
-
-static void reply_time_or_nil(struct reply *r, uint64_t ms)
-{
-    if (ms)
-        reply_int(r, (int64_t)ms);
-    else
-        reply_nil(r);
-}
-
-/* All of the map but the value: six pairs. */
-static void reply_meta(struct reply *r, const struct secret_head *h, uint32_t version, uint64_t now_ms)
-{
-    struct secret_version v = {0};
-    secret_version_find(h, version, &v);
-    reply_bulk_str(r, "version");
-    reply_int(r, version);
-    reply_bulk_str(r, "stages");
-    reply_stages(r, h, version);
-    reply_bulk_str(r, "created-at");
-    reply_int(r, (int64_t)v.created_ms);
-    reply_bulk_str(r, "expires-at");
-    reply_time_or_nil(r, h->expires_ms);
-    reply_bulk_str(r, "state");
-    reply_bulk_str(r, secret_state_name(h, now_ms));
-    reply_bulk_str(r, "meta");
-    if (h->meta.n)
-        reply_bulk(r, h->meta);
-    else
-        reply_nil(r);
-}
-
 static enum err reply_secret(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view,
                              int with_meta)
 {
     if (!with_meta)
         return access_reply_value(c, v, path, view);
-    reply_map(c->reply, 7);
+    reply_map(c->reply, 1 + ACCESS_META_PAIRS);
     reply_bulk_str(c->reply, "value");
     enum err err = access_reply_value(c, v, path, view);
     if (err == ERR_OK)
-        reply_meta(c->reply, &view->head, view->version, c->now_ms);
+        access_reply_meta(c->reply, &view->head, view->version, c->now_ms);
     return err;
 }
 
@@ -476,7 +422,7 @@ enum call_result secret_state(struct call *c)
     struct secret_view view;
     enum err err;
     if (open_head(c, &view, &err)) {
-        reply_bulk_str(c->reply, secret_state_name(&view.head, c->now_ms));
+        reply_bulk_str(c->reply, access_state_name(&view.head, c->now_ms));
         secret_view_release(&view);
         return CALL_DONE;
     }
@@ -514,7 +460,7 @@ static void reply_version(struct reply *r, const struct secret_head *h, const st
     reply_bulk_str(r, "version");
     reply_int(r, v->version);
     reply_bulk_str(r, "stages");
-    reply_stages(r, h, v->version);
+    access_reply_stages(r, h, v->version);
     reply_bulk_str(r, "created-at");
     reply_int(r, (int64_t)v->created_ms);
     reply_bulk_str(r, "state");

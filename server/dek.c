@@ -56,6 +56,7 @@ struct fetch {
 struct deks {
     struct server *srv;
     pthread_mutex_t lock;
+    pthread_cond_t ended; /* a fetch: for those who wait instead of parking */
     struct fetch *fetches;
 };
 
@@ -66,6 +67,7 @@ enum err deks_new(struct deks **out, struct server *srv)
         return ERR_OOM;
     d->srv = srv;
     pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->ended, NULL);
     return ERR_OK;
 }
 
@@ -85,6 +87,7 @@ void deks_free(struct deks *d)
         HASH_DEL(d->fetches, f);
         fetch_free(f);
     }
+    pthread_cond_destroy(&d->ended);
     pthread_mutex_destroy(&d->lock);
     mem_free(d);
 }
@@ -121,6 +124,7 @@ static void fetch_end(struct fetch *f, enum err err)
     f->state = err ? FETCH_FAILED : FETCH_IDLE;
     f->failed = err;
     f->failed_us = clock_mono_us();
+    pthread_cond_broadcast(&d->ended);
     pthread_mutex_unlock(&d->lock);
     waitlist_wake(f->waiters);
 }
@@ -260,6 +264,28 @@ static enum err (*const fetch_start[])(struct fetch *f) = {
     [FETCH_DATABASE] = database_start,
 };
 
+static void fetch_run(struct fetch *f)
+{
+    enum err err = fetch_start[f->key.kind](f);
+    if (err)
+        fetch_end(f, err);
+    else
+        hsm_flush(f->d->srv->hsm);
+}
+
+static int failed_lately(const struct fetch *f)
+{
+    return f->state == FETCH_FAILED && clock_mono_us() - f->failed_us < FAILURE_KEPT_US;
+}
+
+/* 1: it is this caller's to run. Lock held. */
+static int fetch_take(struct fetch *f)
+{
+    int idle = f->state != FETCH_RUNNING;
+    f->state = FETCH_RUNNING;
+    return idle;
+}
+
 /* Parks c until the thing is there, starting to bring it if nobody does. */
 static enum err fetch(struct deks *d, struct call *c, enum fetch_kind kind, uint64_t vault, uint32_t version,
                       struct vault *v)
@@ -272,23 +298,36 @@ static enum err fetch(struct deks *d, struct call *c, enum fetch_kind kind, uint
     struct fetch *f = fetch_of(d, kind, vault, version, v);
     if (!f) {
         err = ERR_OOM;
-    } else if (f->state == FETCH_FAILED && clock_mono_us() - f->failed_us < FAILURE_KEPT_US) {
+    } else if (failed_lately(f)) {
         err = f->failed;
     } else if (call_park(c, f->waiters) != CALL_PARK) {
         reply_rewind(c->reply, mark); /* it has answered; that is the handler's to do */
         err = ERR_OOM;
     } else {
-        start = f->state != FETCH_RUNNING;
-        f->state = FETCH_RUNNING;
+        start = fetch_take(f);
     }
     pthread_mutex_unlock(&d->lock);
-    if (start) {
-        enum err started = fetch_start[kind](f);
-        if (started)
-            fetch_end(f, started);
-        else
-            hsm_flush(d->srv->hsm);
+    if (start)
+        fetch_run(f);
+    return err;
+}
+
+/* The same, but waits until the thing is there. */
+static enum err fetch_wait(struct deks *d, enum fetch_kind kind, uint32_t version, struct vault *v)
+{
+    pthread_mutex_lock(&d->lock);
+    struct fetch *f = fetch_of(d, kind, v->id, version, v);
+    enum err err = !f ? ERR_OOM : failed_lately(f) ? f->failed : ERR_OK;
+    if (!err && fetch_take(f)) {
+        pthread_mutex_unlock(&d->lock);
+        fetch_run(f);
+        pthread_mutex_lock(&d->lock);
     }
+    while (!err && f->state == FETCH_RUNNING)
+        pthread_cond_wait(&d->ended, &d->lock);
+    if (!err && f->state == FETCH_FAILED)
+        err = f->failed;
+    pthread_mutex_unlock(&d->lock);
     return err;
 }
 
@@ -303,6 +342,19 @@ enum err deks_writer(struct deks *d, struct call *c, struct vault *v, struct dek
 enum err deks_reader(struct deks *d, struct call *c, struct vault *v, uint32_t version)
 {
     return fetch(d, c, FETCH_READER, v->id, version, v);
+}
+
+enum err deks_wait_writer(struct deks *d, struct vault *v, struct dek **out)
+{
+    enum err err = ERR_OK;
+    while (!(*out = keyring_writer(d->srv->keyring, v->id)) && !err)
+        err = fetch_wait(d, FETCH_WRITER, 0, v);
+    return *out ? ERR_OK : err;
+}
+
+enum err deks_wait_reader(struct deks *d, struct vault *v, uint32_t version)
+{
+    return fetch_wait(d, FETCH_READER, version, v);
 }
 
 enum err deks_database(struct deks *d, struct call *c, unsigned db, int create, struct vault **out)

@@ -14,8 +14,8 @@
  *
  * The context (AAD) of a wrapped data key: "coffer-dek-1" | realm id 16 | vault id u64 | version u32.
  *
- * All functions with a struct call: on its I/O thread. ERR_AGAIN from them means that the call is parked: the handler
- * returns CALL_PARK at once.
+ * All functions with a struct call: on its I/O thread; those that wait instead: on any that may. ERR_AGAIN from them
+ * means that the call is parked: the handler returns CALL_PARK at once.
  */
 #ifndef COFFER_SERVER_DEK_H
 #define COFFER_SERVER_DEK_H
@@ -34,6 +34,10 @@ must_use enum err deks_writer(struct deks *d, struct call *c, struct vault *v, s
 
 /* Gets (vault, version) into the keyring for reading; ERR_OK: open again. ERR_AGAIN: parked. */
 must_use enum err deks_reader(struct deks *d, struct call *c, struct vault *v, uint32_t version);
+
+/* The same on a thread that may block (chores.h): they wait for the HSM. */
+must_use enum err deks_wait_writer(struct deks *d, struct vault *v, struct dek **out);
+must_use enum err deks_wait_reader(struct deks *d, struct vault *v, uint32_t version);
 
 /* The vault of a database of the façade, made when it is not there yet and create is 1. ERR_NOVAULT with create 0.
  * ERR_AGAIN: parked. */
