@@ -20,6 +20,17 @@ COMMAND("SNAPSHOT.INFO", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KE
 COMMAND("SNAPSHOT.VERIFY", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the file, beside traffic", "[lsn]",
         "Reads a snapshot, the newest by default, and compares every checksum; the HSM checks its signature",
         "map of lsn, bytes, entries, blocks, digest; CORRUPT", cmd_snapshot_verify)
+COMMAND("SNAPSHOT.GET", -3, CMD_READ | CMD_ADMIN, CAT_SECRET, LANE_ALONE, KEYS_VAULT_ONE, 0, "log", "1.0.0",
+        "O(N) of the log between the snapshot and the moment", "vault path [LSN lsn|TIME unix-time-milliseconds]",
+        "Reads a secret as it was at a moment that a kept snapshot and the log behind it give exactly; by default the newest snapshot's",
+        "map of lsn, time, value, and unless the path was not there version, stages, created-at, expires-at, state, meta", cmd_snapshot_get)
+COMMAND("SNAPSHOT.RESTORE", -5, CMD_WRITE | CMD_ADMIN, CAT_SECRET, LANE_ALONE, KEYS_VAULT_ONE, 0, "log", "1.0.0",
+        "O(N) of the folder, and of the log between the snapshot and the moment", "vault path <LSN lsn|TIME unix-time-milliseconds> [DRYRUN] [EXPIRED]",
+        "Writes what a secret, or all of a folder (path ends in /; empty: the vault), was at a moment back as new versions, where it differs",
+        "map of lsn, time, restored, unchanged, expired, created-since, failed", cmd_snapshot_restore)
+COMMAND("STATE.DIGEST", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(1) for the newest snapshot; O(N) of the state, beside traffic",
+        "[LSN lsn|STORES]", "Tells the digest of the state as of the newest snapshot, of an LSN, or of what the stores hold; equal on all nodes at the same LSN",
+        "[LSN, digest]", cmd_state_digest)
 COMMAND("SHARD.REBUILD", 2, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the state and the log behind the snapshot, beside traffic",
         "shard", "Makes a shard anew from the newest snapshot and the log, and puts it in the place of the one that serves or failed",
         "map of shard, snapshot-lsn, lsn, entries, records, ms; CORRUPT", cmd_shard_rebuild)
