@@ -3,7 +3,7 @@
  *
  *     client load -p PORT [-c CONNECTIONS] [-P PIPELINE] [-n REQUESTS | -t SECONDS] [-k NUMBERS] [-r] WORD...
  *         Every connection sends PIPELINE requests with one write, waits for all their answers, sends the next ones.
- *         Prints "requests-a-second own-cpu-us-a-request".
+ *         Prints "requests-a-second own-cpu-us-a-request median-us p99-us", the latter two of a whole PIPELINE.
  *     client time -p PORT -n ROUNDS WORD... [-- WORD...]...
  *         Each command once a round, one at a time. A line a command: "median-us p90-us p99-us".
  *
@@ -252,6 +252,7 @@ struct conn {
     char *out;
     size_t out_n, sent;
     unsigned waits;
+    uint64_t begun_ns;
     struct answers in;
 };
 
@@ -260,8 +261,16 @@ struct load {
     struct request req;
     int epoll;
     uint64_t number, begun, ended, seed;
+    uint64_t *ns; /* how long each pipeline took */
+    size_t times, room;
     struct conn conn[CONNECTIONS_MAX];
 };
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
 
 static uint64_t next_number(struct load *l)
 {
@@ -298,10 +307,20 @@ static void begin(struct load *l, struct conn *c)
     for (unsigned i = 0; i < n; i++)
         set_number(&l->req, c->out + i * l->req.n, next_number(l));
     l->begun += n;
+    c->begun_ns = now_ns();
     c->waits = n;
     c->out_n = n * l->req.n;
     c->sent = 0;
     push(l, c);
+}
+
+static void note_time(struct load *l, uint64_t ns)
+{
+    if (l->times == l->room) {
+        l->room = l->room ? 2 * l->room : 4096;
+        l->ns = need(realloc(l->ns, l->room * sizeof *l->ns));
+    }
+    l->ns[l->times++] = ns;
 }
 
 static void on_event(struct load *l, struct conn *c, uint32_t events, char *room)
@@ -322,8 +341,10 @@ static void on_event(struct load *l, struct conn *c, uint32_t events, char *room
         die("more answers than requests", "");
     l->ended += ended;
     c->waits -= ended;
-    if (c->waits == 0)
+    if (c->waits == 0) {
+        note_time(l, now_ns() - c->begun_ns);
         begin(l, c);
+    }
 }
 
 static void open_all(struct load *l)
@@ -358,17 +379,16 @@ static void run_load(struct load *l)
             on_event(l, ev[i].data.ptr, ev[i].events, room);
         took = now_ns() - start;
     }
-    printf("%.0f %.2f\n", (double)l->ended * 1e9 / (double)took, (cpu_us() - cpu) / (double)(l->ended ? l->ended : 1));
+    double used_us = cpu_us() - cpu;
+    note_time(l, took); /* so that there is one */
+    qsort(l->ns, l->times, sizeof *l->ns, by_value);
+    printf("%.0f %.2f %.1f %.1f\n", (double)l->ended * 1e9 / (double)took, used_us / (double)(l->ended ? l->ended : 1),
+           (double)l->ns[l->times / 2] / 1e3, (double)l->ns[l->times * 99 / 100] / 1e3);
+    free(l->ns);
     free(room);
 }
 
 /* ---- latencies ---- */
-
-static int by_value(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
 
 static void ask(int fd, const struct request *q, char *room)
 {
