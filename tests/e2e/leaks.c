@@ -195,7 +195,16 @@ static void values(void **state)
     EXPECT("nil", "SET k %s NX", MARK("SET NX that fails"));
     EXPECT("+OK", "SET {v}/facade %s", MARK("SET of a vault's path"));
     EXPECT(":1", "SECRET.SET v gone %s", MARK("SECRET.SET, destroyed"));
+    long long then = e2e_int(s.c, "CLIENT LASTLSN");
     EXPECT(":1", "SECRET.DESTROY v gone");
+    EXPECT(":...", "SNAPSHOT.CREATE");
+    r = e2e_command(s.c, "SNAPSHOT.GET v gone LSN %lld", then);
+    assert_int_equal(r->element[5]->len, LEAKS_MARKER);
+    freeReplyObject(r);
+    EXPECT("[$lsn...", "SNAPSHOT.RESTORE v %b LSN %lld", "", (size_t)0, then); /* compares all, writes one */
+    r = e2e_command(s.c, "SECRET.GET v gone");
+    assert_int_equal(r->len, LEAKS_MARKER);
+    freeReplyObject(r);
     EXPECT(":1", "SECRET.SET v hidden %s", MARK("SECRET.SET, deleted"));
     EXPECT(":1", "SECRET.DEL v hidden");
     r = e2e_command(s.c, "SECRET.MGET v a m/1 m/2 facade");
