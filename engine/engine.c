@@ -368,6 +368,24 @@ enum err engine_observe(struct engine *e, struct bytes key, const struct blob *v
     return ERR_OK;
 }
 
+enum err engine_take_record(struct engine *e, const struct record *r)
+{
+    struct bytes rest = r->blob;
+    struct op op;
+    enum err err;
+
+    while ((err = ops_next(&rest, &op)) == ERR_OK) {
+        if (!engine_observes(op.key) || op.kind == OPS_DELETE)
+            continue;
+        struct blob *b = blob_new(op.value, op.value.n, r->lsn);
+        err = b ? engine_observe(e, op.key, b) : ERR_OOM;
+        blob_unref(b);
+        if (err)
+            return err;
+    }
+    return err == ERR_END ? apply_record(e->hot, r, NULL, e->shards + 1) : err;
+}
+
 static enum err observe_all(struct engine *e, uint8_t kind)
 {
     struct store_iter *it;
@@ -408,19 +426,27 @@ static enum err load_counters(struct engine *e, struct vault *v)
     return err;
 }
 
-static enum err load_vaults(struct engine *e)
+enum err engine_view_all(struct engine *e)
 {
     struct vault *page[64];
     struct bytes after = bytes_of(NULL, 0);
     size_t n;
-    enum err err = observe_all(e, 'V');
-    if (err == ERR_OK)
-        err = observe_all(e, 'D');
+    enum err err = ERR_OK;
     while (err == ERR_OK && (n = vaults_list(e->vaults, after, 0, page, 64)) > 0) {
         for (size_t i = 0; i < n && err == ERR_OK; i++)
             err = load_counters(e, page[i]);
         after = bytes_str(page[n - 1]->name);
     }
+    return err;
+}
+
+static enum err load_vaults(struct engine *e)
+{
+    enum err err = observe_all(e, 'V');
+    if (err == ERR_OK)
+        err = observe_all(e, 'D');
+    if (err == ERR_OK)
+        err = engine_view_all(e);
     return err ? engine_refuse(e, err, "the base store's vaults do not verify") : ERR_OK;
 }
 
@@ -570,13 +596,13 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
      * behind. */
-    if ((err = save_state(e, was, 0)) || (err = begin_term(e, rep)) || (err = open_snapshots(e)) ||
+    if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = open_snapshots(e)) ||
         (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) || (err = start_apply(e)) ||
         (err = engine_replay(e, rep)) || (err = stores_recovered(e)) || (err = load_vaults(e)))
         return err;
     e->term = rep->wal.last_term;
     struct sequencer *q;
-    if ((err = sequencer_start(&q, e, rep->wal.last_lsn, rep->wal.chain, e->term)) != ERR_OK)
+    if ((err = sequencer_start(&q, e, rep->wal.last_lsn, rep->wal.chain, e->term, e->cfg.gate)) != ERR_OK)
         return err;
     atomic_store(&e->seq, q);
     if (e->snapshots && (err = snapshots_start(e->snapshots)) != ERR_OK)

@@ -33,6 +33,7 @@
 
 struct engine;
 struct rebuild;
+struct sequencer_gate;
 struct snapshots;
 
 struct engine_config {
@@ -45,7 +46,8 @@ struct engine_config {
     uint64_t secret_max_bytes;      /* plaintext */
     struct vault_settings defaults; /* of new vaults */
     const struct sealer *sealer;
-    struct snap_signer signer; /* sign NULL: no snapshots */
+    const struct sequencer_gate *gate; /* NULL: the node is alone, what is durable is committed */
+    struct snap_signer signer;         /* sign NULL: no snapshots */
     uint64_t snapshot_log_bytes, snapshot_interval_ms;
     unsigned snapshot_keep;
     void (*log)(int level, const char *line);    /* enum log_level; any thread */

@@ -7,11 +7,11 @@
 
 #include "engine/engine.h"
 #include "engine/rebuild.h"
+#include "engine/sequencer.h"
 #include "engine/snapmerge.h"
 #include "engine/snapshots.h"
 #include "engine/txn.h"
 
-struct sequencer;
 struct keeper;
 
 struct engine {
@@ -44,6 +44,12 @@ struct engine {
 /* Looks at one committed operation and brings the vault registry in line: vaults, settings, counters, data key
  * versions. Log writer and recovery. */
 must_use enum err engine_observe(struct engine *e, struct bytes key, const struct blob *value);
+/* A committed record that was not made here: its operations become visible, vaults are brought in line. ERR_OOM: try
+ * again, before the next one. ERR_CORRUPT. Whoever is the log writer for the hot table. */
+must_use enum err engine_take_record(struct engine *e, const struct record *r);
+/* The sequencer's view of all vaults, from what is visible. Nobody else is the sequencer. ERR_CORRUPT, ERR_IO, ERR_OOM.
+ */
+must_use enum err engine_view_all(struct engine *e);
 /* 1 when engine_observe has anything to do for this key: most operations are a secret's and cost only this test. */
 static inline int engine_observes(struct bytes key)
 {
@@ -105,15 +111,6 @@ must_use enum err engine_empty_store(struct engine *e, unsigned s, struct engine
 must_use enum err engine_load_stores(struct engine *e, struct engine_report *rep);
 /* Everything behind what the stores have; waits until it is applied. */
 must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
-
-/* ---- sequencer.c ---- */
-must_use enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn,
-                                  const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term);
-void sequencer_stop(struct sequencer *q); /* carries out what was submitted, then ends both threads; accepts NULL */
-void sequencer_free(struct sequencer *q); /* a stopped one, when the applier is stopped too */
-void sequencer_submit(struct sequencer *q, const struct write_chain *c);
-void sequencer_applied(struct sequencer *q); /* the applier made room */
-void sequencer_info(struct sequencer *q, struct engine_info *out);
 
 /* ---- keeper.c ---- */
 must_use enum err keeper_start(struct keeper **out, struct engine *e);

@@ -18,8 +18,9 @@ struct staged {
     uint16_t key_len, store;
 };
 
-/* A group commit in the making. */
+/* A group commit in the making (sequencer.h). */
 struct group {
+    struct group *next; /* of those that are written, or spare */
     struct buf records;
     uint32_t n;
     uint64_t first_lsn, last_lsn;
@@ -28,7 +29,9 @@ struct group {
     size_t staged_n, staged_cap;
     struct mpsc_node *first, **last; /* the writes, in order, refused ones among them */
     uint32_t writes;
-    const struct group *before; /* the other one: being written, or written already */
+    int foreign;                /* its records are made visible one by one: nothing is staged for them, nobody waits */
+    size_t shown;               /* bytes of records, foreign ones, that are visible */
+    const struct group *before; /* being written, or written already */
 };
 
 struct txn {

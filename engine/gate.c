@@ -1,0 +1,134 @@
+/* gate.c - see sequencer.h: what is done for the gate's owner. Nothing here is on the way of a node that is alone.
+ *
+ * While the gate is closed the group that gathers, and what follows of it, is the owner's: no thread becomes the
+ * sequencer. Closing waits until the one that is has resigned, or waits for its group to be taken and touches nothing.
+ */
+#include <assert.h>
+
+#include "engine/sequencer_impl.h"
+
+enum err sequencer_admit(struct sequencer *q, enum err (*may)(void *arg, uint64_t first_lsn, uint32_t records),
+                         void *arg)
+{
+    enum err err = ERR_AGAIN;
+
+    pthread_mutex_lock(&q->lock);
+    if (q->ready && !q->writing && q->spare)
+        err = may(arg, q->ready->first_lsn, q->ready->n);
+    if (err == ERR_OK)
+        groups_start(q);
+    pthread_mutex_unlock(&q->lock);
+    if (err != ERR_OK && err != ERR_AGAIN)
+        sequencer_close(q, err);
+    return err;
+}
+
+uint64_t sequencer_durable(struct sequencer *q)
+{
+    return atomic_load(&q->failed) ? 0 : atomic_load(&q->durable_lsn);
+}
+
+void sequencer_commit(struct sequencer *q, uint64_t lsn)
+{
+    groups_show(q, lsn);
+}
+
+void sequencer_close(struct sequencer *q, enum err err)
+{
+    struct mpsc_node *refused = NULL, **end = &refused;
+
+    pthread_mutex_lock(&q->lock);
+    int was = atomic_exchange(&q->closed, (int)err);
+    while ((q->busy && !q->waits) || q->writing)
+        pthread_cond_wait(&q->idle, &q->lock);
+    if (!was) {
+        groups_drop_gathered(q, &end);
+        groups_disown(q, &end);
+    }
+    pthread_mutex_unlock(&q->lock);
+    groups_done(q, refused, err);
+}
+
+enum err sequencer_open(struct sequencer *q, uint32_t term)
+{
+    assert(atomic_load(&q->closed));
+    enum err err = engine_view_all(q->e);
+    if (err)
+        return err;
+    pthread_mutex_lock(&q->lock);
+    q->term = term;
+    atomic_store(&q->closed, ERR_OK);
+    pthread_cond_signal(&q->work);
+    pthread_mutex_unlock(&q->lock);
+    return ERR_OK;
+}
+
+void sequencer_resolve(struct sequencer *q, uint64_t first_lsn, uint64_t last_lsn, enum err err)
+{
+    struct mpsc_node *told = NULL;
+
+    for (struct mpsc_node **at = &q->limbo, *n; (n = *at);) {
+        struct write *w = mpsc_entry(n, struct write, node);
+        if (w->lsn < first_lsn || w->lsn > last_lsn) {
+            at = &n->next;
+            continue;
+        }
+        *at = n->next;
+        w->err = err;
+        n->next = told;
+        told = n;
+    }
+    groups_done(q, told, ERR_OK);
+}
+
+enum err sequencer_append(struct sequencer *q, struct bytes records, uint32_t n, uint64_t first_lsn,
+                          const uint8_t chain[RECORD_CHAIN_BYTES])
+{
+    enum err err = ERR_OK;
+
+    assert(atomic_load(&q->closed) && n);
+    pthread_mutex_lock(&q->lock);
+    struct group *g = q->g;
+    assert(first_lsn == q->next_lsn);
+    if (atomic_load(&q->failed))
+        err = ERR_MISCONF;
+    else if (!q->spare || (g->n && buf_size(&g->records) + records.n > GROUP_BYTES_MAX))
+        err = ERR_AGAIN; /* so what gathers can always be written */
+    else if (hot_dirty_bytes(q->e->hot) > q->e->cfg.dirty_bytes && !apply_stalled(q->e->apply))
+        err = ERR_AGAIN;
+    else
+        err = buf_put(&g->records, records.p, records.n);
+    if (err == ERR_OK) {
+        g->foreign = 1;
+        g->first_lsn = g->n ? g->first_lsn : first_lsn;
+        g->last_lsn = first_lsn + n - 1;
+        g->n += n;
+        memcpy(g->chain, chain, RECORD_CHAIN_BYTES);
+        q->next_lsn += n;
+        groups_offer(q);
+    }
+    pthread_mutex_unlock(&q->lock);
+    if (err == ERR_AGAIN)
+        apply_demand(q->e->apply, atomic_load(&q->e->commit_lsn));
+    return err;
+}
+
+enum err sequencer_cut(struct sequencer *q, uint64_t lsn)
+{
+    struct wal_info info;
+
+    assert(atomic_load(&q->closed));
+    pthread_mutex_lock(&q->lock);
+    while (q->writing || q->g->n)
+        pthread_cond_wait(&q->idle, &q->lock);
+    enum err err = atomic_load(&q->failed) ? ERR_MISCONF : wal_cut(q->e->wal, lsn);
+    if (err == ERR_OK) {
+        groups_forget_above(q, lsn);
+        wal_info(q->e->wal, &info);
+        memcpy(q->g->chain, info.chain, RECORD_CHAIN_BYTES);
+        q->next_lsn = lsn + 1;
+        atomic_store(&q->durable_lsn, lsn);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return err;
+}

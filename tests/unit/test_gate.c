@@ -1,0 +1,636 @@
+/* test_gate.c - a node whose groups somebody else admits and commits (sequencer.h): the tests are the gate's owner. Two
+ * engines: what one writes is handed to the other, record by record. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "engine/sequencer_impl.h"
+
+struct plain {
+    size_t n;
+    uint8_t bytes[];
+};
+
+static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
+{
+    put_le32(out, bind->version);
+    memcpy(out + 4, p->bytes, p->n);
+    return ERR_OK;
+}
+
+static size_t test_size(const struct plain *p)
+{
+    return p->n + 4;
+}
+
+static const struct sealer sealer = {test_seal, test_size};
+
+/* ---- two nodes ---- */
+
+struct node {
+    char dir[64];
+    struct engine *e;
+    struct sequencer *q;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    uint64_t changes; /* how often gate.changed was called */
+    struct sequencer_gate gate;
+    enum err admits;
+    uint64_t asked_first;
+    uint32_t asked_records;
+};
+
+static struct node a, b;
+
+static void changed(void *arg)
+{
+    struct node *n = arg;
+    pthread_mutex_lock(&n->lock);
+    n->changes++;
+    pthread_cond_broadcast(&n->cond);
+    pthread_mutex_unlock(&n->lock);
+}
+
+static void open_node(struct node *n)
+{
+    const char *why;
+    struct engine_report report;
+    n->gate = (struct sequencer_gate){changed, n};
+    n->admits = ERR_OK;
+    pthread_mutex_init(&n->lock, NULL);
+    pthread_cond_init(&n->cond, NULL);
+    snprintf(n->dir, sizeof n->dir, "%s/coffer-gate-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(n->dir));
+    struct engine_config cfg = {.dir = n->dir,
+                                .shards = 2,
+                                .wal_segment_bytes = 65536,
+                                .cache_bytes = 1 << 20,
+                                .dirty_bytes = 4 << 20,
+                                .write_buffer_bytes = 1 << 20,
+                                .secret_max_bytes = 1 << 20,
+                                .gate = &n->gate,
+                                .sealer = &sealer};
+    assert_int_equal(engine_open(&n->e, &cfg, &report, &why), ERR_OK);
+    n->q = atomic_load(&n->e->seq);
+}
+
+static void close_node(struct node *n)
+{
+    char cmd[128];
+    sequencer_close(n->q, ERR_READONLY);
+    engine_close(n->e);
+    snprintf(cmd, sizeof cmd, "rm -rf %s", n->dir);
+    assert_int_equal(system(cmd), 0);
+    pthread_mutex_destroy(&n->lock);
+    pthread_cond_destroy(&n->cond);
+    memset(n, 0, sizeof *n);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    open_node(&a);
+    open_node(&b);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    close_node(&a);
+    close_node(&b);
+    return 0;
+}
+
+/* Waits until it holds; looks again whenever something changed. */
+#define WAIT(n, holds)                                 \
+    do {                                               \
+        pthread_mutex_lock(&(n)->lock);                \
+        uint64_t seen_ = (n)->changes;                 \
+        pthread_mutex_unlock(&(n)->lock);              \
+        if (holds)                                     \
+            break;                                     \
+        pthread_mutex_lock(&(n)->lock);                \
+        while ((n)->changes == seen_)                  \
+            pthread_cond_wait(&(n)->cond, &(n)->lock); \
+        pthread_mutex_unlock(&(n)->lock);              \
+    } while (1)
+
+static enum err may(void *arg, uint64_t first_lsn, uint32_t records)
+{
+    struct node *n = arg;
+    n->asked_first = first_lsn;
+    n->asked_records = records;
+    return n->admits;
+}
+
+static void admit(struct node *n)
+{
+    WAIT(n, sequencer_admit(n->q, may, n) == ERR_OK);
+}
+
+static uint64_t last_lsn(struct node *n)
+{
+    return sequencer_durable(n->q);
+}
+
+static void admit_to(struct node *n, uint64_t lsn)
+{
+    admit(n);
+    WAIT(n, last_lsn(n) >= lsn);
+}
+
+/* ---- writes ---- */
+
+struct asked {
+    struct write w;
+    struct step s;
+    _Atomic int done;
+    unsigned turn; /* the how many-th it was that was done */
+};
+
+static _Atomic unsigned turns;
+
+static void done(struct write *w)
+{
+    struct asked *x = w->arg;
+    x->turn = atomic_fetch_add(&turns, 1);
+    atomic_store(&x->done, 1);
+    changed(&a);
+    changed(&b);
+}
+
+static void ask(struct node *n, struct asked *x, struct vault *v, struct step s)
+{
+    *x = (struct asked){.s = s};
+    x->w = (struct write){.vault = v, .step = &x->s, .steps = 1, .done = done, .arg = x};
+    engine_submit(n->e, &x->w);
+}
+
+static struct step set_step(const char *path, const char *value, uint16_t flags)
+{
+    struct plain *p = malloc(sizeof *p + strlen(value));
+    p->n = strlen(value);
+    memcpy(p->bytes, value, p->n);
+    return (struct step){.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = p, .flags = flags};
+}
+
+static enum err outcome(struct node *n, struct asked *x)
+{
+    WAIT(n, atomic_load(&x->done));
+    free(x->s.plain);
+    x->s.plain = NULL;
+    return x->w.err;
+}
+
+static void ask_set(struct node *n, struct asked *x, struct vault *v, const char *path, const char *value)
+{
+    ask(n, x, v, set_step(path, value, 0));
+}
+
+static enum err read_value(struct node *n, struct vault *v, const char *path, char out[64])
+{
+    struct secret_view view;
+    enum err err = secret_read(n->e, v, bytes_str(path), 0, bytes_of(NULL, 0), &view);
+    out[0] = '\0';
+    if (err)
+        return err;
+    snprintf(out, 64, "%u:%.*s", view.version, (int)view.value.raw.n - 4, view.value.raw.p + 4);
+    secret_view_release(&view);
+    return ERR_OK;
+}
+
+static void assert_reads(struct node *n, struct vault *v, const char *path, const char *want)
+{
+    char got[64];
+    assert_int_equal(read_value(n, v, path, got), want ? ERR_OK : ERR_NOTFOUND);
+    assert_string_equal(got, want ? want : "");
+}
+
+static struct vault *vault_of(struct node *n, const char *name)
+{
+    return vaults_find(engine_vaults(n->e), bytes_str(name));
+}
+
+static struct vault *primary_with_vault(struct node *n, uint32_t term)
+{
+    static const struct vault_settings settings = {.max_versions = 3, .recovery_ms = 10000};
+    struct asked x;
+    assert_int_equal(sequencer_open(n->q, term), ERR_OK);
+    ask(n, &x, NULL,
+        (struct step){.kind = STEP_VAULT_CREATE,
+                      .path = bytes_str("v"),
+                      .record = bytes_str("partition"),
+                      .settings = &settings});
+    admit_to(n, last_lsn(n) + 1);
+    assert_null(vault_of(n, "v"));
+    sequencer_commit(n->q, last_lsn(n));
+    assert_int_equal(outcome(n, &x), ERR_OK);
+    assert_non_null(vault_of(n, "v"));
+    return vault_of(n, "v");
+}
+
+/* Hands the records from one node's log to the other's. */
+static void hand(struct node *from, struct node *to, uint64_t first, uint64_t last)
+{
+    struct wal_cursor *c;
+    struct record r;
+    struct bytes raw;
+    if (first > last)
+        return;
+    assert_int_equal(wal_cursor_open(&c, from->e->wal, first), ERR_OK);
+    for (uint64_t lsn = first; lsn <= last; lsn++) {
+        assert_int_equal(wal_cursor_next(c, &r, &raw), ERR_OK);
+        WAIT(to, sequencer_append(to->q, raw, 1, lsn, r.chain) == ERR_OK);
+    }
+    wal_cursor_close(c);
+    WAIT(to, last_lsn(to) >= last);
+}
+
+/* ---- tests ---- */
+
+static void what_is_durable_is_not_visible_before_it_is_committed(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x;
+    (void)state;
+
+    ask_set(&a, &x, v, "p", "one");
+    assert_false(atomic_load(&x.done));
+    admit_to(&a, 2);
+    assert_int_equal(a.asked_first, 2);
+    assert_int_equal(a.asked_records, 1);
+    assert_false(atomic_load(&x.done));
+    assert_reads(&a, v, "p", NULL);
+    assert_int_equal(engine_commit_lsn(a.e), 1);
+
+    sequencer_commit(a.q, 2);
+    assert_int_equal(outcome(&a, &x), ERR_OK);
+    assert_int_equal(x.w.lsn, 2);
+    assert_reads(&a, v, "p", "1:one");
+}
+
+static void what_is_not_admitted_is_not_written_but_gathers(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x[5];
+    (void)state;
+
+    for (unsigned i = 0; i < 5; i++)
+        ask_set(&a, &x[i], v, "p", "x");
+    assert_int_equal(last_lsn(&a), 1);
+    admit_to(&a, 6);
+    assert_int_equal(a.asked_records, 5);
+    sequencer_commit(a.q, 6);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(outcome(&a, &x[i]), ERR_OK);
+    assert_reads(&a, v, "p", "5:x");
+}
+
+static void many_groups_wait_and_are_told_in_order(void **state)
+{
+    enum { N = 40 };
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x[N];
+    char value[16];
+    (void)state;
+
+    atomic_store(&turns, 0);
+    unsigned in_flight = 0, committed = 0;
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(value, sizeof value, "%u", i);
+        ask_set(&a, &x[i], v, "p", value);
+        admit_to(&a, 2 + i);
+        if (++in_flight == 14) /* two fewer than there are groups: one gathers, one is free for the next */
+            for (; in_flight > 3; in_flight--)
+                sequencer_commit(a.q, 2 + committed++);
+        assert_int_equal(engine_commit_lsn(a.e), 1 + committed);
+    }
+    sequencer_commit(a.q, 1 + N);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(outcome(&a, &x[i]), ERR_OK);
+        assert_int_equal(x[i].turn, i);
+    }
+    assert_reads(&a, v, "p", "40:39");
+}
+
+static void without_a_free_group_more_gathers(void **state)
+{
+    enum { N = 30 };
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x[N];
+    unsigned admitted = 0;
+    (void)state;
+
+    for (unsigned i = 0; i < N; i++) {
+        ask_set(&a, &x[i], v, "p", "x");
+        if (sequencer_admit(a.q, may, &a) == ERR_OK) {
+            admitted++;
+            WAIT(&a, last_lsn(&a) >= 2 + i);
+        }
+    }
+    assert_in_range(admitted, 10, 15);
+    sequencer_commit(a.q, 1 + admitted);
+    admit_to(&a, 1 + N);
+    assert_int_equal(a.asked_records, N - admitted);
+    sequencer_commit(a.q, 1 + N);
+    for (unsigned i = 0; i < N; i++)
+        assert_int_equal(outcome(&a, &x[i]), ERR_OK);
+    assert_reads(&a, v, "p", "30:x");
+}
+
+static void a_refusal_waits_for_what_it_rests_on(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x, nx;
+    (void)state;
+
+    ask_set(&a, &x, v, "p", "one");
+    admit_to(&a, 2);
+    ask(&a, &nx, v, set_step("p", "two", SET_NX));
+    WAIT(&a, atomic_load(&nx.done) || !a.q->g->writes); /* it has nothing to write: nobody is asked */
+    sequencer_commit(a.q, 1);
+    assert_false(atomic_load(&nx.done));
+    sequencer_commit(a.q, 2);
+    WAIT(&a, (sequencer_commit(a.q, 2), atomic_load(&nx.done)));
+    assert_int_equal(outcome(&a, &nx), ERR_OK);
+    assert_true(nx.s.nil);
+    assert_int_equal(outcome(&a, &x), ERR_OK);
+}
+
+static void a_closed_gate_refuses(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x, y;
+    (void)state;
+
+    sequencer_close(a.q, ERR_NOREPLICAS);
+    ask_set(&a, &x, v, "p", "one");
+    assert_int_equal(outcome(&a, &x), ERR_NOREPLICAS);
+    assert_int_equal(x.w.lsn, 0);
+    sequencer_close(a.q, ERR_READONLY);
+    ask_set(&a, &y, v, "p", "one");
+    assert_int_equal(outcome(&a, &y), ERR_READONLY);
+    assert_int_equal(last_lsn(&a), 1);
+}
+
+static void closing_refuses_what_gathers(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x;
+    (void)state;
+
+    ask_set(&a, &x, v, "p", "one");
+    sequencer_close(a.q, ERR_READONLY);
+    assert_int_equal(outcome(&a, &x), ERR_READONLY);
+    assert_int_equal(sequencer_open(a.q, 2), ERR_OK);
+    ask_set(&a, &x, v, "p", "again");
+    admit_to(&a, 2);
+    sequencer_commit(a.q, 2);
+    assert_int_equal(outcome(&a, &x), ERR_OK);
+    assert_int_equal(x.w.term, 2);
+    assert_reads(&a, v, "p", "1:again");
+}
+
+static void who_may_not_is_closed(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x;
+    (void)state;
+
+    a.admits = ERR_READONLY;
+    ask_set(&a, &x, v, "p", "one");
+    WAIT(&a, sequencer_admit(a.q, may, &a) == ERR_READONLY);
+    assert_int_equal(outcome(&a, &x), ERR_READONLY);
+    ask_set(&a, &x, v, "p", "two");
+    assert_int_equal(outcome(&a, &x), ERR_READONLY);
+}
+
+static void limbo_ends_as_told(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x, y, z;
+    (void)state;
+
+    ask_set(&a, &x, v, "p", "one");
+    admit_to(&a, 2);
+    ask_set(&a, &y, v, "p", "two");
+    admit_to(&a, 3);
+    ask_set(&a, &z, v, "q", "three");
+    admit_to(&a, 4);
+    sequencer_close(a.q, ERR_READONLY);
+    assert_false(atomic_load(&x.done) || atomic_load(&y.done) || atomic_load(&z.done));
+    sequencer_commit(a.q, 2); /* by another primary, say */
+    assert_reads(&a, v, "p", "1:one");
+    assert_false(atomic_load(&x.done));
+    sequencer_resolve(a.q, 2, 2, ERR_OK);
+    assert_int_equal(outcome(&a, &x), ERR_OK);
+
+    assert_int_equal(sequencer_cut(a.q, 2), ERR_OK);
+    assert_int_equal(last_lsn(&a), 2);
+    sequencer_resolve(a.q, 3, 3, ERR_ROLLEDBACK);
+    assert_int_equal(outcome(&a, &y), ERR_ROLLEDBACK);
+    sequencer_resolve(a.q, 0, UINT64_MAX, ERR_UNCERTAIN);
+    assert_int_equal(outcome(&a, &z), ERR_UNCERTAIN);
+
+    /* Nothing of it is left: the next versions are the ones that these had. */
+    assert_int_equal(sequencer_open(a.q, 3), ERR_OK);
+    ask_set(&a, &y, v, "p", "other");
+    ask_set(&a, &z, v, "q", "more");
+    admit_to(&a, 4);
+    sequencer_commit(a.q, 4);
+    assert_int_equal(outcome(&a, &y), ERR_OK);
+    assert_int_equal(outcome(&a, &z), ERR_OK);
+    assert_int_equal(y.w.lsn, 3);
+    assert_reads(&a, v, "p", "2:other");
+    assert_reads(&a, v, "q", "1:more");
+    assert_int_equal(atomic_load(&v->secrets), 2);
+}
+
+static void what_is_left_at_the_end_is_uncertain(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x;
+    (void)state;
+
+    ask_set(&a, &x, v, "p", "one");
+    admit_to(&a, 2);
+    close_node(&a);
+    assert_true(atomic_load(&x.done));
+    free(x.s.plain);
+    assert_int_equal(x.w.err, ERR_UNCERTAIN);
+    open_node(&a);
+}
+
+static void another_node_shows_what_is_committed(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1), *vb;
+    struct asked x;
+    (void)state;
+
+    for (unsigned i = 0; i < 6; i++) {
+        ask_set(&a, &x, v, i % 2 ? "p" : "q", "value");
+        admit_to(&a, 2 + i);
+        sequencer_commit(a.q, 2 + i);
+        assert_int_equal(outcome(&a, &x), ERR_OK);
+    }
+    hand(&a, &b, 1, 7);
+    assert_null(vault_of(&b, "v"));
+    assert_int_equal(engine_commit_lsn(b.e), 0);
+    sequencer_commit(b.q, 3);
+    vb = vault_of(&b, "v");
+    assert_non_null(vb);
+    assert_reads(&b, vb, "q", "1:value");
+    assert_reads(&b, vb, "p", "1:value");
+    assert_int_equal(engine_commit_lsn(b.e), 3);
+    sequencer_commit(b.q, 7);
+    assert_reads(&b, vb, "q", "3:value");
+    assert_reads(&b, vb, "p", "3:value");
+    assert_int_equal(atomic_load(&vb->secrets), 2);
+
+    /* And goes on where the other one was. */
+    assert_int_equal(sequencer_open(b.q, 2), ERR_OK);
+    ask_set(&b, &x, vb, "p", "here");
+    admit_to(&b, 8);
+    sequencer_commit(b.q, 8);
+    assert_int_equal(outcome(&b, &x), ERR_OK);
+    assert_reads(&b, vb, "p", "4:here");
+}
+
+static void what_was_cut_comes_otherwise(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1), *vb;
+    struct asked x;
+    (void)state;
+
+    hand(&a, &b, 1, 1);
+    sequencer_commit(b.q, 1);
+    vb = vault_of(&b, "v");
+    for (unsigned i = 0; i < 4; i++) {
+        ask_set(&a, &x, v, "p", "lost");
+        admit_to(&a, 2 + i);
+        sequencer_commit(a.q, 2 + i);
+        assert_int_equal(outcome(&a, &x), ERR_OK);
+    }
+    hand(&a, &b, 2, 5);
+    sequencer_commit(b.q, 2);
+    assert_int_equal(sequencer_cut(b.q, 3), ERR_OK);
+    assert_int_equal(last_lsn(&b), 3);
+    sequencer_commit(b.q, 3);
+    assert_reads(&b, vb, "p", "2:lost");
+
+    assert_int_equal(sequencer_open(b.q, 2), ERR_OK);
+    ask_set(&b, &x, vb, "p", "kept");
+    admit_to(&b, 4);
+    sequencer_commit(b.q, 4);
+    assert_int_equal(outcome(&b, &x), ERR_OK);
+    assert_reads(&b, vb, "p", "3:kept");
+    assert_int_equal(wal_term_at(b.e->wal, 3), 1);
+    assert_int_equal(wal_term_at(b.e->wal, 4), 2);
+}
+
+/* ---- under load ---- */
+
+struct load {
+    pthread_t thread;
+    struct vault *v;
+    unsigned number, done, ok;
+};
+
+static _Atomic int ends;
+
+static void *write_on(void *arg)
+{
+    struct load *l = arg;
+    char path[16];
+    snprintf(path, sizeof path, "%u", l->number);
+    while (!atomic_load(&ends)) {
+        struct asked x;
+        ask_set(&a, &x, l->v, path, "x");
+        enum err err = outcome(&a, &x);
+        l->done++;
+        l->ok += err == ERR_OK;
+    }
+    return NULL;
+}
+
+static void one_turn(unsigned turn)
+{
+    if (turn % 50 != 49) {
+        (void)!sequencer_admit(a.q, may, &a);
+        uint64_t durable = last_lsn(&a);
+        sequencer_commit(a.q, turn % 3 ? durable : durable - (durable > engine_commit_lsn(a.e)));
+        return;
+    }
+    sequencer_close(a.q, ERR_READONLY);
+    uint64_t committed = engine_commit_lsn(a.e), last = last_lsn(&a);
+    if (turn % 100 == 99) {
+        sequencer_commit(a.q, last);
+        sequencer_resolve(a.q, 0, UINT64_MAX, ERR_OK);
+    } else {
+        assert_int_equal(sequencer_cut(a.q, committed), ERR_OK);
+        sequencer_resolve(a.q, 0, UINT64_MAX, ERR_ROLLEDBACK);
+    }
+    assert_int_equal(sequencer_open(a.q, 2 + turn), ERR_OK);
+}
+
+/* Every OK is one version more, whatever happens to the gate meanwhile. */
+static void writers_beside_a_gate_that_opens_and_closes(void **state)
+{
+    struct load l[4];
+    struct vault *v = primary_with_vault(&a, 1);
+    char path[16];
+    (void)state;
+
+    atomic_store(&ends, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        l[i] = (struct load){.v = v, .number = i};
+        assert_int_equal(pthread_create(&l[i].thread, NULL, write_on, &l[i]), 0);
+    }
+    for (unsigned turn = 0; turn < 3000; turn++)
+        one_turn(turn);
+    atomic_store(&ends, 1);
+    sequencer_close(a.q, ERR_READONLY);
+    sequencer_commit(a.q, last_lsn(&a));
+    sequencer_resolve(a.q, 0, UINT64_MAX, ERR_OK);
+    for (unsigned i = 0; i < 4; i++) {
+        struct secret_view view;
+        pthread_join(l[i].thread, NULL);
+        snprintf(path, sizeof path, "%u", i);
+        enum err err = secret_read(a.e, v, bytes_str(path), 0, bytes_of(NULL, 0), &view);
+        assert_int_equal(err, l[i].ok ? ERR_OK : ERR_NOTFOUND);
+        if (l[i].ok)
+            assert_int_equal(view.version, l[i].ok);
+        if (l[i].ok)
+            secret_view_release(&view);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_durable_is_not_visible_before_it_is_committed, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_admitted_is_not_written_but_gathers, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_groups_wait_and_are_told_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_a_free_group_more_gathers, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_refusal_waits_for_what_it_rests_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_closed_gate_refuses, setup, teardown),
+        cmocka_unit_test_setup_teardown(closing_refuses_what_gathers, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_may_not_is_closed, setup, teardown),
+        cmocka_unit_test_setup_teardown(limbo_ends_as_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_left_at_the_end_is_uncertain, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_node_shows_what_is_committed, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
+        cmocka_unit_test_setup_teardown(writers_beside_a_gate_that_opens_and_closes, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("gate", tests, NULL, NULL);
+}
