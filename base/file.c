@@ -135,6 +135,13 @@ enum err file_pwritev(int fd, struct iovec *iov, int count, uint64_t off)
     return ERR_OK;
 }
 
+void file_set_direct(int fd, int on)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0)
+        (void)fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT);
+}
+
 enum err file_fdatasync(int fd)
 {
     int fault = fault_hit(FAULT_FILE);

@@ -22,6 +22,11 @@ must_use enum err file_close(int fd); /* checks the result; fd < 0 is a no-op */
 must_use enum err file_pread(int fd, void *p, size_t n, uint64_t off, size_t *got); /* *got < n only at end of file */
 must_use enum err file_pwrite(int fd, const void *p, size_t n, uint64_t off);
 must_use enum err file_pwritev(int fd, struct iovec *iov, int count, uint64_t off); /* iov is used up */
+/* Past the page cache from now on, or through it again. Buffers, offsets and sizes must be multiples of
+ * FILE_DIRECT_BYTES then. A file system that cannot is left as it is; one that takes the flag may answer EINVAL to what
+ * it wants in larger pieces: go back, and do it again. */
+#define FILE_DIRECT_BYTES 4096
+void file_set_direct(int fd, int on);
 must_use enum err file_fdatasync(int fd);
 must_use enum err file_fsync(int fd);
 must_use enum err file_size(int fd, uint64_t *size);

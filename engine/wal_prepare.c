@@ -42,26 +42,27 @@
 /* Never written: one page of zeros in memory, however large. Not const, which would put it into the program's file. */
 static uint8_t zeros[256u << 10] __attribute__((aligned(PAGE_BYTES)));
 
-/* Past the page cache, where the file system can: zeros that nobody will read need not be copied there. */
-static void set_direct(int fd, int on)
+static enum err write_step(int fd, uint64_t off, uint64_t end)
 {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags >= 0)
-        (void)fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT);
+    struct iovec iov[STEP_BYTES / sizeof zeros];
+    int count = 0;
+    for (uint64_t at = off; at < end; at += sizeof zeros)
+        iov[count++] = (struct iovec){
+            .iov_base = zeros,
+            .iov_len = end - at < sizeof zeros ? (size_t)(end - at) : sizeof zeros,
+        };
+    return file_pwritev(fd, iov, count, off);
 }
 
 static enum err write_zeros(int fd, uint64_t off, uint64_t end)
 {
     for (uint64_t step_end; off < end; off = step_end) {
-        struct iovec iov[STEP_BYTES / sizeof zeros];
-        int count = 0;
         step_end = end - off < STEP_BYTES ? end : off + STEP_BYTES;
-        for (uint64_t at = off; at < step_end; at += sizeof zeros)
-            iov[count++] = (struct iovec){
-                .iov_base = zeros,
-                .iov_len = step_end - at < sizeof zeros ? (size_t)(step_end - at) : sizeof zeros,
-            };
-        enum err e = file_pwritev(fd, iov, count, off);
+        enum err e = write_step(fd, off, step_end);
+        if (e && file_errno() == EINVAL) { /* it took the flag, and wants more than 4 KiB at a time */
+            file_set_direct(fd, 0);
+            e = write_step(fd, off, step_end);
+        }
         if (!e)
             e = file_fdatasync(fd);
         if (e)
@@ -108,9 +109,9 @@ static enum err make_next(struct wal_prepare *p, struct wal_prepared *next, uint
     if (!e && next->fd < 0)
         e = open_next(p, next);
     if (!e) {
-        set_direct(next->fd, 1);
+        file_set_direct(next->fd, 1); /* zeros that nobody will read need not be copied into the page cache */
         e = write_zeros(next->fd, next->bytes, bytes);
-        set_direct(next->fd, 0);
+        file_set_direct(next->fd, 0);
         *sticky = e && e != ERR_MISCONF;
     }
     if (e) {
