@@ -534,10 +534,14 @@ static uint64_t snapshots_needed_lsn(void *arg)
 enum err engine_view(struct engine *e, struct snapmerge_view **view, uint64_t *lsn)
 {
     struct store *stores[ENGINE_STORES_MAX];
+    /* Up to now, as near to the end of the log as it can be: it may have damage in front of that. */
+    enum err err = apply_wait_lsn(e->apply, engine_commit_lsn(e));
+    if (err)
+        return err;
     *lsn = apply_pause(e->apply);
     for (unsigned s = 0; s <= e->shards; s++)
         stores[s] = engine_store_take(e, s);
-    enum err err = snapmerge_view_new(view, stores, e->shards + 1);
+    err = snapmerge_view_new(view, stores, e->shards + 1);
     apply_resume(e->apply);
     for (unsigned s = 0; s <= e->shards; s++)
         store_unref(stores[s]); /* the view's iterators have their own */

@@ -34,7 +34,6 @@
 #define REST_MAX_MS 600000
 #define NEAR_RECORDS 1000 /* so few are left to the pause */
 #define PASSES 8          /* then as many as there are */
-#define FILES_MAX 64
 
 /* What is known of a store. */
 struct shelf {
@@ -169,8 +168,7 @@ static enum err load_from(struct job *j, struct snapread *r)
     j->f.lsn = j->f.entries = 0;
     err = storefill_snapshot(&j->f, r);
     if (err == ERR_CORRUPT) {
-        engine_logf(j->e, LOG_WARNING, "the snapshot at LSN %llu has damage, an older one is tried",
-                    (unsigned long long)info.header.lsn);
+        snapshots_damaged(j->e->snapshots, info.header.lsn);
         throw_away(j);
         j->from_lsn = j->f.entries = 0;
         store_batch_free(j->f.batch); /* it holds what was read before the damage */
@@ -180,39 +178,23 @@ static enum err load_from(struct job *j, struct snapread *r)
     return err == ERR_NOTFOUND ? ERR_IO : err; /* which would mean that there is no snapshot */
 }
 
-/* The newest that opens at or below the LSN; ERR_NOTFOUND. */
-static enum err open_older(struct job *j, uint64_t below, struct snapread **out)
-{
-    struct snapshots_file file[FILES_MAX];
-    char why[128];
-    unsigned n = snapshots_list(j->e->snapshots, file, FILES_MAX);
-    for (unsigned i = 0; i < n && i < FILES_MAX; i++) {
-        if (file[i].lsn >= below || file[i].verified == SNAPSHOT_BAD)
-            continue;
-        enum err err = snapshots_open_file(j->e->snapshots, &file[i], out, why, sizeof why);
-        if (err != ERR_CORRUPT && err != ERR_UNSUPPORTED && err != ERR_NOTFOUND)
-            return err;
-    }
-    return ERR_NOTFOUND;
-}
-
 /* From the newest snapshot that does. ERR_NOTFOUND: none. */
 static enum err load_snapshot(struct job *j)
 {
-    struct snapread_info info;
-    struct snapread *r = j->e->snapshots ? snapshots_newest(j->e->snapshots) : NULL;
+    struct snapread_info info = {.header.lsn = UINT64_MAX};
+    struct snapread *r;
     struct wal_info w;
-    enum err err = r ? ERR_OK : ERR_NOTFOUND;
+    enum err err;
 
-    while (err == ERR_OK) {
+    do {
+        err = j->e->snapshots ? snapshots_open_below(j->e->snapshots, info.header.lsn, &r) : ERR_NOTFOUND;
+        if (err)
+            return err == ERR_OOM ? err : ERR_NOTFOUND; /* without the HSM none verifies; the log may do */
         wal_info(j->e->wal, &w);
         snapread_info(r, &info);
         err = info.header.lsn + 1 >= w.first_lsn ? load_from(j, r) : ERR_NOTFOUND;
         snapread_unref(r);
-        if (err != ERR_CORRUPT)
-            break;
-        err = open_older(j, info.header.lsn, &r);
-    }
+    } while (err == ERR_CORRUPT);
     return err;
 }
 

@@ -43,6 +43,7 @@ struct merge {
     struct snapfile_entry before;
     struct snapsource_item item;
     struct snapold_wanted old;
+    uint64_t lost;
 };
 
 /* ---- the streams ---- */
@@ -129,7 +130,8 @@ static enum err in_head_before(struct merge *m, const struct snapold *o, struct 
     return e && e != ERR_END ? e : ERR_NOTFOUND;
 }
 
-/* Everywhere else, one by one. What the snapshot before does not say for sure, the log may. */
+/* Everywhere else, one by one. What the snapshot before does not say for sure, the log may. A value that neither has is
+ * lost, and has been since the damage: without it the rest goes on, or nothing would ever be trimmed again. */
 static enum err put_searched(struct merge *m, const struct snapold *o, struct snapfile_entry *entry)
 {
     struct blob *b = NULL;
@@ -140,12 +142,15 @@ static enum err put_searched(struct merge *m, const struct snapold *o, struct sn
         entry->value = blob_bytes(b);
     } else {
         logged = snapold_in_log(m->rd, o, &entry->value);
-        e = logged == ERR_NOTFOUND ? (e == ERR_NOTFOUND ? ERR_CORRUPT : e) : logged;
+        e = logged == ERR_NOTFOUND ? e : logged;
     }
     if (!e)
         e = snapwrite_add(m->w, entry);
     blob_unref(b);
-    return e;
+    if (e != ERR_NOTFOUND && e != ERR_CORRUPT)
+        return e;
+    m->lost++;
+    return ERR_OK;
 }
 
 static enum err put_found(struct merge *m)
@@ -259,6 +264,7 @@ static enum err make(const struct snapwrite_config *cfg, struct snapread *before
         e = put_all(&m);
     if (!e) {
         e = snapwrite_finish(m.w, out);
+        out->lost = m.lost;
         m.w = NULL;
     }
     snapwrite_abandon(m.w);

@@ -8,7 +8,9 @@
  * **Old values.** The stores do not have them, records have each of them once (docs/decisions/0009). So the file gets
  * an entry for every version that is kept at S and whose value neither has a slot nor is the inline CURRENT one
  * (snapold.h), from the snapshot before if that has it, else from the log: the log must reach back to the record behind
- * that snapshot, and to record 1 without one. Versions that are not listed any more have none.
+ * that snapshot, and to record 1 without one. Versions that are not listed any more have none. A value that neither has
+ * any more, because of damage, is left out and counted (snapwrite_result's lost): who asks for it is told CORRUPT, as
+ * before, and everything else goes on.
  *
  * Memory: that of a writer and of iterators, and three times some 8 MiB of values that are read ahead (snapsource.h,
  * snapold.h). Nothing grows with the state or with the changes.
@@ -27,8 +29,8 @@
 #include "engine/wal.h"
 
 /* cfg->header says what S is. before: NULL when there is none. c: sorted, every record behind before up to S (ERR_RANGE
- * when it begins later or ends elsewhere). ERR_CORRUPT: damage in before or in the log, or a value that neither has;
- * ERR_IO, ERR_MISCONF, ERR_OOM, and what cfg's pace and signer answer. */
+ * when it begins later or ends elsewhere). ERR_CORRUPT: damage in before or in the log, where it has more than old
+ * values; ERR_IO, ERR_MISCONF, ERR_OOM, and what cfg's pace and signer answer. */
 must_use enum err snapmerge_changes(const struct snapwrite_config *cfg, struct snapread *before,
                                     const struct changes *c, struct wal *w, struct snapwrite_result *out);
 

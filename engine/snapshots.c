@@ -32,20 +32,26 @@ void snapshots_path(const struct snapshots *s, uint64_t lsn, uint32_t term, char
 
 /* ---- the files ---- */
 
-static struct snapshots_file *file_at(struct snapshots *s, uint64_t lsn)
+/* SNAPSHOT_UNKNOWN also of one that is not there. Lock held. */
+static enum snapshot_state known_of(const struct snapshots *s, uint64_t lsn)
 {
     for (unsigned i = 0; i < s->files; i++)
         if (s->file[i].lsn == lsn)
-            return &s->file[i];
-    return NULL;
+            return s->file[i].verified;
+    return SNAPSHOT_UNKNOWN;
+}
+
+uint64_t snapshots_good_lsn(const struct snapshots *s)
+{
+    return s->newest && known_of(s, s->info.lsn) != SNAPSHOT_BAD ? s->info.lsn : 0;
 }
 
 void snapshots_mark(struct snapshots *s, uint64_t lsn, int verified)
 {
     pthread_mutex_lock(&s->lock);
-    struct snapshots_file *f = file_at(s, lsn);
-    if (f)
-        f->verified = verified;
+    for (unsigned i = 0; i < s->files; i++)
+        if (s->file[i].lsn == lsn)
+            s->file[i].verified = verified;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -80,10 +86,8 @@ enum err snapshots_look(struct snapshots *s)
     }
     file_free_names(names, count);
     pthread_mutex_lock(&s->lock);
-    for (unsigned i = 0; i < n; i++) {
-        const struct snapshots_file *known = file_at(s, found[i].lsn);
-        found[i].verified = known ? known->verified : SNAPSHOT_UNKNOWN;
-    }
+    for (unsigned i = 0; i < n; i++)
+        found[i].verified = known_of(s, found[i].lsn);
     memcpy(s->file, found, n * sizeof found[0]);
     s->files = n;
     pthread_mutex_unlock(&s->lock);
@@ -131,31 +135,64 @@ enum err snapshots_open_noted(struct snapshots *s, const struct snapshots_file *
     return e;
 }
 
-enum err snapshots_find_newest(struct snapshots *s)
+static struct snapread *open_already(struct snapshots *s, uint64_t below_lsn)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t lsn = snapshots_good_lsn(s);
+    struct snapread *r = lsn && lsn < below_lsn ? snapread_ref(s->newest) : NULL;
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+enum err snapshots_open_below(struct snapshots *s, uint64_t below_lsn, struct snapread **out)
 {
     struct snapshots_file files[SNAPSHOTS_FILES_MAX];
+    if ((*out = open_already(s, below_lsn)) != NULL)
+        return ERR_OK;
     unsigned n = snapshots_list(s, files, SNAPSHOTS_FILES_MAX);
     for (unsigned i = 0; i < n && i < SNAPSHOTS_FILES_MAX; i++) {
-        struct snapread *r;
-        if (files[i].verified == SNAPSHOT_BAD)
+        if (files[i].verified == SNAPSHOT_BAD || files[i].lsn >= below_lsn)
             continue;
-        enum err e = snapshots_open_noted(s, &files[i], &r);
-        if (e == ERR_OK)
-            snapshots_set_newest(s, r);
+        enum err e = snapshots_open_noted(s, &files[i], out);
         if (e != ERR_CORRUPT && e != ERR_UNSUPPORTED && e != ERR_NOTFOUND)
             return e;
     }
     return ERR_NOTFOUND;
 }
 
+enum err snapshots_find_newest(struct snapshots *s)
+{
+    struct snapread *r;
+    enum err e = snapshots_open_below(s, UINT64_MAX, &r);
+    if (e == ERR_OK)
+        snapshots_set_newest(s, r);
+    return e;
+}
+
+/* ---- damage that somebody found ---- */
+
+void snapshots_damaged(struct snapshots *s, uint64_t lsn)
+{
+    snapshots_say(s, LOG_WARNING, "the snapshot at LSN %llu has damage: it is passed over", (unsigned long long)lsn);
+    snapshots_mark(s, lsn, SNAPSHOT_BAD);
+    pthread_cond_signal(&s->wake);
+}
+
 enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn)
 {
-    snapshots_say(s, LOG_WARNING, "a block of the snapshot at LSN %llu does not verify: it is passed over",
-                  (unsigned long long)lsn);
-    snapshots_mark(s, lsn, SNAPSHOT_BAD);
+    snapshots_damaged(s, lsn);
     snapshots_set_newest(s, NULL);
     enum err e = snapshots_find_newest(s);
     return e == ERR_OK || e == ERR_NOTFOUND ? ERR_AGAIN : e;
+}
+
+void snapshots_log_damaged(struct snapshots *s, uint64_t last_lsn)
+{
+    pthread_mutex_lock(&s->lock);
+    if (s->damaged_log_lsn < last_lsn)
+        s->damaged_log_lsn = last_lsn;
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- the outside ---- */

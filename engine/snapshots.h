@@ -23,10 +23,11 @@
  * (sealed, down) nothing can be verified: there is none yet, and the thread tries again; the log is not trimmed
  * meanwhile.
  *
- * Failures: a snapshot that cannot be made (no space, no HSM, damage in the one before or in the log) is said in the
- * log once, shows in snapshots_info, and is tried again; traffic does not notice. The last of the disk is not for it
- * (room.h): it is given up before the log or a store could be refused space. With damage in the snapshot before, or
- * without one where the log does not begin at record 1, the next one is made from the stores (snapmerge_stores).
+ * Failures: a snapshot that cannot be made (no space, no HSM) is said in the log once, shows in snapshots_info, and is
+ * tried again; traffic does not notice. The last of the disk is not for it (room.h): it is given up before the log or a
+ * store could be refused space. With damage in the snapshot before, the next one is made from an older one and more of
+ * the log. With damage in the log, or without a snapshot where the log does not begin at record 1, it is made from the
+ * stores (snapmerge_stores). Old values that are nowhere any more are left out, counted, and said.
  *
  * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but end.
  */
@@ -69,9 +70,23 @@ void snapshots_free(struct snapshots *s); /* ends the thread too; accepts NULL *
 
 /* The newest one that verified, with a reference; NULL: there is none. */
 struct snapread *snapshots_newest(struct snapshots *s);
-/* Before snapshots_start: the newest one, at lsn, has a damaged block. From now on the next one that verifies is the
- * newest, or there is none. ERR_AGAIN when that is so; others: nothing is known of the rest. */
+/* The newest one below the LSN that is not known to be damaged and that opens, with a reference; the one that is open
+ * already, when it is that. ERR_NOTFOUND: none is. Others: nothing is known (the HSM does not answer ...). */
+must_use enum err snapshots_open_below(struct snapshots *s, uint64_t below_lsn, struct snapread **out);
+
+/* ---- damage that somebody found ---- */
+
+/* Of the snapshot at the LSN. Nothing is made from it any more where there is another one; when it is the newest, the
+ * next one is due at once, at the same LSN too, and takes its name. Until then old values are read from what of it
+ * verifies. */
+void snapshots_damaged(struct snapshots *s, uint64_t lsn);
+/* Before snapshots_start, of the newest one: from now on the next one that verifies is the newest, or there is none.
+ * ERR_AGAIN when that is so; others: nothing is known of the rest. */
 must_use enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn);
+/* Of a sealed segment of the log, whose last LSN this is. A snapshot at or behind it is due at once. When there is one
+ * that is whole, and nobody else needs the log up to there, the segment goes, and all older ones with it
+ * (docs/decisions say why). Until then it is tried again and again. */
+void snapshots_log_damaged(struct snapshots *s, uint64_t last_lsn);
 
 /* The value of a version of a secret whose record the log does not have any more (secret_key_logged says which), with a
  * reference. ERR_NOTFOUND (no snapshot has it), ERR_CORRUPT, ERR_IO, ERR_OOM. */
@@ -100,6 +115,7 @@ struct snapshots_info {
     uint32_t term;
     uint8_t digest[SNAPFILE_HASH_BYTES];
     unsigned files, made, failed; /* made, failed: since the start */
+    uint64_t lost;                /* since the start: old values that were nowhere any more */
     uint64_t last_ms;             /* how long the last one took */
     int making;
     uint64_t making_bytes; /* of the one being made, so far */

@@ -30,6 +30,7 @@ struct snapshots {
     struct snapshots_info info;
     uint64_t made_ms, retry_ms;      /* clock_mono: when the last one was made; not before this again after a failure */
     uint64_t appended, behind_bytes; /* of the log: as of the last snapshot; what lay behind it already then */
+    uint64_t damaged_log_lsn;        /* the log up to here is to go because of damage in it; 0: none is known */
 };
 
 void snapshots_say(struct snapshots *s, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -39,12 +40,13 @@ void snapshots_path(const struct snapshots *s, uint64_t lsn, uint32_t term, char
 /* The directory as it is, newest first; what is known of a file stays known. ERR_IO, ERR_OOM. */
 must_use enum err snapshots_look(struct snapshots *s);
 void snapshots_mark(struct snapshots *s, uint64_t lsn, int verified);
+/* Lock held. LSN of the newest one, 0: there is none, or it is known to be damaged. */
+uint64_t snapshots_good_lsn(const struct snapshots *s);
 /* As snapshots_open_file, and notes what comes of it. */
 must_use enum err snapshots_open_noted(struct snapshots *s, const struct snapshots_file *f, struct snapread **out);
 /* Takes r's reference. NULL: there is none. */
 void snapshots_set_newest(struct snapshots *s, struct snapread *r);
-/* The newest file that opens becomes the newest snapshot. ERR_NOTFOUND: none does. Others: nothing is known (the HSM
- * does not answer ...). */
+/* What opens first becomes the newest snapshot. As snapshots_open_below. */
 must_use enum err snapshots_find_newest(struct snapshots *s);
 
 #endif

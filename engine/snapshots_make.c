@@ -96,27 +96,58 @@ static void writer_config(struct snapshots *s, struct snapwrite_config *cfg)
     memcpy(cfg->header.cell_id, s->cfg.cell_id, sizeof cfg->header.cell_id);
 }
 
-static enum err make_from_log(struct snapshots *s, struct snapread *before, uint64_t to, struct snapwrite_config *cfg)
+static enum err make_from_log(struct snapshots *s, struct snapread *before, uint64_t to, struct snapwrite_config *cfg,
+                              struct snapwrite_result *result)
 {
-    struct snapwrite_result result;
     struct snapread_info was = {0};
     struct changes *c;
 
     if (before)
         snapread_info(before, &was);
+    if (!has_room(s, was.bytes)) /* the next one is about as large */
+        return ERR_MISCONF;
     writer_config(s, cfg);
     enum err e = changes_new(&c);
     if (!e)
         e = gather(s, was.header.lsn + 1, to, c, &cfg->header);
     if (!e)
-        e = snapmerge_changes(cfg, before, c, s->cfg.wal, &result);
+        e = snapmerge_changes(cfg, before, c, s->cfg.wal, result);
     changes_free(c);
     return e;
 }
 
-static enum err make_from_stores(struct snapshots *s, struct snapread *before, struct snapwrite_config *cfg)
+/* Something that was read to make one from does not verify: 1 when it is in the snapshot, which is set aside then. */
+static int is_in_snapshot(struct snapshots *s, struct snapread *before)
 {
-    struct snapwrite_result result;
+    struct snapread_info i;
+    uint64_t block;
+    if (snapread_verify(before, pace, s, &block) != ERR_CORRUPT)
+        return 0;
+    snapread_info(before, &i);
+    snapshots_damaged(s, i.header.lsn);
+    return 1;
+}
+
+/* From the newest that is good. An older one, and more of the log, have all that it has. */
+static enum err make_from_good(struct snapshots *s, uint64_t to, struct snapwrite_config *cfg,
+                               struct snapwrite_result *result)
+{
+    for (;;) {
+        struct snapread *before;
+        enum err e = snapshots_open_below(s, UINT64_MAX, &before);
+        if (e && e != ERR_NOTFOUND)
+            return e;
+        e = make_from_log(s, before, to, cfg, result);
+        int again = e == ERR_CORRUPT && before && is_in_snapshot(s, before);
+        snapread_unref(before);
+        if (!again)
+            return e;
+    }
+}
+
+static enum err make_from_stores(struct snapshots *s, struct snapwrite_config *cfg, struct snapwrite_result *result)
+{
+    struct snapread *before = snapshots_newest(s); /* with damage, too: for old values */
     struct snapmerge_view *view = NULL;
     struct record r;
     struct buf raw;
@@ -135,31 +166,39 @@ static enum err make_from_stores(struct snapshots *s, struct snapread *before, s
         cfg->header.term = r.term;
         cfg->header.time_ms = r.time_ms;
         memcpy(cfg->header.chain, r.chain, sizeof r.chain);
-        e = snapmerge_stores(cfg, before, view, s->cfg.wal, &result);
+        e = snapmerge_stores(cfg, before, view, s->cfg.wal, result);
     }
     snapmerge_view_free(view);
+    snapread_unref(before);
     buf_fini(&raw);
     return e;
+}
+
+static void note_lost(struct snapshots *s, uint64_t values)
+{
+    if (!values)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->info.lost += values;
+    pthread_mutex_unlock(&s->lock);
+    snapshots_say(s, LOG_WARNING,
+                  "%llu old values are lost: neither the log nor a snapshot has them. They are answered CORRUPT",
+                  (unsigned long long)values);
 }
 
 /* The next snapshot, at to or on the way there. */
 static enum err make_one(struct snapshots *s, uint64_t to)
 {
-    struct snapread *before = snapshots_newest(s), *made;
+    struct snapwrite_result result;
     struct snapwrite_config cfg;
-    struct snapread_info was = {0};
+    struct snapread *made;
 
-    if (before)
-        snapread_info(before, &was);
-    /* The next one is about as large. */
-    enum err e = has_room(s, was.bytes) ? make_from_log(s, before, to, &cfg) : ERR_MISCONF;
+    enum err e = make_from_good(s, to, &cfg, &result);
     if ((e == ERR_CORRUPT || e == ERR_NOTFOUND) && s->cfg.view) {
-        snapshots_say(s, LOG_WARNING,
-                      "the newest snapshot, or the log behind it, %s: the next one is made from the stores",
-                      e == ERR_CORRUPT ? "has damage" : "is not there");
-        e = make_from_stores(s, before, &cfg);
+        snapshots_say(s, LOG_WARNING, "the log %s, and no snapshot reaches over that: one is made from the stores",
+                      e == ERR_CORRUPT ? "has damage" : "begins in the middle");
+        e = make_from_stores(s, &cfg, &result);
     }
-    snapread_unref(before);
     if (e)
         return e;
     struct snapshots_file f = {.lsn = cfg.header.lsn, .term = cfg.header.term};
@@ -170,6 +209,7 @@ static enum err make_one(struct snapshots *s, uint64_t to)
         return e;
     snapshots_set_newest(s, made);
     snapshots_mark(s, f.lsn, SNAPSHOT_WHOLE); /* it was read back when it was made */
+    note_lost(s, result.lost);
     return ERR_OK;
 }
 
@@ -198,28 +238,49 @@ static void delete_old(struct snapshots *s)
     (void)!snapshots_look(s); /* the next time shows what this one did not */
 }
 
-/* LSN of the second newest snapshot that is whole; 0: there are not two. */
-static uint64_t second_newest(struct snapshots *s)
+/* LSN of the n-th newest snapshot that is whole, n from 1; 0: there are not so many. */
+static uint64_t whole_lsn(struct snapshots *s, unsigned n)
 {
     uint64_t lsn = 0;
-    unsigned whole = 0;
     pthread_mutex_lock(&s->lock);
-    for (unsigned i = 0; i < s->files && whole < 2; i++)
-        if (s->file[i].verified == SNAPSHOT_WHOLE && ++whole == 2)
+    for (unsigned i = 0; i < s->files && !lsn; i++)
+        if (s->file[i].verified == SNAPSHOT_WHOLE && --n == 0)
             lsn = s->file[i].lsn;
     pthread_mutex_unlock(&s->lock);
     return lsn;
 }
 
+/* What may go of the log: what two snapshots have. And what one has, up to damage in it: nothing older than that
+ * snapshot leads over the damage, so the second way back is gone already. */
+static uint64_t useless_log(struct snapshots *s)
+{
+    uint64_t lsn = whole_lsn(s, 2), newest = whole_lsn(s, 1);
+    pthread_mutex_lock(&s->lock);
+    uint64_t damaged = s->damaged_log_lsn;
+    pthread_mutex_unlock(&s->lock);
+    return damaged > lsn && damaged <= newest ? damaged : lsn;
+}
+
+static void note_trimmed(struct snapshots *s)
+{
+    struct wal_info w;
+    wal_info(s->cfg.wal, &w);
+    pthread_mutex_lock(&s->lock);
+    if (w.first_lsn > s->damaged_log_lsn)
+        s->damaged_log_lsn = 0;
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void trim_log(struct snapshots *s)
 {
-    uint64_t below = second_newest(s) + 1, needed = s->cfg.needed_lsn ? s->cfg.needed_lsn(s->cfg.arg) : below;
+    uint64_t below = useless_log(s) + 1, needed = s->cfg.needed_lsn ? s->cfg.needed_lsn(s->cfg.arg) : below;
     if (below > needed)
         below = needed;
     enum err e = below > 1 ? wal_remove_below(s->cfg.wal, below) : ERR_OK;
     if (e)
         snapshots_say(s, LOG_WARNING, "segments of the log below LSN %llu cannot be deleted: %s",
                       (unsigned long long)below, err_text(e));
+    note_trimmed(s);
 }
 
 /* ---- the thread ---- */
@@ -267,7 +328,7 @@ static void answer_waits(struct snapshots *s, enum err e)
     pthread_mutex_lock(&s->lock);
     for (struct snapshots_wait **at = &s->waits; *at;) {
         struct snapshots_wait *w = *at;
-        if (!e && !(s->newest && s->info.lsn >= w->lsn)) {
+        if (!e && snapshots_good_lsn(s) < w->lsn) {
             at = &w->next;
             continue;
         }
@@ -296,7 +357,7 @@ static void make(struct snapshots *s)
     s->info.making = 1;
     s->info.making_bytes = 0;
     int known = s->newest || s->files == 0;
-    uint64_t lsn = s->newest ? s->info.lsn : 0;
+    uint64_t lsn = snapshots_good_lsn(s);
     pthread_mutex_unlock(&s->lock);
     if (!known) {
         e = snapshots_find_newest(s); /* the HSM did not answer before */
@@ -306,7 +367,7 @@ static void make(struct snapshots *s)
     for (; !e && lsn < to; steps++) {
         e = make_one(s, to);
         pthread_mutex_lock(&s->lock);
-        lsn = s->newest ? s->info.lsn : 0;
+        lsn = snapshots_good_lsn(s);
         pthread_mutex_unlock(&s->lock);
     }
     pthread_mutex_lock(&s->lock);
@@ -343,6 +404,8 @@ static int due(struct snapshots *s)
         return 1;
     if (s->info.err && now < s->retry_ms)
         return 0;
+    if ((s->newest && !snapshots_good_lsn(s)) || snapshots_good_lsn(s) < s->damaged_log_lsn)
+        return 1;
     wal_info(s->cfg.wal, &w);
     return grown_enough(s, w.appended_bytes - s->appended + s->behind_bytes, now) ||
            (s->cfg.interval_ms && now - s->made_ms >= s->cfg.interval_ms && w.last_lsn > s->info.lsn);
@@ -360,13 +423,12 @@ static void verify_found(struct snapshots *s)
             continue;
         enum err e = snapread_verify(r, pace, s, &bad);
         snapread_unref(r);
-        if (e == ERR_OK)
+        if (e == ERR_OK) {
             whole++;
-        if (e == ERR_OK || e == ERR_CORRUPT)
-            snapshots_mark(s, files[i].lsn, e ? SNAPSHOT_BAD : SNAPSHOT_WHOLE);
+            snapshots_mark(s, files[i].lsn, SNAPSHOT_WHOLE);
+        }
         if (e == ERR_CORRUPT)
-            snapshots_say(s, LOG_WARNING, "block %llu of the snapshot at LSN %llu does not verify",
-                          (unsigned long long)bad, (unsigned long long)files[i].lsn);
+            snapshots_damaged(s, files[i].lsn);
     }
 }
 
@@ -384,7 +446,13 @@ static void *snapshots_main(void *arg)
             pthread_mutex_lock(&s->lock);
             continue;
         }
-        clock_cond_wait(&s->wake, &s->lock, clock_mono_us() + TICK_MS * 1000);
+        if (s->damaged_log_lsn) { /* the stores' checkpoints are not there yet */
+            pthread_mutex_unlock(&s->lock);
+            trim_log(s);
+            pthread_mutex_lock(&s->lock);
+        }
+        if (!s->stop && !s->waits)
+            clock_cond_wait(&s->wake, &s->lock, clock_mono_us() + TICK_MS * 1000);
     }
     pthread_mutex_unlock(&s->lock);
     answer_waits(s, ERR_AGAIN);

@@ -314,20 +314,9 @@ static enum err blocks_to_file(struct snapwrite *w, struct snapfile_footer *foot
     return e ? e : check_ends(w, footer);
 }
 
-static enum err is_there(const char *path, int *there)
-{
-    int fd;
-    enum err e = file_open(path, O_RDONLY, 0, &fd);
-    *there = e == ERR_OK;
-    return e == ERR_NOTFOUND ? ERR_OK : e ? e : file_close(fd);
-}
-
 static enum err give_name(struct snapwrite *w)
 {
-    int there;
-    enum err e = is_there(w->path, &there);
-    if (!e)
-        e = there ? file_unlink(w->tmp) : file_rename(w->tmp, w->path);
+    enum err e = file_rename(w->tmp, w->path);
     return e ? e : file_sync_dir(w->cfg.dir);
 }
 

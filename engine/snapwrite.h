@@ -7,8 +7,8 @@
  * finish: the blocks are synced, dropped from the page cache and read back: what is compared with the hashes that were
  * taken in memory is what is on the disk. That pass fills the filter too, whose size is known only now. Then index,
  * filter and footer, signed by cfg.sign; sync; the same for these; rename from <name>.snap.tmp; sync of the directory.
- * A file that is there under the name already is left as it is, and the new one dropped: it has the same bytes. (One
- * that is damaged must be removed before: only its reader knows.)
+ * A file that is there under the name already gives way in the same moment: it has the same bytes, or is damaged. Who
+ * has it open goes on reading it.
  *
  * Traffic: blocks are written one by one, and the disk is asked to take them along the way (snapwrite never leaves more
  * than some MiB to one sync); between blocks cfg.pace may wait, as long as it likes.
@@ -53,6 +53,7 @@ uint8_t *snapwrite_digest(struct snapwrite *w);
 
 struct snapwrite_result {
     uint64_t bytes, entries, blocks;
+    uint64_t lost; /* old values that are nowhere any more: snapmerge.h fills it in */
     uint8_t digest[SNAPFILE_HASH_BYTES], content[SNAPFILE_HASH_BYTES]; /* content: SHA-256 of the index */
 };
 /* Frees w, whatever the outcome. */

@@ -16,104 +16,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "engine_fixture.h"
-
-static int setup(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "%s/coffer-snapshots-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    assert_non_null(mkdtemp(dir));
-    open_engine();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    close_engine();
-    atomic_store(&hsm_down, 0);
-    unsetenv("COFFER_TEST_BOOT_ID");
-    shell("rm -rf %s", dir);
-    return 0;
-}
-
-/* ---- writes ---- */
-
-static void value_of(unsigned key, unsigned version, char out[160])
-{
-    memset(out, 'a' + (int)(key % 26), 150);
-    snprintf(out + 120, 40, "%u/%u", key, version);
-}
-
-static void set(unsigned key, unsigned version)
-{
-    char path[16], value[160];
-    snprintf(path, sizeof path, "p/%u", key);
-    value_of(key, version, value);
-    struct plain *p = malloc(sizeof *p + strlen(value));
-    p->n = strlen(value);
-    memcpy(p->bytes, value, p->n);
-    struct step s = {.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = p};
-    assert_int_equal(run(vault_named(key % 2 ? "odd" : "even"), &s), ERR_OK);
-    assert_int_equal(s.out_version, version);
-}
-
-static void destroy(unsigned key)
-{
-    char path[16];
-    snprintf(path, sizeof path, "p/%u", key);
-    struct step s = {.kind = STEP_SECRET_DESTROY, .path = bytes_str(path)};
-    assert_int_equal(run(vault_named(key % 2 ? "odd" : "even"), &s), ERR_OK);
-}
-
-static enum err read_value(unsigned key, unsigned version, int newest)
-{
-    char path[16], value[160];
-    struct secret_view view;
-    snprintf(path, sizeof path, "p/%u", key);
-    value_of(key, version, value);
-    enum err err = secret_read(e, vault_named(key % 2 ? "odd" : "even"), bytes_str(path), newest ? 0 : version,
-                               bytes_of(NULL, 0), &view);
-    if (err)
-        return err;
-    assert_int_equal(view.version, version);
-    assert_int_equal(view.value.raw.n, 4 + strlen(value));
-    assert_memory_equal(view.value.raw.p + 4, value, strlen(value));
-    secret_view_release(&view);
-    return ERR_OK;
-}
-
-#define KEYS 40
-
-/* Every key is written rounds times; the last few of them are kept. */
-static void fill(unsigned from, unsigned to)
-{
-    for (unsigned version = from; version <= to; version++)
-        for (unsigned key = 0; key < KEYS; key++)
-            set(key, version);
-}
-
-static void assert_filled(unsigned newest)
-{
-    for (unsigned key = 0; key < KEYS; key++) {
-        assert_int_equal(read_value(key, newest, 1), ERR_OK);
-        for (unsigned version = newest > 5 ? newest - 4 : 1; version <= newest; version++)
-            assert_int_equal(read_value(key, version, 0), ERR_OK);
-        if (newest > 5)
-            assert_int_equal(read_value(key, newest - 5, 0), ERR_NOTFOUND);
-    }
-}
-
-/* Three rounds of overwriting with a snapshot behind each; then the log begins in the middle. */
-static void fill_and_trim(void)
-{
-    for (unsigned round = 0; round < 4; round++) {
-        fill(round * 10 + 1, round * 10 + 10);
-        checkpoint();
-        make_snapshot();
-    }
-    assert_true(first_lsn() > KEYS * 10);
-}
+#include "engine_keys.h"
 
 static void the_log_is_trimmed_and_old_values_stay(void **state)
 {
@@ -125,7 +28,7 @@ static void the_log_is_trimmed_and_old_values_stay(void **state)
         destroy(key); /* versions go on at 3 */
     for (unsigned version = 3; version <= 7; version++)
         for (unsigned key = 0; key < KEYS; key++)
-            set(key, version);
+            assert_int_equal(set(key, version), ERR_OK);
     fill(8, 10);
     checkpoint();
     make_snapshot();
@@ -239,6 +142,108 @@ static void a_snapshot_with_a_damaged_block_is_passed_over(void **state)
     assert_filled(41);
 }
 
+static struct snapshots_file newest_file(void)
+{
+    struct snapshots_file files[8];
+    assert_true(snapshots_list(engine_snapshots(e), files, 8) > 0);
+    return files[0];
+}
+
+/* It kept its name until its LSN was passed, and what was made in its place was dropped. */
+static void a_damaged_snapshot_is_made_again_under_its_name(void **state)
+{
+    (void)state;
+    fill_and_trim();
+    uint64_t lsn = newest_file().lsn;
+    assert_int_equal(lsn, engine_commit_lsn(e)); /* nothing was written since */
+    shell("printf XXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=5000 conv=notrunc 2>/dev/null", dir);
+    snapshots_damaged(engine_snapshots(e), lsn);
+    for (unsigned i = 0; i < 10000 && newest_file().verified != SNAPSHOT_WHOLE; i++)
+        nap();
+    assert_int_equal(newest_file().lsn, lsn);
+    assert_int_equal(newest_file().verified, SNAPSHOT_WHOLE);
+    assert_filled(40);
+    close_engine();
+    shell("rm -rf %s/base %s/shard-*", dir, dir);
+    open_engine();
+    assert_int_equal(report.loaded[1], lsn);
+    assert_null(strstr(said, "passed over"));
+    assert_filled(40);
+}
+
+/* A block of the newest one has damage that nobody knows of: the next one is made from the one before that and the log,
+ * and lacks nothing. */
+static void a_block_that_is_found_bad_when_the_next_is_made_costs_nothing(void **state)
+{
+    struct snapshots_info i;
+    (void)state;
+    fill_and_trim();
+    shell("printf XXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=5000 conv=notrunc 2>/dev/null", dir);
+    fill(41, 42);
+    make_snapshot();
+    snapshots_info(engine_snapshots(e), &i);
+    assert_int_equal(i.lost, 0);
+    assert_non_null(strstr(said, "has damage: it is passed over"));
+    assert_null(strstr(said, "from the stores"));
+    checkpoint();
+    fill(43, 43);
+    make_snapshot();
+    assert_filled(43);
+}
+
+static uint64_t first_lsn_of_newest_segment(void)
+{
+    char command[256], name[64];
+    snprintf(command, sizeof command, "ls %s/wal/*.wbl | tail -1 | xargs basename", dir);
+    FILE *f = popen(command, "r");
+    assert_non_null(fgets(name, sizeof name, f));
+    pclose(f);
+    return strtoull(name, NULL, 10);
+}
+
+/* All sealed segments overwritten: once a snapshot is behind them they go, and the next start finds nothing wrong. What
+ * was only there is lost, and said to be; all else goes on. */
+static void a_damaged_log_is_left_behind(void **state)
+{
+    struct snapshots_info i;
+    uint64_t lsn;
+    (void)state;
+    fill(1, 6);
+    make_snapshot();
+    uint64_t covered = newest_file().lsn;
+    fill(7, 30);
+    uint64_t last = first_lsn_of_newest_segment() - 1;
+    assert_true(last > covered + 10 * KEYS);
+    shell("for f in $(ls %s/wal/*.wbl | head -n -1); do "
+          "head -c $(stat -c %%s $f) /dev/zero | dd of=$f conv=notrunc 2>/dev/null; done",
+          dir);
+    snapshots_log_damaged(engine_snapshots(e), last);
+    for (unsigned k = 0; k < 10000 && first_lsn() <= last; k++)
+        nap();
+    assert_int_equal(first_lsn(), last + 1);
+    snapshots_info(engine_snapshots(e), &i);
+    assert_true(i.lsn >= last && i.lost > 0);
+    unsigned lost = 0;
+    for (int again = 0; again < 2; again++) {
+        lost = 0;
+        for (unsigned key = 0; key < KEYS; key++) {
+            assert_int_equal(read_value(key, 30, 1), ERR_OK);
+            for (unsigned version = 26; version <= 30; version++) {
+                enum err err = read_value(key, version, 0);
+                assert_true(!err || err == ERR_CORRUPT);
+                lost += err != ERR_OK;
+            }
+        }
+        checkpoint();
+    }
+    assert_int_equal(lost, i.lost);
+    for (unsigned version = 31; version <= 36; version++) { /* until none of the lost ones is kept any more */
+        fill(version, version);
+        assert_int_equal(demand(&lsn), ERR_OK);
+    }
+    assert_filled(36);
+}
+
 /* The log begins in the middle and the snapshots are gone: none was ever made again, and the log grew for ever. */
 static void snapshots_are_made_again_when_none_is_left(void **state)
 {
@@ -297,6 +302,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_load_that_a_power_loss_took_is_done_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_snapshot_is_skipped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_with_a_damaged_block_is_passed_over, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_snapshot_is_made_again_under_its_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_block_that_is_found_bad_when_the_next_is_made_costs_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_log_is_left_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_are_made_again_when_none_is_left, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_wait_for_the_hsm, setup, teardown),
     };
