@@ -142,6 +142,28 @@ void file_set_direct(int fd, int on)
         (void)fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT);
 }
 
+/* A piece that is short is the end of the file: asking on from there would not be aligned. */
+enum err file_pread_direct(int fd, void *p, size_t n, uint64_t off, size_t *got)
+{
+    int fault = fault_hit(FAULT_FILE);
+
+    *got = 0;
+    if (fault)
+        return failed(fault);
+    while (*got < n && *got % FILE_DIRECT_BYTES == 0) {
+        ssize_t r = pread(fd, (char *)p + *got, n - *got, (off_t)(off + *got));
+        if (r == 0)
+            break;
+        if (r > 0)
+            *got += (size_t)r;
+        else if (errno == EINVAL && fcntl(fd, F_GETFL) & O_DIRECT)
+            file_set_direct(fd, 0);
+        else if (errno != EINTR)
+            return failed(errno);
+    }
+    return ERR_OK;
+}
+
 enum err file_fdatasync(int fd)
 {
     int fault = fault_hit(FAULT_FILE);

@@ -27,6 +27,9 @@ must_use enum err file_pwritev(int fd, struct iovec *iov, int count, uint64_t of
  * it wants in larger pieces: go back, and do it again. */
 #define FILE_DIRECT_BYTES 4096
 void file_set_direct(int fd, int on);
+/* As file_pread, from a descriptor that may be so: what is read is what is on the disk, and neither fills the page
+ * cache nor empties it. Where the file system refuses, it goes back to the page cache by itself. */
+must_use enum err file_pread_direct(int fd, void *p, size_t n, uint64_t off, size_t *got);
 must_use enum err file_fdatasync(int fd);
 must_use enum err file_fsync(int fd);
 must_use enum err file_size(int fd, uint64_t *size);

@@ -296,6 +296,11 @@ unsigned store_users(const struct store *s)
     return atomic_load_explicit(&s->users, memory_order_acquire);
 }
 
+const char *store_path(const struct store *s)
+{
+    return s->path;
+}
+
 /* ---- get ---- */
 
 enum err store_get(struct store *s, struct bytes key, struct blob **out)

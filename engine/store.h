@@ -65,6 +65,8 @@ struct store *store_ref(struct store *s);
 void store_unref(struct store *s); /* accepts NULL */
 unsigned store_users(const struct store *s);
 
+const char *store_path(const struct store *s); /* as opened */
+
 uint64_t store_applied(const struct store *s); /* as of open, then of the last write */
 uint64_t store_checkpointed(const struct store *s);
 enum err store_failed(const struct store *s); /* ERR_OK, or the error that made it failed */

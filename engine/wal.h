@@ -73,9 +73,9 @@
  * what is read is what is on disk. Segments are verified in parallel, each from the chain in its own header.
  *
  * Threads: wal_append and wal_cut by one thread (the log writer). wal_room, wal_info, wal_term_at, wal_read,
- * wal_remove_below, cursors and readers (each by one thread at a time) by any; a lock inside covers the list of
- * segments. Cursors and readers read only what is durable. One process has a directory open at a time (a lock on
- * DIR/mark).
+ * wal_verify_segment, wal_remove_below, cursors and readers (each by one thread at a time) by any; a lock inside covers
+ * the list of segments. Cursors and readers read only what is durable. One process has a directory open at a time (a
+ * lock on DIR/mark).
  */
 #ifndef COFFER_ENGINE_WAL_H
 #define COFFER_ENGINE_WAL_H
@@ -178,6 +178,13 @@ must_use enum err wal_reader_open(struct wal_reader **out, struct wal *w); /* ER
  * thread at a time. Blocks. */
 must_use enum err wal_reader_read(struct wal_reader *rd, uint64_t lsn, struct record *r);
 void wal_reader_close(struct wal_reader *rd); /* before the log is closed; accepts NULL */
+
+/* Reads a sealed segment from the disk: the first one that ends at or behind from_lsn. Header, every record's CRC and
+ * chain, footer, and that it joins its neighbours as the log knows them. *first_lsn and *last_lsn say which one it was.
+ * pace: after so many bytes, may wait; its errors end the reading. ERR_END: there is none any more. ERR_CORRUPT.
+ * ERR_IO, ERR_OOM. Any thread, also while the segment is removed. Leaves nothing of it in the page cache. Blocks. */
+must_use enum err wal_verify_segment(struct wal *w, uint64_t from_lsn, enum err (*pace)(void *arg, uint64_t bytes),
+                                     void *pace_arg, uint64_t *first_lsn, uint64_t *last_lsn);
 
 /* Deletes sealed segments all of whose records are below lsn, oldest first, the directory synced after each so that a
  * power loss leaves no hole. Never the one being written. ERR_CORRUPT: damaged, nothing is deleted; ERR_IO, ERR_MISCONF

@@ -151,12 +151,15 @@ static enum err scan_rest(struct wal_window *win, struct wal_scan *s, uint32_t s
     return ERR_OK;
 }
 
-enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn)
+enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn, enum err (*pace)(void *arg, uint64_t bytes),
+                       void *pace_arg)
 {
     struct wal_window win;
 
     *s = (struct wal_scan){.name_lsn = name_lsn, .header_err = ERR_CORRUPT};
     wal_window_init(&win, fd);
+    win.pace = pace;
+    win.pace_arg = pace_arg;
     enum err e = file_size(fd, &s->file_bytes);
     if (!e)
         e = scan_header(&win, s);
@@ -194,7 +197,7 @@ static enum err scan_path(struct wal_scan *s, const char *dir)
         e = file_fdatasync(fd);
     if (!e) {
         (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* advice: after the sync nothing holds a page back */
-        e = wal_scan_file(s, fd, lsn);
+        e = wal_scan_file(s, fd, lsn, NULL, NULL);
     }
     closed = file_close(fd);
     return e ? e : closed;

@@ -37,8 +37,10 @@ struct wal_scan_set {
 must_use enum err wal_scan_dir(struct wal_scan_set *set, const char *dir);
 void wal_scan_fini(struct wal_scan_set *set);
 
-/* One segment's file; fd is borrowed. ERR_IO, ERR_OOM; what does not verify is no error but what it is for. */
-must_use enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn);
+/* One segment's file; fd is borrowed. pace as a window's. ERR_IO, ERR_OOM, pace's errors; what does not verify is no
+ * error but what it is for. */
+must_use enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn,
+                                enum err (*pace)(void *arg, uint64_t bytes), void *pace_arg);
 
 struct wal_evidence {
     uint8_t cell_id[16];

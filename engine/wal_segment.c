@@ -170,6 +170,8 @@ enum err wal_window_get(struct wal_window *win, uint64_t off, size_t n, uint64_t
             win->n = 0;
             return e;
         }
+        if (win->pace && (e = win->pace(win->pace_arg, win->n)) != ERR_OK)
+            return e;
         if (win->n < n)
             return ERR_END;
     }

@@ -50,6 +50,8 @@ struct wal_window {
     size_t cap, n;
     uint64_t off;       /* mem[0..n) is the file from off on */
     size_t ahead_bytes; /* how much is read when it is read on; set by init, the owner may choose less */
+    enum err (*pace)(void *arg, uint64_t bytes); /* after so many bytes more; an error ends the reading; may be NULL */
+    void *pace_arg;
 };
 void wal_window_init(struct wal_window *win, int fd);
 void wal_window_fini(struct wal_window *win);

@@ -126,7 +126,7 @@ static void try_segment(const uint8_t *data, size_t size)
     struct wal_scan s;
 
     assert(fd >= 0 && write(fd, data, size) == (ssize_t)size);
-    enum err e = wal_scan_file(&s, fd, size >= WAL_HEADER_BYTES ? get_le64(data + 32) : 1);
+    enum err e = wal_scan_file(&s, fd, size >= WAL_HEADER_BYTES ? get_le64(data + 32) : 1, NULL, NULL);
     assert(e == ERR_OK || e == ERR_OOM);
     if (!e) {
         struct wal_scan_set set = {.at = &s, .count = 1};
