@@ -7,6 +7,7 @@
  *     DIR/base/       base store
  *     DIR/shard-N/    shards (storedir.h)
  *     DIR/snapshots/  (snapshots.h)
+ *     DIR/scrub       where the scrub is (scrub.h); text
  *
  * How the stores are brought up to the log at a start is in recover.c. A log that ends before what a store has applied,
  * or is damaged within what was durable, is not cut: the engine refuses to open and says so.
@@ -611,7 +612,8 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     atomic_store(&e->seq, q);
     if (e->snapshots && (err = snapshots_start(e->snapshots)) != ERR_OK)
         return err;
-    if ((err = rebuild_start(e->rebuild)) != ERR_OK)
+    if ((err = rebuild_start(e->rebuild)) || (err = scrub_new(&e->scrub, e, e->cfg.scrub_bytes_per_s)) ||
+        (err = scrub_start(e->scrub)))
         return err;
     return keeper_start(&e->keeper, e);
 }
@@ -655,6 +657,7 @@ void engine_stop_snapshots(struct engine *e)
 {
     if (!e)
         return;
+    scrub_stop(e->scrub);     /* it asks the others */
     rebuild_stop(e->rebuild); /* it may open a snapshot, and may hold the applier */
     if (e->snapshots)
         snapshots_end(e->snapshots);
@@ -675,6 +678,7 @@ void engine_close(struct engine *e)
     engine_stop_snapshots(e);
     if (e->apply)
         apply_stop(e->apply);
+    scrub_free(e->scrub);
     rebuild_free(e->rebuild);
     sequencer_free(q);
     complete = complete && !info.failed && stores_synced(e);
@@ -758,6 +762,11 @@ struct store *engine_store(struct engine *e, unsigned store)
 struct rebuild *engine_rebuild(struct engine *e)
 {
     return e->rebuild;
+}
+
+struct scrub *engine_scrub(struct engine *e)
+{
+    return e->scrub;
 }
 
 int engine_store_serves(struct engine *e, unsigned store)

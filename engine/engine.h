@@ -33,6 +33,7 @@
 
 struct engine;
 struct rebuild;
+struct scrub;
 struct sequencer_gate;
 struct snapshots;
 
@@ -50,6 +51,7 @@ struct engine_config {
     struct snap_signer signer;         /* sign NULL: no snapshots */
     uint64_t snapshot_log_bytes, snapshot_interval_ms;
     unsigned snapshot_keep;
+    uint64_t scrub_bytes_per_s;                  /* 0: only when asked */
     void (*log)(int level, const char *line);    /* enum log_level; any thread */
     void (*on_applied)(void *arg, uint64_t lsn); /* applier's thread; wakes listings that wait */
     void (*on_vault)(void *arg,
@@ -71,8 +73,8 @@ struct engine_report { /* of the start, for the log and INFO */
  * log), ERR_OOM, with *why naming the file and what to do. Blocks. */
 must_use enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *report,
                               const char **why);
-/* Ends what asks for signatures (snapshots, rebuilds): before the HSM goes away. Accepts NULL; engine_close does it
- * too. */
+/* Ends what asks for signatures (snapshots, rebuilds, the scrub): before the HSM goes away. Accepts NULL; engine_close
+ * does it too. */
 void engine_stop_snapshots(struct engine *e);
 /* Waits for what was submitted, applies, checkpoints, leaves the clean mark. */
 void engine_close(struct engine *e);
@@ -276,5 +278,6 @@ unsigned engine_shards(struct engine *e);
 struct store *engine_store(struct engine *e, unsigned store);
 int engine_store_serves(struct engine *e, unsigned store); /* 0: it failed; store is 0 base, 1 + n shard n */
 struct rebuild *engine_rebuild(struct engine *e);
+struct scrub *engine_scrub(struct engine *e);
 
 #endif

@@ -398,6 +398,7 @@ enum err snapread_verify(struct snapread *r, enum err (*pace)(void *arg, uint64_
         mem_free(mem);
         if (e == ERR_CORRUPT)
             *bad_block = i;
+        (void)posix_fadvise(r->fd, (off_t)b.off, (off_t)b.bytes, POSIX_FADV_DONTNEED); /* nobody else wanted it now */
         if (!e && pace)
             e = pace(arg, b.bytes);
     }

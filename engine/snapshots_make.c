@@ -462,10 +462,18 @@ static void *snapshots_main(void *arg)
 void snapshots_demand(struct snapshots *s, struct snapshots_wait *w)
 {
     pthread_mutex_lock(&s->lock);
-    w->next = s->waits;
-    s->waits = w;
-    pthread_cond_signal(&s->wake);
+    int stopped = s->stop;
+    if (!stopped) {
+        w->next = s->waits;
+        s->waits = w;
+        pthread_cond_signal(&s->wake);
+    }
     pthread_mutex_unlock(&s->lock);
+    if (!stopped)
+        return;
+    w->err = ERR_AGAIN;
+    snprintf(w->why, sizeof w->why, "%s", why_not(ERR_AGAIN));
+    w->done(w);
 }
 
 /* How much of the log lies behind the newest one: by the share of its records. */

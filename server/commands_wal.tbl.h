@@ -34,6 +34,9 @@ COMMAND("STATE.DIGEST", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0
 COMMAND("SHARD.REBUILD", 2, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the state and the log behind the snapshot, beside traffic",
         "shard", "Makes a shard anew from the newest snapshot and the log, and puts it in the place of the one that serves or failed",
         "map of shard, snapshot-lsn, lsn, entries, records, ms; CORRUPT", cmd_shard_rebuild)
+COMMAND("SCRUB.NOW", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of all files, beside traffic",
+        "", "Reads and verifies all of the node's files now, and makes good what is damaged; INFO scrub tells how far it is",
+        "map of pass, files, bytes, errors, repaired, skipped, ms", cmd_scrub_now)
 COMMAND("HSM.INFO", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "hsm", "1.0.0", "O(1)", "",
         "Tells the state of the HSM, its module and token, and how fast it answers", "map", cmd_hsm_info)
 COMMAND("HSM.SEAL", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "hsm", "1.0.0", "O(1)", "",

@@ -168,6 +168,9 @@ CONFIG(SNAPSHOT_INTERVAL, "snapshot-interval", CONFIG_SECONDS, CONFIG_OURS, "300
        "... or so many seconds, whichever is first; 0: not by time.")
 CONFIG(SNAPSHOT_KEEP, "snapshot-keep", CONFIG_NUMBER, CONFIG_OURS, "2", 2, 60, NULL,
        "Snapshots kept; the log goes back to the second newest.")
+CONFIG(SCRUB_RATE, "scrub-rate", CONFIG_SIZE, CONFIG_OURS, "4mb", 0, INT64_MAX / 1000000, NULL,
+       "Log, stores and snapshots are read from the disk and verified once an hour, at most so many bytes a second; 0: "
+       "only by SCRUB.NOW.")
 
 SECTION("Secrets")
 CONFIG(SECRET_MAX_BYTES, "secret-max-bytes", CONFIG_SIZE, CONFIG_OURS | CONFIG_FIXED, "1mb", 1, 67108864, NULL,

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/rebuild.h"
+#include "engine/scrub.h"
 #include "engine/snapshots.h"
 #include "server/command.h"
 #include "server/conn_private.h"
@@ -212,10 +213,30 @@ static void persistence_section(struct printer *p)
     PUT_U64(p, "snapshots_made", s.made);
     PUT_U64(p, "snapshots_failed", s.failed);
     PUT_U64(p, "snapshot_last_ms", s.last_ms);
+    PUT_U64(p, "snapshot_lost_values", s.lost);
     PUT_U64(p, "apply_rounds", i.apply.rounds);
     PUT_U64(p, "apply_written", i.apply.written);
     PUT_U64(p, "apply_coalesced", i.apply.coalesced);
     put_rebuild(p);
+}
+
+static void scrub_section(struct printer *p)
+{
+    struct scrub_info i = {0};
+    if (p->ready)
+        scrub_info(engine_scrub(p->srv->engine), &i);
+    PUT(p, "scrub_state:%s\r\n", scrub_state_name(i.state));
+    PUT_U64(p, "scrub_pass", i.pass);
+    PUT(p, "scrub_position:%s\r\n", i.position);
+    PUT_U64(p, "scrub_percent", i.percent);
+    PUT_U64(p, "scrub_bytes", i.bytes);
+    PUT_U64(p, "scrub_total_bytes", i.total_bytes);
+    PUT_U64(p, "scrub_errors", i.errors);
+    PUT_U64(p, "scrub_repaired", i.repaired);
+    PUT_U64(p, "scrub_skipped", i.skipped);
+    PUT(p, "scrub_last_error:%s\r\n", i.last_error);
+    PUT_U64(p, "scrub_last_pass_time", i.last_pass_ms / 1000);
+    PUT_U64(p, "scrub_last_pass_ms", i.last_took_ms);
 }
 
 static void stats_section(struct printer *p)
@@ -374,6 +395,7 @@ static const struct {
     {"clients", "Clients", clients_section, BY_DEFAULT | IN_ALL},
     {"memory", "Memory", memory_section, BY_DEFAULT | IN_ALL},
     {"persistence", "Persistence", persistence_section, BY_DEFAULT | IN_ALL},
+    {"scrub", "Scrub", scrub_section, BY_DEFAULT | IN_ALL},
     {"stats", "Stats", stats_section, BY_DEFAULT | IN_ALL},
     {"replication", "Replication", replication_section, BY_DEFAULT | IN_ALL},
     {"cpu", "CPU", cpu_section, BY_DEFAULT | IN_ALL},

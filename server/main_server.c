@@ -30,6 +30,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/scrub.h"
 #include "engine/snapshots.h"
 #include "server/acl.h"
 #include "server/cmd_command.h"
@@ -174,6 +175,7 @@ static void refresh_settings(void)
     snapshots_settings(engine_snapshots(srv.engine), (uint64_t)config_int(srv.config, CFG_SNAPSHOT_LOG_BYTES),
                        (uint64_t)config_int(srv.config, CFG_SNAPSHOT_INTERVAL) * 1000,
                        (unsigned)config_int(srv.config, CFG_SNAPSHOT_KEEP));
+    scrub_set_rate(engine_scrub(srv.engine), (uint64_t)config_int(srv.config, CFG_SCRUB_RATE));
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)

@@ -280,6 +280,7 @@ static enum err open_engine(struct server *srv)
         .snapshot_log_bytes = (uint64_t)config_int(c, CFG_SNAPSHOT_LOG_BYTES),
         .snapshot_interval_ms = (uint64_t)config_int(c, CFG_SNAPSHOT_INTERVAL) * 1000,
         .snapshot_keep = (unsigned)config_int(c, CFG_SNAPSHOT_KEEP),
+        .scrub_bytes_per_s = (uint64_t)config_int(c, CFG_SCRUB_RATE),
         .log = log_line,
         .on_applied = on_applied,
         .arg = srv,
