@@ -427,28 +427,51 @@ static enum err load_counters(struct engine *e, struct vault *v)
     return err;
 }
 
-enum err engine_view_all(struct engine *e)
+/* *store: the one that was read last. */
+static enum err view_all(struct engine *e, unsigned *store)
 {
     struct vault *page[64];
     struct bytes after = bytes_of(NULL, 0);
     size_t n;
     enum err err = ERR_OK;
     while (err == ERR_OK && (n = vaults_list(e->vaults, after, 0, page, 64)) > 0) {
-        for (size_t i = 0; i < n && err == ERR_OK; i++)
+        for (size_t i = 0; i < n && err == ERR_OK; i++) {
+            *store = page[i]->store;
             err = load_counters(e, page[i]);
+        }
         after = bytes_str(page[n - 1]->name);
     }
     return err;
 }
 
-static enum err load_vaults(struct engine *e)
+enum err engine_view_all(struct engine *e)
 {
+    unsigned store;
+    return view_all(e, &store);
+}
+
+static enum err read_vaults(struct engine *e, unsigned *store)
+{
+    *store = 0;
     enum err err = observe_all(e, 'V');
     if (err == ERR_OK)
         err = observe_all(e, 'D');
-    if (err == ERR_OK)
-        err = engine_view_all(e);
-    return err ? engine_refuse(e, err, "the base store's vaults do not verify") : ERR_OK;
+    return err ? err : view_all(e, store);
+}
+
+/* Damage in what a start reads of a store has that one made anew, as damage that traffic finds does. */
+static enum err load_vaults(struct engine *e)
+{
+    unsigned store, mended = ENGINE_STORES_MAX;
+    char name[STOREDIR_NAME_BYTES];
+    enum err err;
+    while ((err = read_vaults(e, &store)) == ERR_CORRUPT || err == ERR_IO) {
+        if (store == mended || rebuild_now(e->rebuild, store) != ERR_OK)
+            break;
+        mended = store;
+    }
+    storedir_name(name, store, e->generation[store], 0);
+    return err ? engine_refuse(e, err, "the vaults in %s do not verify, and it could not be rebuilt", name) : ERR_OK;
 }
 
 /* ---- open and close ---- */
@@ -603,7 +626,8 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
      * behind. */
     if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = open_snapshots(e)) ||
         (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) || (err = start_apply(e)) ||
-        (err = engine_replay(e, rep)) || (err = stores_recovered(e)) || (err = load_vaults(e)))
+        (err = engine_replay(e, rep)) || (err = stores_recovered(e)) || (err = rebuild_start(e->rebuild)) ||
+        (err = load_vaults(e)))
         return err;
     e->term = rep->wal.last_term;
     struct sequencer *q;
@@ -612,8 +636,7 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     atomic_store(&e->seq, q);
     if (e->snapshots && (err = snapshots_start(e->snapshots)) != ERR_OK)
         return err;
-    if ((err = rebuild_start(e->rebuild)) || (err = scrub_new(&e->scrub, e, e->cfg.scrub_bytes_per_s)) ||
-        (err = scrub_start(e->scrub)))
+    if ((err = scrub_new(&e->scrub, e, e->cfg.scrub_bytes_per_s)) || (err = scrub_start(e->scrub)))
         return err;
     return keeper_start(&e->keeper, e);
 }

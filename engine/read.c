@@ -118,7 +118,8 @@ enum err engine_logged_value(struct engine *e, struct vault *vault, struct bytes
     if (err == ERR_OK && !(*out = blob_new(value.raw, value.raw.n, sv->lsn)))
         err = ERR_OOM;
     buf_fini(&raw);
-    if (err == ERR_NOTFOUND && e->snapshots) /* the log does not reach back to it any more */
+    /* The log does not reach back to it any more, or has damage there. */
+    if ((err == ERR_NOTFOUND || err == ERR_CORRUPT) && e->snapshots)
         err = snapshots_value(e->snapshots, vault->store, cached, out);
     if (err)
         return err == ERR_NOTFOUND ? ERR_CORRUPT : err;

@@ -557,6 +557,33 @@ void rebuild_demand(struct rebuild *r, struct rebuild_wait *w)
         answer(w, &(struct rebuild_info){.err = ERR_AGAIN, .why = "the server is stopping"});
 }
 
+struct waiting {
+    struct rebuild_wait w;
+    struct rebuild *r;
+    pthread_cond_t wake;
+    int done;
+};
+
+static void now_done(struct rebuild_wait *w)
+{
+    struct waiting *me = mpsc_entry(w, struct waiting, w);
+    pthread_mutex_lock(&me->r->lock);
+    me->done = 1;
+    pthread_cond_signal(&me->wake);
+    pthread_mutex_unlock(&me->r->lock);
+}
+
+enum err rebuild_now(struct rebuild *r, unsigned store)
+{
+    struct waiting me = {.w = {.done = now_done, .store = store}, .r = r, .wake = PTHREAD_COND_INITIALIZER};
+    rebuild_demand(r, &me.w);
+    pthread_mutex_lock(&r->lock);
+    while (!me.done)
+        pthread_cond_wait(&me.wake, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+    return me.w.err;
+}
+
 uint64_t rebuild_needed_lsn(struct rebuild *r)
 {
     pthread_mutex_lock(&r->lock);

@@ -28,7 +28,7 @@
  *
  * Locks: the rebuild's own, for what is wanted and for rebuild_info, never held across anything that waits; the store's
  * (engine_impl.h), for exchanging the pointer.
- * Threads: all from any but new, start, stop, free. None blocks but stop, for the batch under way.
+ * Threads: all from any but new, start, stop, free. None blocks but now, and stop, for the batch under way.
  */
 #ifndef COFFER_ENGINE_REBUILD_H
 #define COFFER_ENGINE_REBUILD_H
@@ -40,7 +40,7 @@
 struct engine;
 struct rebuild;
 
-/* Before the applier starts; the thread when all else runs. ERR_OOM. */
+/* Before the applier starts; the thread when the replay is through. ERR_OOM. */
 must_use enum err rebuild_new(struct rebuild **out, struct engine *e);
 must_use enum err rebuild_start(struct rebuild *r);
 /* Ends the thread; a rebuild under way is given up. Accepts NULL. */
@@ -63,6 +63,8 @@ struct rebuild_wait {
     uint64_t from_lsn, lsn, entries, records, ms; /* from_lsn: of the snapshot, 0: from the log alone */
 };
 void rebuild_demand(struct rebuild *r, struct rebuild_wait *w);
+/* The same, and waits for it. Blocks. */
+must_use enum err rebuild_now(struct rebuild *r, unsigned store);
 
 /* The log must be kept from here on; UINT64_MAX: no rebuild needs any of it. */
 uint64_t rebuild_needed_lsn(struct rebuild *r);

@@ -34,7 +34,7 @@
 #define START_MS 60000 /* a start has other things to read */
 #define SAVE_MS 60000
 #define GONE_MS 60000 /* for a log segment to go, once a snapshot is behind it */
-#define TICK_US 100000
+#define TICK_US 20000
 #define FILES_MAX 64
 
 struct position {

@@ -23,6 +23,7 @@
 
 #define NICE 10 /* beside traffic that wants all processors it has a tenth of one */
 #define TICK_MS 1000
+#define SOON_MS 50
 #define RETRY_MS 30000
 #define REST 4
 #define CHANGES_BYTES (12u << 20)
@@ -116,19 +117,25 @@ static enum err make_from_log(struct snapshots *s, struct snapread *before, uint
     return e;
 }
 
+static uint64_t lsn_of(const struct snapread *r)
+{
+    struct snapread_info i;
+    snapread_info(r, &i);
+    return i.header.lsn;
+}
+
 /* Something that was read to make one from does not verify: 1 when it is in the snapshot, which is set aside then. */
 static int is_in_snapshot(struct snapshots *s, struct snapread *before)
 {
-    struct snapread_info i;
     uint64_t block;
     if (snapread_verify(before, pace, s, &block) != ERR_CORRUPT)
         return 0;
-    snapread_info(before, &i);
-    snapshots_damaged(s, i.header.lsn);
+    snapshots_damaged(s, lsn_of(before));
     return 1;
 }
 
-/* From the newest that is good. An older one, and more of the log, have all that it has. */
+/* From the newest that is good. An older one, and more of the log, have all that it has. ERR_END: there is one already,
+ * made by a try that failed in its very last steps. */
 static enum err make_from_good(struct snapshots *s, uint64_t to, struct snapwrite_config *cfg,
                                struct snapwrite_result *result)
 {
@@ -137,6 +144,10 @@ static enum err make_from_good(struct snapshots *s, uint64_t to, struct snapwrit
         enum err e = snapshots_open_below(s, UINT64_MAX, &before);
         if (e && e != ERR_NOTFOUND)
             return e;
+        if (before && lsn_of(before) >= to) {
+            snapshots_set_newest(s, before);
+            return ERR_END;
+        }
         e = make_from_log(s, before, to, cfg, result);
         int again = e == ERR_CORRUPT && before && is_in_snapshot(s, before);
         snapread_unref(before);
@@ -200,7 +211,7 @@ static enum err make_one(struct snapshots *s, uint64_t to)
         e = make_from_stores(s, &cfg, &result);
     }
     if (e)
-        return e;
+        return e == ERR_END ? ERR_OK : e;
     struct snapshots_file f = {.lsn = cfg.header.lsn, .term = cfg.header.term};
     e = snapshots_look(s);
     if (!e)
@@ -452,7 +463,7 @@ static void *snapshots_main(void *arg)
             pthread_mutex_lock(&s->lock);
         }
         if (!s->stop && !s->waits)
-            clock_cond_wait(&s->wake, &s->lock, clock_mono_us() + TICK_MS * 1000);
+            clock_cond_wait(&s->wake, &s->lock, clock_mono_us() + (s->damaged_log_lsn ? SOON_MS : TICK_MS) * 1000);
     }
     pthread_mutex_unlock(&s->lock);
     answer_waits(s, ERR_AGAIN);
