@@ -14,6 +14,7 @@ JOBS    ?= $(shell nproc)
 PREFIX  ?= /usr/local
 SECONDS ?= 60
 CYCLES  ?= 50
+FLIPS   ?= 1000
 
 LAYERS   := base resp hsm engine server
 WARN     ?= -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
@@ -169,6 +170,10 @@ check-redis: all
 check-crash: all $(B)/tests/e2e/crash
 	@CYCLES=$(CYCLES) tests/run -t $$((120 + $(CYCLES) * 10)) $(B)/tests/e2e/crash
 
+## check-damage: FLIPS=1000 bits flipped in files of an engine, each found and made good; every step that can die, dying
+check-damage: $(B)/tests/test_damage $(B)/tests/test_steps_fault
+	@FLIPS=$(FLIPS) STRIDE=1 tests/run -t $$((1200 + $(FLIPS))) $(B)/tests/test_damage $(B)/tests/test_steps_fault
+
 ## fuzz: each fuzz target for SECONDS=60
 fuzz:
 	@$(AS_FUZZ) -j$(JOBS) fuzz-build
@@ -230,6 +235,6 @@ help:
 	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
 
 -include $(patsubst %.o,%.d,$(call obj,$(LAYER_SRC) $(MAINS) $(wildcard tests/unit/*.c tests/e2e/*.c tests/lib/*.c tests/fuzz/*.c bench/*.c)))
-.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-crash fuzz lint coverage format docs install clean help \
+.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-crash check-damage fuzz lint coverage format docs install clean help \
 	tests-build units-build fuzz-build FORCE
 .SECONDARY:

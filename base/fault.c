@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,11 +42,15 @@ int fault_step_(enum fault_kind k)
     if (left != 1)
         return 0;
     fault_has_fired[k] = 1;
+    if (fault_code[k] == FAULT_DIE)
+        raise(SIGKILL);
     return fault_code[k];
 }
 
 static int errno_of_name(const char *name)
 {
+    if (strcmp(name, "DIE") == 0)
+        return FAULT_DIE;
     for (int e = 1; e < 256; e++) {
         const char *known = strerrorname_np(e);
         if (known && strcmp(known, name) == 0)

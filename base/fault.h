@@ -14,6 +14,8 @@
 
 #include "base/err.h"
 
+#define FAULT_DIE (-1) /* instead of an errno: the process ends at that place, as by kill -9 */
+
 enum fault_kind { FAULT_MEM, FAULT_FILE, FAULT_KINDS };
 
 extern _Atomic long fault_countdown[FAULT_KINDS]; /* 0: disarmed */
@@ -22,8 +24,8 @@ void fault_arm(enum fault_kind k, long n, int code);
 void fault_disarm(enum fault_kind k);
 int fault_fired(enum fault_kind k); /* 1 when the armed fault has fired since fault_arm */
 
-/* "mem:<n>" or "file:<n>", then optionally ":" and an errno by name (file: EIO when left out). ERR_SYNTAX arms nothing.
- */
+/* "mem:<n>" or "file:<n>", then optionally ":" and an errno by name, or DIE (file: EIO when left out). ERR_SYNTAX arms
+ * nothing. */
 must_use enum err fault_arm_text(const char *spec);
 
 int fault_step_(enum fault_kind k); /* slow path: code when the countdown reached 0, else 0 */

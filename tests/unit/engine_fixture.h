@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "base/sha256.h"
 #include "engine/engine_impl.h"
 
@@ -82,8 +83,10 @@ static enum err try_open(void)
                                 .log = log_line};
     said[0] = '\0';
     enum err err = engine_open(&e, &cfg, &report, &why);
-    if (err)
+    if (err) {
+        log_line(LOG_WARNING, why);
         e = NULL;
+    }
     return err;
 }
 

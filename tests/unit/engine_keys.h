@@ -28,6 +28,7 @@ ef_unused static int teardown(void **state)
     (void)state;
     close_engine();
     atomic_store(&hsm_down, 0);
+    clock_test_set_wall_ms(0);
     unsetenv("COFFER_TEST_BOOT_ID");
     shell("rm -rf %s", dir);
     return 0;
@@ -162,6 +163,33 @@ ef_unused static enum err rebuild(unsigned store, struct rebuild_wait *result)
     if (result)
         *result = me.w;
     return me.w.err;
+}
+
+/* ---- the scrub ---- */
+
+struct scrubbing {
+    struct scrub_wait w;
+    int finished;
+};
+
+ef_unused static void scrubbed(struct scrub_wait *w)
+{
+    struct scrubbing *me = (struct scrubbing *)(void *)w;
+    pthread_mutex_lock(&lock);
+    me->finished = 1;
+    pthread_cond_broadcast(&done_cond);
+    pthread_mutex_unlock(&lock);
+}
+
+ef_unused static struct scrub_wait scrub_now(void)
+{
+    struct scrubbing me = {.w = {.done = scrubbed}};
+    scrub_demand(engine_scrub(e), &me.w);
+    pthread_mutex_lock(&lock);
+    while (!me.finished)
+        pthread_cond_wait(&done_cond, &lock);
+    pthread_mutex_unlock(&lock);
+    return me.w;
 }
 
 #endif

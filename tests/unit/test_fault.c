@@ -101,6 +101,8 @@ static void text_arms(void **state)
     assert_int_equal(fault_arm_text("file:2:ENOSPC"), ERR_OK);
     assert_int_equal(fault_hit(FAULT_FILE), 0);
     assert_int_equal(fault_hit(FAULT_FILE), ENOSPC);
+    assert_int_equal(fault_arm_text("file:1:DIE"), ERR_OK);
+    fault_disarm(FAULT_FILE);
     assert_int_equal(fault_arm_text("file:1"), ERR_OK);
     assert_int_equal(fault_hit(FAULT_FILE), EIO);
     assert_int_equal(fault_arm_text("mem:1"), ERR_OK);

@@ -6,31 +6,6 @@
 #include "base/log.h"
 #include "engine_keys.h"
 
-struct scrubbing {
-    struct scrub_wait w;
-    int finished;
-};
-
-static void scrubbed(struct scrub_wait *w)
-{
-    struct scrubbing *me = (struct scrubbing *)(void *)w;
-    pthread_mutex_lock(&lock);
-    me->finished = 1;
-    pthread_cond_broadcast(&done_cond);
-    pthread_mutex_unlock(&lock);
-}
-
-static struct scrub_wait scrub_now(void)
-{
-    struct scrubbing me = {.w = {.done = scrubbed}};
-    scrub_demand(engine_scrub(e), &me.w);
-    pthread_mutex_lock(&lock);
-    while (!me.finished)
-        pthread_cond_wait(&done_cond, &lock);
-    pthread_mutex_unlock(&lock);
-    return me.w;
-}
-
 static void assert_clean_pass(void)
 {
     struct scrub_wait w = scrub_now();

@@ -2,19 +2,7 @@
  * leaves no file or a whole one. */
 #include "snap_fixture.h"
 
-#include <sys/syscall.h>
-
-/* As if the process were gone: from the fault on nothing is tidied up any more. file.c's unlink comes here. */
-static int dies_at_fault;
-
-int unlink(const char *path)
-{
-    if (dies_at_fault && fault_fired(FAULT_FILE)) {
-        errno = EROFS;
-        return -1;
-    }
-    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
-}
+#include <sys/wait.h>
 
 static void file_of(const char *dir, uint64_t lsn, struct buf *out)
 {
@@ -295,13 +283,17 @@ static void each_death_leaves_nothing_or_all(void **state)
     struct snapwrite_config cfg = sx_config(dir, 1);
     unsigned whole = 0, half = 0;
     for (long n = 1; fired; n++) {
-        struct snapwrite_result result;
-        dies_at_fault = 1;
-        fault_arm(FAULT_FILE, n, EIO);
-        (void)!sx_try_write(&cfg, &s, &result);
-        fired = fault_fired(FAULT_FILE);
-        fault_disarm(FAULT_FILE);
-        dies_at_fault = 0;
+        int status;
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            struct snapwrite_result result;
+            fault_arm(FAULT_FILE, n, FAULT_DIE);
+            (void)!sx_try_write(&cfg, &s, &result);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        fired = WIFSIGNALED(status);
         half += fired && sx_files(dir) == 1;
         whole += (unsigned)check_whole_or_not_there(dir, &s);
         fx_empty_dir(dir);

@@ -354,6 +354,50 @@ static void a_torn_slot_leaves_the_other(void **state)
     fx_remove_dir(dir);
 }
 
+/* ---- a log in use, looked at on the disk ---- */
+
+static enum err verify_from(struct wal *w, uint64_t from, uint64_t *first, uint64_t *last)
+{
+    return wal_verify_segment(w, from, NULL, NULL, first, last);
+}
+
+/* Every byte of every sealed segment, while the log is open; the one that is being written is not looked at. */
+static void every_flipped_byte_of_a_log_in_use_is_found(void **state)
+{
+    (void)state;
+    struct sample *s = sample_new();
+    struct wal_report rep;
+    uint64_t first, last, from = 1;
+    restore(s, &s->mark);
+    struct wal *w = open_it(s, &rep);
+    for (size_t f = 0; f + 1 < s->count; f++) {
+        struct buf *content = &s->files[f].content;
+        assert_int_equal(verify_from(w, from, &first, &last), ERR_OK);
+        assert_true(first == from && last > first);
+        for (size_t at = 0; at < buf_size(content); at += 1 + at % 3) {
+            buf_data(content)[at] ^= 0x20;
+            fx_write(s->dir, s->files[f].name, buf_bytes(content));
+            buf_data(content)[at] ^= 0x20;
+            assert_int_equal(verify_from(w, from + at % 2, &first, &last), ERR_CORRUPT);
+            assert_int_equal(first, from);
+        }
+        fx_write(s->dir, s->files[f].name, buf_bytes(content));
+        from = last + 1;
+    }
+    assert_int_equal(verify_from(w, from, &first, &last), ERR_END);
+
+    char path[512]; /* gone: by somebody else's doing, and by the log's own */
+    fx_path(path, s->dir, s->files[0].name);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(verify_from(w, 1, &first, &last), ERR_CORRUPT);
+    fx_write(s->dir, s->files[0].name, buf_bytes(&s->files[0].content));
+    assert_int_equal(wal_remove_below(w, last + 1), ERR_OK);
+    assert_int_equal(verify_from(w, 1, &first, &last), s->count > 2 ? ERR_OK : ERR_END);
+    assert_true(s->count == 2 || first > 1);
+    wal_close(w);
+    sample_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +413,7 @@ int main(void)
         cmocka_unit_test(a_frame_behind_a_bad_one_proves_damage),
         cmocka_unit_test(the_mark_tells_its_boot_and_is_believed_in_any),
         cmocka_unit_test(a_torn_slot_leaves_the_other),
+        cmocka_unit_test(every_flipped_byte_of_a_log_in_use_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
