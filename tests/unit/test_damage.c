@@ -18,6 +18,12 @@
 #include "base/log.h"
 #include "engine_keys.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FLIPS 120
+#else
+#define FLIPS 1000
+#endif
+
 static char gold[72], where[600]; /* what every flip begins with; where the bit was */
 static unsigned newest[KEYS];     /* version, 0: destroyed */
 static uint64_t rnd_state;
@@ -341,7 +347,7 @@ static void one_flip(enum kind k, int running)
 
 static void no_flipped_bit_is_served_and_all_is_made_good(void **state)
 {
-    uint64_t flips = from_env("FLIPS", 1000);
+    uint64_t flips = from_env("FLIPS", FLIPS);
     (void)state;
     rnd_state = from_env("SEED", clock_mono_us() | 1);
     print_message("# SEED=%" PRIu64 "\n", rnd_state);

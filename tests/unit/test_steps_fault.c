@@ -13,6 +13,12 @@
 #include "base/log.h"
 #include "engine_keys.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STRIDE 41
+#else
+#define STRIDE 7
+#endif
+
 #define NEWEST 16
 
 static char gold[72];
@@ -23,7 +29,7 @@ static int setup_gold(void **state)
 {
     const char *n = getenv("STRIDE"), *seed = getenv("SEED");
     uint64_t from = seed ? strtoull(seed, NULL, 10) : clock_mono_us();
-    stride = n ? atol(n) : 7;
+    stride = n ? atol(n) : STRIDE;
     first = 1 + (long)(from % (uint64_t)stride);
     print_message("# STRIDE=%ld SEED=%ld\n", stride, first - 1);
     assert_int_equal(setup(state), 0);
