@@ -218,11 +218,44 @@ static void test_healthy_shards_rebuilt_under_load(void **state)
     e2e_finish(&s);
 }
 
+/* Nobody reads what is damaged: the scrub does. */
+static void test_the_scrub_mends_what_nobody_reads(void **state)
+{
+    struct e2e s;
+    struct e2e_raw raw;
+    (void)state;
+    start_with_values(&s);
+    e2e_raw_open3(&raw, &s);
+    e2e_raw_expect(&raw, ":...", "SNAPSHOT.CREATE");
+    assert_string_equal(e2e_info(s.c, "scrub_state"), "resting"); /* the first pass is not at once */
+    e2e_expect(s.c, "+OK", "CONFIG SET scrub-rate 0");
+    e2e_info_wait(s.c, "scrub_state", "off");
+    e2e_raw_expect(&raw, "{$pass :1...", "SCRUB.NOW");
+    assert_string_equal(e2e_info(s.c, "scrub_errors"), "0");
+    e2e_expect(s.c, "+OK", "CONFIG SET scrub-rate 1gb");
+    e2e_info_wait(s.c, "scrub_state", "resting"); /* the next one is due in an hour */
+    clients_start(&s);
+    for (unsigned i = 0; i < 3; i++) {
+        let_them_run(100);
+        shell(&s, "printf XXXX | dd of=$(ls snapshots/*.snap | tail -1) bs=1 seek=3000 conv=notrunc 2>/dev/null");
+        e2e_raw_expect(&raw, "{$pass ...", "SCRUB.NOW");
+    }
+    clients_stop();
+    int errors = atoi(e2e_info(s.c, "scrub_errors"));
+    assert_true(errors >= 1 && errors == atoi(e2e_info(s.c, "scrub_repaired")));
+    assert_string_equal(e2e_info(s.c, "scrub_pass"), "4");
+    e2e_log_wait(&s, "does not verify; repaired");
+    e2e_raw_close(&raw);
+    check_all(&s);
+    e2e_finish(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_damaged_shard_comes_back, e2e_teardown),
         cmocka_unit_test_teardown(test_healthy_shards_rebuilt_under_load, e2e_teardown),
+        cmocka_unit_test_teardown(test_the_scrub_mends_what_nobody_reads, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

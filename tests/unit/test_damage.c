@@ -85,6 +85,7 @@ static int setup_campaign(void **state)
 {
     assert_int_equal(setup(state), 0);
     make_state();
+    settle();
     close_engine();
     snprintf(gold, sizeof gold, "%s.gold", dir);
     shell("cp -r %s %s", dir, gold);

@@ -39,6 +39,7 @@ static int setup_gold(void **state)
         make_snapshot();
     }
     fill(NEWEST, NEWEST);
+    settle();
     close_engine();
     snprintf(gold, sizeof gold, "%s.gold", dir);
     shell("cp -r %s %s", dir, gold);
