@@ -37,7 +37,7 @@ struct engine {
     struct rebuild *rebuild;     /* NULL until the log is open */
     pthread_mutex_t asof_lock;
     struct asof *asof_open; /* moments of the past that are being read; under asof_lock */
-    struct scrub *scrub;         /* NULL until it runs */
+    struct scrub *scrub;    /* NULL until it runs */
     _Atomic uint64_t commit_lsn;
     uint32_t term;
     char why[256];

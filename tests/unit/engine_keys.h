@@ -1,6 +1,6 @@
-/* engine_keys.h - an engine of the fixture with secrets in it: numbered, even and odd ones in a vault and a shard of their
- * own, each version of each with a value that says whose it is. And what is asked of the engine that takes a while:
- * rebuilds, the scrub. */
+/* engine_keys.h - an engine of the fixture with secrets in it: numbered, even and odd ones in a vault and a shard of
+ * their own, each version of each with a value that says whose it is. And what is asked of the engine that takes a
+ * while: rebuilds, the scrub. */
 #ifndef COFFER_TESTS_ENGINE_KEYS_H
 #define COFFER_TESTS_ENGINE_KEYS_H
 
