@@ -1,17 +1,9 @@
-/* scrub.c - see scrub.h.
+/* scrub.c - see scrub.h: the thread. What it reads, and how that is made good: scrub_stages.c.
  *
- * A pass is a position (stage, store, number) that moves from item to item; each stage is a row of a table: how its
- * next item is read, and how a damaged one is made good. Items are looked up anew each time, so that segments, tables
- * and snapshots may come and go meanwhile: what has gone is no damage, what has come is in the next pass.
+ * A pass is a position (stage, store, number) that moves from item to item; each stage is a row of a table. An item
+ * that does not verify is read a second time: a bad cable is not to have a shard rebuilt.
  *
- * An item that does not verify is read a second time: a bad cable is not to have a shard rebuilt.
- *
- * Those who repair are asked and waited for, not left to their own pace: they rest between tries because a read may
- * find the same damage a thousand times a second. The scrub finds it once in a pass.
- *
- * Rejected: reading through LevelDB (tablecheck.c says why); a pass without end instead of one an hour (a small node
- * would read the same megabytes all day); repairing a log segment from the records that still verify (a chain with a
- * hole proves nothing, and a replica would be sent the hole).
+ * Rejected: a pass without end instead of one an hour (a small node would read the same megabytes all day).
  */
 #include "engine/scrub.h"
 
@@ -23,7 +15,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "engine/engine_impl.h"
+#include "base/mem.h"
+#include "engine/scrub_impl.h"
 #include "engine/storecheck.h"
 #include "engine/tablecheck.h"
 
@@ -33,45 +26,6 @@
 #define REST_MS 3600000
 #define START_MS 60000 /* a start has other things to read */
 #define SAVE_MS 60000
-#define GONE_MS 60000 /* for a log segment to go, once a snapshot is behind it */
-#define TICK_US 20000
-#define FILES_MAX 64
-
-struct position {
-    enum scrub_stage stage;
-    unsigned store;
-    uint64_t at; /* first LSN; 0 the MANIFEST, else number of a table; LSN that the snapshot is below */
-};
-
-/* What was read. */
-struct item {
-    char name[SCRUB_NAME_BYTES];
-    struct position next; /* behind it */
-    unsigned store;
-    uint64_t lsn; /* a segment's last, a snapshot's */
-};
-
-struct scrub {
-    struct engine *e;
-    pthread_t thread;
-    int started;
-
-    pthread_mutex_t lock; /* what follows, but for the thread's own */
-    pthread_cond_t wake;
-    int stop, in_pass;
-    uint64_t rate;
-    struct scrub_wait *waits, *serving; /* new ones; those whom this pass is for */
-    struct scrub_info info;
-    int answered; /* by whom a repair was asked for */
-
-    /* the thread's own */
-    struct position at;
-    uint64_t until_table;                                /* newer tables of this store are for the next pass */
-    uint64_t pass_bytes_all, begun_ms, due_ms, saved_ms; /* by clock_mono */
-    unsigned items, errors, repaired, skipped;           /* of this pass */
-    struct rebuild_wait rebuild;
-    struct snapshots_wait snapshot;
-};
 
 static uint64_t mono_ms(void)
 {
@@ -107,7 +61,7 @@ static int must_leave(const struct scrub *s)
     return s->stop || s->waits || !rate_now(s);
 }
 
-static enum err pace(void *arg, uint64_t bytes)
+enum err scrub_pace(void *arg, uint64_t bytes)
 {
     struct scrub *s = arg;
     uint64_t from = clock_mono_us();
@@ -124,212 +78,6 @@ static enum err pace(void *arg, uint64_t bytes)
     pthread_mutex_unlock(&s->lock);
     return leave ? ERR_AGAIN : ERR_OK;
 }
-
-/* ---- LOG ---- */
-
-static enum err read_segment(struct scrub *s, struct item *it)
-{
-    uint64_t first;
-    enum err err = wal_verify_segment(s->e->wal, s->at.at, pace, s, &first, &it->lsn);
-    snprintf(it->name, sizeof it->name, "the log from LSN %llu to %llu", (unsigned long long)first,
-             (unsigned long long)it->lsn);
-    it->next.at = it->lsn + 1;
-    return err;
-}
-
-/* ---- STORES ---- */
-
-static enum err next_store(struct item *it)
-{
-    it->next.store++;
-    it->next.at = 0;
-    return ERR_NOTFOUND;
-}
-
-/* The first table at or behind the position. ERR_NOTFOUND: none. */
-static enum err find_table(struct scrub *s, struct store *st, struct tablecheck_table *out)
-{
-    struct tablecheck_table *all;
-    size_t n;
-    enum err err = tablecheck_list(st, &all, &n);
-    if (!s->until_table && n)
-        s->until_table = all[n - 1].number;
-    *out = (struct tablecheck_table){0};
-    for (size_t i = 0; i < n && !out->number; i++)
-        if (all[i].number >= s->at.at && all[i].number <= s->until_table)
-            *out = all[i];
-    mem_free(all);
-    return err ? err : out->number ? ERR_OK : ERR_NOTFOUND;
-}
-
-static enum err read_table(struct scrub *s, struct store *st, struct item *it)
-{
-    struct tablecheck_table t, now;
-    enum err err = find_table(s, st, &t);
-    if (err)
-        return err == ERR_NOTFOUND ? next_store(it) : err;
-    snprintf(it->name, sizeof it->name, "table %llu of %s", (unsigned long long)t.number,
-             strrchr(store_path(st), '/') + 1);
-    it->next.at = s->at.at = t.number;
-    err = tablecheck_verify(st, &t, pace, s);
-    it->next.at++;
-    if (err != ERR_CORRUPT && err != ERR_NOTFOUND && err != ERR_IO)
-        return err;
-    /* Was it deleted under the reader? */
-    if (find_table(s, st, &now) == ERR_OK && now.number == t.number)
-        return ERR_CORRUPT;
-    return ERR_OK;
-}
-
-static enum err read_store(struct scrub *s, struct item *it)
-{
-    it->store = s->at.store;
-    if (it->store > s->e->shards)
-        return ERR_END;
-    struct store *st = engine_store_take(s->e, it->store);
-    if (!st)
-        return next_store(it); /* it is out, and being rebuilt */
-    enum err err;
-    if (s->at.at) {
-        err = read_table(s, st, it);
-    } else {
-        s->until_table = 0;
-        snprintf(it->name, sizeof it->name, "the MANIFEST of %s", strrchr(store_path(st), '/') + 1);
-        it->next.at = 1;
-        err = storecheck_manifest(store_path(st));
-    }
-    store_unref(st);
-    return err;
-}
-
-/* ---- SNAPSHOTS ---- */
-
-static enum err verify_snapshot(struct scrub *s, const struct snapshots_file *f)
-{
-    struct snapread *r;
-    char why[128];
-    uint64_t block;
-    enum err err = snapshots_open_file(s->e->snapshots, f, &r, why, sizeof why);
-    if (err)
-        return err == ERR_NOTFOUND ? ERR_OK : err; /* deleted meanwhile */
-    err = snapread_verify(r, pace, s, &block);
-    snapread_unref(r);
-    return err;
-}
-
-static enum err read_snapshot(struct scrub *s, struct item *it)
-{
-    struct snapshots_file f[FILES_MAX];
-    unsigned n = s->e->snapshots ? snapshots_list(s->e->snapshots, f, FILES_MAX) : 0;
-    for (unsigned i = 0; i < n && i < FILES_MAX; i++) {
-        if (f[i].lsn >= s->at.at || f[i].verified == SNAPSHOT_BAD)
-            continue;
-        snprintf(it->name, sizeof it->name, "the snapshot at LSN %llu", (unsigned long long)f[i].lsn);
-        it->next.at = it->lsn = f[i].lsn;
-        return verify_snapshot(s, &f[i]);
-    }
-    return ERR_END;
-}
-
-/* ---- repairs: each answers what came of it ---- */
-
-static void answer(struct scrub *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->answered = 1;
-    pthread_cond_signal(&s->wake);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void rebuilt(struct rebuild_wait *w)
-{
-    answer(mpsc_entry(w, struct scrub, rebuild));
-}
-
-static void snapshot_made(struct snapshots_wait *w)
-{
-    answer(mpsc_entry(w, struct scrub, snapshot));
-}
-
-/* ERR_AGAIN: it must stop; whoever was asked may still answer, which is why they live as long as the scrub. */
-static enum err wait_answer(struct scrub *s)
-{
-    pthread_mutex_lock(&s->lock);
-    while (!s->answered && !s->stop)
-        pthread_cond_wait(&s->wake, &s->lock);
-    int answered = s->answered;
-    pthread_mutex_unlock(&s->lock);
-    return answered ? ERR_OK : ERR_AGAIN;
-}
-
-static enum err make_snapshot(struct scrub *s)
-{
-    s->answered = 0;
-    s->snapshot = (struct snapshots_wait){.done = snapshot_made, .lsn = engine_commit_lsn(s->e)};
-    snapshots_demand(s->e->snapshots, &s->snapshot);
-    enum err err = wait_answer(s);
-    return err ? err : s->snapshot.err;
-}
-
-static enum err repair_store(struct scrub *s, const struct item *it)
-{
-    s->answered = 0;
-    s->rebuild = (struct rebuild_wait){.done = rebuilt, .store = it->store};
-    rebuild_demand(s->e->rebuild, &s->rebuild);
-    enum err err = wait_answer(s);
-    if (err == ERR_OK && s->rebuild.err == ERR_OK) { /* all of it is new */
-        s->at.store = it->store + 1;
-        s->at.at = 0;
-    }
-    return err ? err : s->rebuild.err;
-}
-
-static enum err repair_snapshot(struct scrub *s, const struct item *it)
-{
-    snapshots_damaged(s->e->snapshots, it->lsn);
-    return make_snapshot(s);
-}
-
-static enum err wait_until_gone(struct scrub *s, uint64_t lsn)
-{
-    uint64_t until = mono_ms() + GONE_MS;
-    struct wal_info w;
-    int stop = 0;
-    for (;;) {
-        wal_info(s->e->wal, &w);
-        if (w.first_lsn > lsn)
-            return ERR_OK;
-        if (stop || mono_ms() >= until)
-            return ERR_AGAIN; /* the snapshots' thread goes on trying */
-        pthread_mutex_lock(&s->lock);
-        if (!s->stop)
-            clock_cond_wait(&s->wake, &s->lock, clock_mono_us() + TICK_US);
-        stop = s->stop;
-        pthread_mutex_unlock(&s->lock);
-    }
-}
-
-/* A peer's copy of the segment would come first: it costs no old value and nothing of the log. */
-static enum err repair_log(struct scrub *s, const struct item *it)
-{
-    if (!s->e->snapshots)
-        return ERR_CORRUPT;
-    snapshots_log_damaged(s->e->snapshots, it->lsn);
-    enum err err = make_snapshot(s);
-    return err ? err : wait_until_gone(s, it->lsn);
-}
-
-static const struct {
-    const char *name;
-    uint64_t from; /* where the position begins */
-    /* Reads the next item; it says which one that was. ERR_END: there is none. ERR_NOTFOUND: nothing to read there. */
-    enum err (*read)(struct scrub *s, struct item *it);
-    enum err (*repair)(struct scrub *s, const struct item *it);
-} stages[SCRUB_STAGES] = {
-    [SCRUB_LOG] = {"log", 1, read_segment, repair_log},
-    [SCRUB_STORES] = {"stores", 0, read_store, repair_store},
-    [SCRUB_SNAPSHOTS] = {"snapshots", UINT64_MAX, read_snapshot, repair_snapshot},
-};
 
 /* ---- where a restart goes on ---- */
 
@@ -367,7 +115,7 @@ static void load(struct scrub *s)
                "coffer-scrub 1\npass %llu %d\nat %u %u %llu\nbytes %llu\nlast %llu %llu\n", &pass, &in_pass, &stage,
                &store, &at, &bytes, &last, &took) == 8 &&
         stage < SCRUB_STAGES) {
-        s->at = (struct position){(enum scrub_stage)stage, store, at};
+        s->at = (struct scrub_position){(enum scrub_stage)stage, store, at};
         s->in_pass = in_pass == 1;
         s->info.pass = pass;
         s->info.bytes = bytes;
@@ -385,12 +133,12 @@ static void load(struct scrub *s)
 /* About. */
 static uint64_t bytes_of_all(struct scrub *s)
 {
-    struct snapshots_file f[FILES_MAX];
+    struct snapshots_file f[SCRUB_FILES_MAX];
     struct wal_info w;
     wal_info(s->e->wal, &w);
     uint64_t sum = w.bytes;
-    unsigned n = s->e->snapshots ? snapshots_list(s->e->snapshots, f, FILES_MAX) : 0;
-    for (unsigned i = 0; i < n && i < FILES_MAX; i++)
+    unsigned n = s->e->snapshots ? snapshots_list(s->e->snapshots, f, SCRUB_FILES_MAX) : 0;
+    for (unsigned i = 0; i < n && i < SCRUB_FILES_MAX; i++)
         sum += f[i].bytes;
     for (unsigned i = 0; i <= s->e->shards; i++) {
         struct tablecheck_table *t = NULL;
@@ -408,7 +156,7 @@ static uint64_t bytes_of_all(struct scrub *s)
 
 static void begin(struct scrub *s)
 {
-    s->at = (struct position){.at = stages[0].from};
+    s->at = (struct scrub_position){.at = scrub_stages[0].from};
     s->items = s->errors = s->repaired = s->skipped = 0;
     pthread_mutex_lock(&s->lock);
     s->in_pass = 1;
@@ -466,7 +214,7 @@ static void end(struct scrub *s)
     give_answers(serving, s, &i, ERR_OK);
 }
 
-static void note_damage(struct scrub *s, const struct item *it, enum err err, enum err repair)
+static void note_damage(struct scrub *s, const struct scrub_item *it, enum err err, enum err repair)
 {
     char text[160];
     snprintf(text, sizeof text, "%s: %s; %s%s", it->name, err == ERR_IO ? "cannot be read" : "does not verify",
@@ -479,7 +227,7 @@ static void note_damage(struct scrub *s, const struct item *it, enum err err, en
     pthread_mutex_unlock(&s->lock);
 }
 
-static void repair(struct scrub *s, const struct item *it, enum err err)
+static void repair(struct scrub *s, const struct scrub_item *it, enum err err)
 {
     s->errors++;
     pthread_mutex_lock(&s->lock);
@@ -487,11 +235,11 @@ static void repair(struct scrub *s, const struct item *it, enum err err)
     s->info.state = SCRUB_REPAIRING;
     pthread_mutex_unlock(&s->lock);
     engine_logf(s->e, LOG_WARNING, "Scrub: %s %s", it->name, err == ERR_IO ? "cannot be read" : "does not verify");
-    note_damage(s, it, err, stages[it->next.stage].repair(s, it));
+    note_damage(s, it, err, scrub_stages[it->next.stage].repair(s, it));
     enter(s, SCRUB_READING);
 }
 
-static void note_read(struct scrub *s, const struct item *it, enum err err)
+static void note_read(struct scrub *s, const struct scrub_item *it, enum err err)
 {
     int skipped = err && err != ERR_NOTFOUND;
     s->items += !err;
@@ -512,11 +260,11 @@ static int is_damage(enum err err)
 /* One item, or to the next stage. 0: the pass is through. */
 static int step(struct scrub *s)
 {
-    struct item it = {.next = s->at};
-    enum err err = stages[s->at.stage].read(s, &it);
+    struct scrub_item it = {.next = s->at};
+    enum err err = scrub_stages[s->at.stage].read(s, &it);
     if (is_damage(err)) {
-        it = (struct item){.next = s->at};
-        err = stages[s->at.stage].read(s, &it);
+        it = (struct scrub_item){.next = s->at};
+        err = scrub_stages[s->at.stage].read(s, &it);
     }
     if (err == ERR_AGAIN)
         return 1; /* stopped, or asked for another pass: the item is read again */
@@ -524,7 +272,7 @@ static int step(struct scrub *s)
         enum scrub_stage next = s->at.stage + 1;
         if (next == SCRUB_STAGES)
             return 0;
-        s->at = (struct position){.stage = next, .at = stages[next].from};
+        s->at = (struct scrub_position){.stage = next, .at = scrub_stages[next].from};
         return 1;
     }
     s->at = it.next;
