@@ -415,8 +415,11 @@ static int due(struct snapshots *s)
         return 1;
     if (s->info.err && now < s->retry_ms)
         return 0;
-    if ((s->newest && !snapshots_good_lsn(s)) || snapshots_good_lsn(s) < s->damaged_log_lsn)
+    uint64_t good = snapshots_good_lsn(s);
+    if (s->newest && !good)
         return 1;
+    if (good < s->damaged_log_lsn && s->cfg.commit_lsn(s->cfg.arg) >= s->damaged_log_lsn)
+        return 1; /* a log may go on beyond what is committed */
     wal_info(s->cfg.wal, &w);
     return grown_enough(s, w.appended_bytes - s->appended + s->behind_bytes, now) ||
            (s->cfg.interval_ms && now - s->made_ms >= s->cfg.interval_ms && w.last_lsn > s->info.lsn);
