@@ -1,7 +1,8 @@
 /* engine.c - opening, recovery, closing. The life of a write is in sequencer.c, of a read in read.c.
  *
  *     DIR/lock        one process owns the directory
- *     DIR/cell        identity: cell id, number of shards; text
+ *     DIR/cell        identity: cell id, number of shards; text (celldir.h)
+ *     DIR/begin       after a forced recovery: where the log begins; text (celldir.h)
  *     DIR/state       boot id of the last start, and whether it was closed cleanly; text
  *     DIR/wal/        the log (wal.h)
  *     DIR/base/       base store
@@ -87,53 +88,28 @@ static enum err lock_dir(struct engine *e)
     return ERR_OK;
 }
 
-static void hex(char *out, const uint8_t *p, size_t n)
+static enum err make_cell(struct engine *e, struct celldir *c)
 {
-    for (size_t i = 0; i < n; i++)
-        snprintf(out + 2 * i, 3, "%02x", p[i]);
-}
-
-static enum err read_cell(struct engine *e, const char *text)
-{
-    char id[33];
-    unsigned shards;
-    if (sscanf(text, "coffer-cell 1\ncell-id %32[0-9a-f]\nshards %u\n", id, &shards) != 2 || strlen(id) != 32 ||
-        shards < 1 || shards >= ENGINE_STORES_MAX)
-        return engine_refuse(e, ERR_CORRUPT, "%s/cell is damaged or of an unknown format", e->dir);
-    for (unsigned i = 0; i < 16; i++) {
-        unsigned byte;
-        sscanf(id + 2 * i, "%2x", &byte);
-        e->cell_id[i] = (uint8_t)byte;
-    }
-    e->shards = shards;
-    return ERR_OK;
-}
-
-static enum err make_cell(struct engine *e, const char *path)
-{
-    char text[128], id[33];
-    enum err err = clock_random(e->cell_id, sizeof e->cell_id);
+    enum err err = clock_random(c->cell_id, sizeof c->cell_id);
     if (err)
         return err;
-    hex(id, e->cell_id, sizeof e->cell_id);
-    snprintf(text, sizeof text, "coffer-cell 1\ncell-id %s\nshards %u\n", id, e->shards);
-    err = file_write_atomic(path, bytes_str(text), 0600);
-    return err ? engine_refuse(e, err, "cannot write %s: %s", path, strerror(file_errno())) : ERR_OK;
+    c->shards = e->shards;
+    err = celldir_write(e->dir, c);
+    return err ? engine_refuse(e, err, "cannot write %s/cell: %s", e->dir, strerror(file_errno())) : ERR_OK;
 }
 
 static enum err load_cell(struct engine *e)
 {
-    struct path p;
-    struct buf text;
-    buf_init(&text, 4096);
-    enum err err = file_read_all(in_dir(e, &p, "cell"), &text, 4000);
+    struct celldir c;
+    enum err err = celldir_read(e->dir, &c);
     if (err == ERR_NOTFOUND)
-        err = make_cell(e, p.s);
+        err = make_cell(e, &c);
+    else if (err == ERR_CORRUPT)
+        err = engine_refuse(e, err, "%s/cell is damaged or of an unknown format", e->dir);
     else if (err)
-        err = engine_refuse(e, err, "cannot read %s: %s", p.s, strerror(file_errno()));
-    else if ((err = buf_put_u8(&text, 0)) == ERR_OK)
-        err = read_cell(e, (const char *)buf_data(&text));
-    buf_fini(&text);
+        err = engine_refuse(e, err, "cannot read %s/cell: %s", e->dir, strerror(file_errno()));
+    memcpy(e->cell_id, c.cell_id, sizeof e->cell_id);
+    e->shards = err ? e->shards : c.shards;
     return err;
 }
 
@@ -492,35 +468,42 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
                              .segment_bytes = e->cfg.wal_segment_bytes,
                              .known_lsn = highest_applied(e),
                              .reserve_bytes = room_for_log(e->cfg.dirty_bytes)};
+    enum err err = celldir_read_begin(e->dir, &e->begin);
+    if (err && err != ERR_NOTFOUND)
+        return engine_refuse(e, err, "cannot read %s/begin: %s", e->dir, err_text(err));
     memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
-    enum err err = wal_open(&e->wal, &cfg, &rep->wal);
+    memcpy(cfg.base_chain, e->begin.chain, sizeof cfg.base_chain);
+    cfg.base_lsn = e->begin.lsn;
+    err = wal_open(&e->wal, &cfg, &rep->wal);
     if (err)
         return engine_refuse(e, err, "cannot open the log in %s: %s", p.s,
                              rep->wal.text[0] ? rep->wal.text : err_text(err));
     if (rep->wal.damaged_lsn)
         return engine_refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s",
                              (unsigned long long)rep->wal.damaged_lsn, rep->wal.text);
-    if (rep->wal.last_lsn < cfg.known_lsn)
+    if (rep->wal.last_lsn < cfg.known_lsn || (!rep->wal.first_lsn && cfg.known_lsn))
         return engine_refuse(e, ERR_CORRUPT,
                              "the log ends at LSN %llu, but a store has applied %llu: part of the log is missing",
                              (unsigned long long)rep->wal.last_lsn, (unsigned long long)cfg.known_lsn);
     return ERR_OK;
 }
 
-/* A new log begins with the barrier of term 1; a start that does not follow a clean stop begins a term of its own. What
- * the last run appended and never acknowledged may be lost: its LSNs are given out again, and (LSN, term) must name one
- * record for ever (WBL.OUTCOME). */
+/* A new log begins with the barrier of term 1, one that begins behind a snapshot with that of the term that was chosen;
+ * a start that does not follow a clean stop begins a term of its own. What the last run appended and never acknowledged
+ * may be lost: its LSNs are given out again, and (LSN, term) must name one record for ever (WBL.OUTCOME). */
 static enum err begin_term(struct engine *e, struct engine_report *rep)
 {
     struct wal_report *w = &rep->wal;
     struct record r = {.lsn = w->last_lsn + 1,
-                       .term = w->last_term + 1,
+                       .term = w->first_lsn    ? w->last_term + 1
+                               : e->begin.term ? e->begin.term
+                                               : 1,
                        .type = RECORD_BARRIER,
                        .time_ms = clock_wall_ms(),
                        .key = bytes_of(e->cell_id, sizeof e->cell_id)};
     struct buf b;
 
-    if (w->last_lsn && rep->clean)
+    if (w->first_lsn && rep->clean)
         return ERR_OK;
     buf_init(&b, 4096);
     enum err err = record_put(&b, &r, w->chain);
@@ -534,6 +517,13 @@ static enum err begin_term(struct engine *e, struct engine_report *rep)
     w->last_term = r.term;
     memcpy(w->chain, r.chain, sizeof w->chain);
     return ERR_OK;
+}
+
+/* When there is a record: a log that is lost later must not begin there again. */
+static enum err has_begun(struct engine *e, const struct engine_report *rep)
+{
+    enum err err = e->begin.term && rep->wal.first_lsn ? celldir_remove_begin(e->dir) : ERR_OK;
+    return err ? engine_refuse(e, err, "cannot remove %s/begin: %s", e->dir, strerror(file_errno())) : ERR_OK;
 }
 
 /* ---- snapshots ---- */
@@ -624,12 +614,13 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
      * behind. */
-    if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = open_snapshots(e)) ||
-        (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) || (err = start_apply(e)) ||
-        (err = engine_replay(e, rep)) || (err = stores_recovered(e)) || (err = rebuild_start(e->rebuild)) ||
+    if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = has_begun(e, rep)) ||
+        (err = open_snapshots(e)) || (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) ||
+        (err = start_apply(e)) || (err = engine_replay(e, rep)) || (err = stores_recovered(e)) ||
+        (err = rebuild_start(e->rebuild)) ||
         (err = load_vaults(e)))
         return err;
-    e->term = rep->wal.last_term;
+    e->term = rep->wal.first_lsn ? rep->wal.last_term : e->begin.term; /* the next one is above it */
     struct sequencer *q;
     if ((err = sequencer_start(&q, e, rep->wal.last_lsn, rep->wal.chain, e->term, e->cfg.gate)) != ERR_OK)
         return err;

@@ -52,6 +52,11 @@ struct engine_config {
     uint64_t snapshot_log_bytes, snapshot_interval_ms;
     unsigned snapshot_keep;
     uint64_t scrub_bytes_per_s;                  /* 0: only when asked */
+    /* The next tier, when no local snapshot is of use: puts one of this cell into dir/snapshots, verified, with an LSN
+     * of from to to, of which fits() says that it is of this log's history. ERR_NOTFOUND: there is none. At a start;
+     * may block for long. NULL: there is no such place. */
+    enum err (*fetch_snapshot)(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
+                               int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg);
     void (*log)(int level, const char *line);    /* enum log_level; any thread */
     void (*on_applied)(void *arg, uint64_t lsn); /* applier's thread; wakes listings that wait */
     void (*on_vault)(void *arg,
@@ -67,6 +72,7 @@ struct engine_report { /* of the start, for the log and INFO */
     uint64_t replayed, applied_lsn, took_ms;
     int clean, same_boot;
     unsigned shards, shards_rebuilt;
+    unsigned fetched; /* a snapshot from outside was asked for */
 };
 
 /* Locks the directory, opens stores and log, recovers (docs/recovery.md). ERR_IO, ERR_MISCONF, ERR_CORRUPT (damaged

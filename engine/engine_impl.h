@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "engine/celldir.h"
 #include "engine/engine.h"
 #include "engine/rebuild.h"
 #include "engine/scrub.h"
@@ -21,6 +22,7 @@ struct engine {
     int lock_fd;
     uint8_t cell_id[16];
     unsigned shards;
+    struct celldir_begin begin; /* zeros: there is none */
     /* [0] base. Set before the threads start, and by a rebuild, under the store's lock; who reads it beside one takes a
      * reference under it (engine_store_take). */
     struct store *stores[ENGINE_STORES_MAX];

@@ -81,6 +81,10 @@ must_use enum err objstore_open(const struct objstore_config *config, struct obj
                                 struct objstore_trouble *t);
 void objstore_close(struct objstore *o); /* NULL is fine */
 
+/* What is wrong with a setting, a static text; "": nothing. For who checks a configuration; open does the same. */
+const char *objstore_url_wrong(const char *url);
+const char *objstore_endpoint_wrong(const char *endpoint);
+
 /* ---- objects ---- */
 
 struct objstore_meta {

@@ -125,6 +125,18 @@ const char *objstore_parse_endpoint(const char *url, char out[OBJSTORE_ENDPOINT_
     return "must be a host and perhaps a port, nothing else";
 }
 
+const char *objstore_url_wrong(const char *url)
+{
+    char bucket[OBJSTORE_BUCKET_BYTES], prefix[OBJSTORE_KEY_MAX + 1];
+    return objstore_parse_url(url, bucket, prefix);
+}
+
+const char *objstore_endpoint_wrong(const char *endpoint)
+{
+    char out[OBJSTORE_ENDPOINT_BYTES];
+    return objstore_parse_endpoint(endpoint, out);
+}
+
 /* ---- open ---- */
 
 static enum err bad_setting(struct objstore *o, const char *name, const char *why)

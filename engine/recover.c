@@ -8,7 +8,9 @@
  * A store that did not open, or that the log does not reach back to, is filled from the newest snapshot first
  * (storefill.h). What lies behind the snapshot is replayed. Until the store's first
  * checkpoint a power loss sends the next start here again. A snapshot with a damaged block is passed over for the one
- * before, which the log reaches back to as well.
+ * before, which the log reaches back to as well. When none of them is any good, and the log does not reach back to
+ * record 1, one comes from outside of this node (engine_config.fetch_snapshot): for old values (docs/decisions/0009)
+ * even where the stores need nothing.
  */
 #include "engine/engine_impl.h"
 
@@ -62,6 +64,35 @@ static enum err load_store(struct engine *e, struct snapread *r, unsigned s, str
     return err;
 }
 
+/* 1: the log goes on behind the record that the snapshot ends with. */
+static int fits_log(void *arg, const struct snapfile_header *h)
+{
+    struct engine *e = arg;
+    struct wal_info info;
+    struct buf raw;
+
+    wal_info(e->wal, &info);
+    if (h->lsn >= info.last_lsn)
+        return h->lsn == info.last_lsn && bytes_equal(bytes_of(h->chain, 32), bytes_of(info.chain, 32));
+    buf_init(&raw, RECORD_MAX_BYTES);
+    int fits = wal_read(e->wal, h->lsn + 1, &raw) == ERR_OK && record_chains(buf_bytes(&raw), h->chain);
+    buf_fini(&raw);
+    return fits;
+}
+
+/* A snapshot from outside. ERR_AGAIN: it is the newest now. ERR_NOTFOUND: there is none, or one was had already. */
+static enum err next_tier(struct engine *e, struct engine_report *rep)
+{
+    if (!e->cfg.fetch_snapshot || !e->snapshots || rep->fetched++)
+        return ERR_NOTFOUND;
+    engine_logf(e, LOG_WARNING, "no snapshot here verifies that reaches the log: the object store is asked for one");
+    enum err err =
+        e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, rep->wal.first_lsn - 1, rep->wal.last_lsn, fits_log, e);
+    if (err == ERR_OK)
+        err = snapshots_arrived(e->snapshots);
+    return err == ERR_OK ? ERR_AGAIN : ERR_NOTFOUND;
+}
+
 /* Fills the store from the newest snapshot when there is need. ERR_AGAIN: that was damaged, another one is the newest
  * now, or none is. */
 static enum err fill_store(struct engine *e, unsigned s, struct engine_report *rep)
@@ -75,6 +106,8 @@ static enum err fill_store(struct engine *e, unsigned s, struct engine_report *r
     if (r)
         snapread_info(r, &info);
     if (reached && (have || !r))
+        goto out;
+    if ((!r || info.header.lsn + 1 < rep->wal.first_lsn) && (err = next_tier(e, rep)) == ERR_AGAIN)
         goto out;
     if (!r || info.header.lsn + 1 < rep->wal.first_lsn) {
         err = engine_refuse(e, ERR_CORRUPT,
@@ -99,9 +132,18 @@ out:
     return err;
 }
 
+static int has_snapshot(struct engine *e)
+{
+    struct snapread *r = e->snapshots ? snapshots_newest(e->snapshots) : NULL;
+    snapread_unref(r);
+    return r != NULL;
+}
+
 enum err engine_load_stores(struct engine *e, struct engine_report *rep)
 {
     enum err err = ERR_OK;
+    if (rep->wal.first_lsn > 1 && !has_snapshot(e) && next_tier(e, rep) != ERR_AGAIN && e->cfg.fetch_snapshot)
+        engine_logf(e, LOG_WARNING, "there is none: old values that the log has let go of cannot be read");
     for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
         while ((err = fill_store(e, s, rep)) == ERR_AGAIN)
             ;

@@ -178,6 +178,15 @@ void snapshots_damaged(struct snapshots *s, uint64_t lsn)
     pthread_cond_signal(&s->wake);
 }
 
+enum err snapshots_arrived(struct snapshots *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->files = 0; /* one of the same name may have been found bad before */
+    pthread_mutex_unlock(&s->lock);
+    enum err e = snapshots_look(s);
+    return e ? e : snapshots_find_newest(s);
+}
+
 enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn)
 {
     snapshots_damaged(s, lsn);

@@ -87,6 +87,9 @@ must_use enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn);
  * that is whole, and nobody else needs the log up to there, the segment goes, and all older ones with it
  * (docs/decisions say why). Until then it is tried again and again. */
 void snapshots_log_damaged(struct snapshots *s, uint64_t last_lsn);
+/* Before snapshots_start, when none was the newest: one was put into the directory. It is the newest now; ERR_NOTFOUND:
+ * it does not verify. ERR_IO, ERR_OOM, ERR_HSMDOWN ... */
+must_use enum err snapshots_arrived(struct snapshots *s);
 
 /* The value of a version of a secret whose record the log does not have any more (secret_key_logged says which), with a
  * reference. ERR_NOTFOUND (no snapshot has it), ERR_CORRUPT, ERR_IO, ERR_OOM. */
