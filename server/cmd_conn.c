@@ -8,6 +8,7 @@
 #include "server/conn_private.h"
 #include "server/handlers.h"
 #include "server/version.h"
+#include "server/walcall.h"
 
 static int is_word(struct bytes s, const char *word)
 {
@@ -19,8 +20,8 @@ enum call_result cmd_ping(struct call *c)
 {
     if (c->argc > 2)
         return call_errorf(c, ERR_ARITY, "wrong number of arguments for 'ping' command");
-    if (atomic_load_explicit(&c->srv->loading, memory_order_acquire))
-        return call_error(c, ERR_LOADING);
+    if (!walcall_ready(c))
+        return CALL_DONE;
     if (c->argc == 1)
         reply_simple(c->reply, "PONG");
     else

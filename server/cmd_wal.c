@@ -6,6 +6,7 @@
 #include "resp/number.h"
 #include "server/chores.h"
 #include "server/handlers.h"
+#include "server/restore.h"
 #include "server/server.h"
 #include "server/walcall.h"
 
@@ -17,7 +18,7 @@ int walcall_ready(struct call *c)
 {
     if (!atomic_load_explicit(&c->srv->loading, memory_order_acquire))
         return 1;
-    call_error(c, ERR_LOADING);
+    restore_refuse(c->srv->restore, c->reply);
     return 0;
 }
 

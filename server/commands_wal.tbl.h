@@ -31,6 +31,16 @@ COMMAND("SNAPSHOT.RESTORE", -5, CMD_WRITE | CMD_ADMIN, CAT_SECRET, LANE_ALONE, K
 COMMAND("STATE.DIGEST", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(1) for the newest snapshot; O(N) of the state, beside traffic",
         "[LSN lsn|STORES]", "Tells the digest of the state as of the newest snapshot, of an LSN, or of what the stores hold; equal on all nodes at the same LSN",
         "[LSN, digest]", cmd_state_digest)
+COMMAND("SNAPSHOT.UPLOAD", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the file, beside traffic", "[lsn]",
+        "Sends a snapshot, the newest by default, to the object store; answers when it is there with its manifest",
+        "map of lsn, object, bytes", cmd_snapshot_upload)
+COMMAND("SNAPSHOT.CLUSTER", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the snapshots in the object store", "",
+        "Tells the newest snapshot of each node, as far as it is here or in the object store, and which is the newest of all",
+        "map of lsn, term, node, place (here, object-store), nodes (array of maps: node, lsn, term, place), error", cmd_snapshot_cluster)
+COMMAND("CELL.FORCE-RECOVER", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the state", "[cell]",
+        "On a node that has no log: goes on from the newest snapshot that verifies, here or in the object store, in a new term. "
+        "What was written after that snapshot is lost",
+        "map of cell, lsn, time, term, snapshot-term, node", cmd_cell_force_recover)
 COMMAND("SHARD.REBUILD", 2, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the state and the log behind the snapshot, beside traffic",
         "shard", "Makes a shard anew from the newest snapshot and the log, and puts it in the place of the one that serves or failed",
         "map of shard, snapshot-lsn, lsn, entries, records, ms; CORRUPT", cmd_shard_rebuild)

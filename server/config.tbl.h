@@ -234,18 +234,27 @@ CONFIG(CELL_PROXY, "cell-proxy", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0,
        "Address of a proxy in front of the cells.")
 
 SECTION("Object store")
-CONFIG(OBJECT_STORE, "object-store", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+CONFIG(OBJECT_STORE, "object-store", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, "s3-url",
        "`s3://bucket/prefix` for snapshots; not given: none.")
-CONFIG(OBJECT_STORE_ENDPOINT, "object-store-endpoint", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+CONFIG(OBJECT_STORE_ENDPOINT, "object-store-endpoint", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, "endpoint",
        "URL of the S3 service.")
 CONFIG(OBJECT_STORE_REGION, "object-store-region", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
-       "Region to sign requests for.")
+       "Region to sign requests for; not given: us-east-1.")
 CONFIG(OBJECT_STORE_CREDENTIALS_FILE, "object-store-credentials-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
-       "File with access key and secret key.")
-CONFIG(OBJECT_STORE_INTERVAL, "object-store-interval", CONFIG_SECONDS, CONFIG_OURS, "3600", 0, INT64_MAX / 1000, NULL,
-       "Seconds between uploads.")
+       "File with access key and secret key; read anew for each upload.")
+CONFIG(OBJECT_STORE_CA_CERT_FILE, "object-store-ca-cert-file", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
+       "PEM file of the authorities that the service's certificate is checked against; not given: the system's.")
+CONFIG(OBJECT_STORE_INTERVAL, "object-store-interval", CONFIG_SECONDS, CONFIG_OURS, "3600", 0, INT64_MAX / 1000000, NULL,
+       "Seconds between uploads of the newest snapshot; 0: by SNAPSHOT.UPLOAD only.")
 CONFIG(OBJECT_STORE_KEEP, "object-store-keep", CONFIG_NUMBER, CONFIG_OURS, "24", 1, 1000000, NULL,
-       "Snapshots kept there.")
+       "Snapshots of the cell kept there.")
+CONFIG(OBJECT_STORE_UNFINISHED_AGE, "object-store-unfinished-age", CONFIG_SECONDS, CONFIG_OURS, "1d", 1, INT64_MAX / 1000000, NULL,
+       "What an upload has left there that nobody finished is removed after so long.")
+CONFIG(NODE_NAME, "node-name", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, "node-name",
+       "This node's name in the object store, another one for each node of a cell; not given: the host's name.")
+CONFIG(FORCE_RECOVER, "force-recover", CONFIG_BOOL, CONFIG_FIXED | CONFIG_OURS, "no", 0, 0, NULL,
+       "A start without a log does by itself what CELL.FORCE-RECOVER does. What was written after the snapshot that it "
+       "finds is lost: for one start, on the command line.")
 
 SECTION("Watching")
 CONFIG(METRICS_PORT, "metrics-port", CONFIG_NUMBER, CONFIG_FIXED | CONFIG_OURS, "0", 0, 65535, NULL,

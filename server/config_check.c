@@ -6,6 +6,8 @@
 #include <strings.h>
 
 #include "base/mem.h"
+#include "engine/objstore.h"
+#include "engine/snapobject.h"
 #include "server/config.h"
 
 static int is_name(struct bytes s, const char *name)
@@ -208,14 +210,47 @@ static enum err check_memory_or_percent(const struct check *k, struct bytes v, s
                            &out->text);
 }
 
+/* Nothing, or a text with which nothing is wrong. */
+static enum err check_by(const struct check *k, struct bytes v, const char *(*wrong_with)(const char *text),
+                         struct config_parsed *out)
+{
+    char text[OBJSTORE_KEY_MAX + 128];
+    const char *why = "";
+    if (v.n >= sizeof text)
+        return wrong(k, "argument is too long");
+    if (v.n)
+        memcpy(text, v.p, v.n);
+    text[v.n] = 0;
+    if (v.n)
+        why = wrong_with(text);
+    return why[0] ? wrong(k, why) : config_text_new(k->id, v, &out->text);
+}
+
+static enum err check_s3_url(const struct check *k, struct bytes v, struct config_parsed *out)
+{
+    return check_by(k, v, objstore_url_wrong, out);
+}
+
+static enum err check_endpoint(const struct check *k, struct bytes v, struct config_parsed *out)
+{
+    return check_by(k, v, objstore_endpoint_wrong, out);
+}
+
+static enum err check_node_name(const struct check *k, struct bytes v, struct config_parsed *out)
+{
+    if (v.n && !snapobject_node_valid(v))
+        return wrong(k, "argument must be 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit");
+    return config_text_new(k->id, v, &out->text);
+}
+
 static const struct {
     const char *extra;
     enum err (*check)(const struct check *k, struct bytes v, struct config_parsed *out);
 } shapes[] = {
-    {"percentiles", check_percentiles},
-    {"host-port", check_host_port},
-    {"shutdown", check_shutdown},
-    {"memory-or-percent", check_memory_or_percent},
+    {"percentiles", check_percentiles}, {"host-port", check_host_port},
+    {"shutdown", check_shutdown},       {"memory-or-percent", check_memory_or_percent},
+    {"s3-url", check_s3_url},           {"endpoint", check_endpoint},
+    {"node-name", check_node_name},
 };
 
 static enum err check_text(const struct check *k, struct bytes v, struct config_parsed *out)

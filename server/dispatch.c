@@ -24,6 +24,7 @@
 #include "server/latency.h"
 #include "server/monitor.h"
 #include "server/options.h"
+#include "server/restore.h"
 #include "server/slowlog.h"
 
 #define HTTP_LOG_US UINT64_C(60000000) /* one line a minute about HTTP */
@@ -154,7 +155,7 @@ static int admit(struct call *c, int sub_unknown)
     else if (cmd->flags & CMD_LOADING)
         return 1;
     else if (atomic_load_explicit(&c->srv->loading, memory_order_acquire))
-        e = ERR_LOADING, call_error(c, e);
+        e = ERR_LOADING, restore_refuse(c->srv->restore, c->reply);
     else if (atomic_load_explicit(&c->srv->sealed, memory_order_relaxed))
         e = ERR_SEALED, call_error(c, e);
     else if (cmd->lane == LANE_WRITE &&

@@ -18,6 +18,8 @@
 #include "server/conn_private.h"
 #include "server/latency.h"
 #include "server/listen.h"
+#include "server/restore.h"
+#include "server/upload.h"
 #include "server/version.h"
 
 struct printer {
@@ -313,6 +315,37 @@ static void hsm_section(struct printer *p)
     PUT_U64(p, "hsm_latency_us_p99", s.latency_us_p99);
 }
 
+static void put_upload(struct printer *p)
+{
+    struct upload_info i;
+    upload_info(p->srv->upload, &i);
+    PUT(p, "object_store_state:%s\r\n", upload_state_name(i.state));
+    PUT_U64(p, "object_store_lsn", i.lsn);
+    PUT_U64(p, "object_store_term", i.term);
+    PUT_U64(p, "object_store_time", i.time_ms / 1000);
+    PUT_U64(p, "object_store_bytes", i.bytes);
+    PUT_U64(p, "object_store_sending_lsn", i.going_lsn);
+    PUT_U64(p, "object_store_sending_bytes", i.done_bytes);
+    PUT_U64(p, "object_store_sending_total_bytes", i.total_bytes);
+    PUT_U64(p, "object_store_uploads", i.uploads);
+    PUT_U64(p, "object_store_removed", i.removed);
+    PUT_U64(p, "object_store_failures", i.failures);
+    PUT(p, "object_store_error:%s\r\nobject_store_error_text:%s\r\n", i.error, i.why);
+}
+
+static void objectstore_section(struct printer *p)
+{
+    struct restore_info i = {.state = RESTORE_OVER};
+    PUT(p, "object_store:%s\r\n", config_str(p->srv->config, CFG_OBJECT_STORE));
+    if (p->srv->restore)
+        restore_info(p->srv->restore, &i);
+    PUT(p, "restore_state:%s\r\nrestore_error_text:%s\r\n", restore_state_name(i.state), i.why);
+    PUT_U64(p, "restore_bytes", i.here_bytes);
+    PUT_U64(p, "restore_total_bytes", i.total_bytes);
+    if (p->ready && p->srv->upload)
+        put_upload(p);
+}
+
 static void put_error(void *arg, const char *prefix, uint64_t count)
 {
     struct printer *p = arg;
@@ -400,6 +433,7 @@ static const struct {
     {"replication", "Replication", replication_section, BY_DEFAULT | IN_ALL},
     {"cpu", "CPU", cpu_section, BY_DEFAULT | IN_ALL},
     {"hsm", "HSM", hsm_section, BY_DEFAULT | IN_ALL},
+    {"objectstore", "Objectstore", objectstore_section, BY_DEFAULT | IN_ALL},
     {"commandstats", "Commandstats", commandstats_section, IN_ALL},
     {"latencystats", "Latencystats", latencystats_section, IN_ALL},
     {"errorstats", "Errorstats", errorstats_section, BY_DEFAULT | IN_ALL},

@@ -39,6 +39,7 @@
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/notify.h"
+#include "server/restore.h"
 #include "server/setup.h"
 #include "server/slowlog.h"
 #include "server/start.h"
@@ -121,7 +122,7 @@ static void on_started(struct io_task *t, struct io *io)
     pthread_join(m.starter, NULL);
     m.starter_running = 0;
     if (m.start_result) {
-        m.exit_code = 1;
+        m.exit_code = !atomic_load(&srv.stopping); /* one that was told to stop has not failed */
         begin_stop();
         return;
     }
@@ -314,6 +315,8 @@ static enum err make_parts(void)
     if (!e)
         e = waitlist_new(&srv.paused);
     if (!e)
+        e = restore_new(&srv.restore, &srv);
+    if (!e)
         e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
     return e ? e : make_threads();
 }
@@ -395,6 +398,7 @@ static void clean_up(void)
     if (srv.io)
         io_free_all(&srv);
     start_free(&srv);
+    restore_free(srv.restore);
     listen_free(srv.listeners);
     for (unsigned i = 0; i < sizeof events / sizeof events[0]; i++)
         if (events[i])

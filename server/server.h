@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "hsm/hsm.h"
 #include "hsm/seal.h"
+#include "server/bucket.h"
 #include "server/config.h"
 
 struct acl;       /* acl.h */
@@ -20,7 +21,9 @@ struct keyops;    /* keyop.h */
 struct keyturns;  /* keyturn.h */
 struct latency;   /* latency.h */
 struct listeners; /* listen.h */
+struct restore;   /* restore.h */
 struct slowlog;   /* slowlog.h */
+struct upload;    /* upload.h */
 struct waitlist;  /* call.h */
 
 enum pause_mode { PAUSE_NONE, PAUSE_WRITE, PAUSE_ALL };
@@ -33,10 +36,13 @@ struct server {
     struct hsm *hsm; /* NULL in a test server without one */
     struct keyring *keyring;
     struct deks *deks;
-    struct keyops *keyops;     /* KEY.*: counts of encryptions */
-    struct keyturns *keyturns; /* who makes a version of which key */
-    struct chores *chores;     /* threads for what blocks on disk */
-    struct cursors *cursors;   /* of SCAN */
+    struct keyops *keyops;       /* KEY.*: counts of encryptions */
+    struct keyturns *keyturns;   /* who makes a version of which key */
+    struct chores *chores;       /* threads for what blocks on disk */
+    struct cursors *cursors;     /* of SCAN */
+    struct bucket_config bucket; /* the object store; set with the HSM */
+    struct upload *upload;       /* NULL: there is no object store */
+    struct restore *restore;     /* a start without a log; from the first moment on, NULL in a test server */
     struct engine_report report;
     struct vault_settings vault_defaults; /* of new vaults, from the configuration */
 

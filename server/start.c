@@ -2,6 +2,7 @@
  *
  *     coffer-hsm provision DIR/hsm     only with the embedded default: no token, PIN or other module was configured
  *     hsm_open                         workers log in; the realm is known
+ *     restore_begin                    only without a log: a new cell, or one from the object store (restore.h)
  *     keyring, data keys, engine       the directory's lock is taken here; recovery
  *     loading = 0                      commands go through
  *
@@ -30,6 +31,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "hsm/provision.h"
+#include "server/bucketlink.h"
 #include "server/chores.h"
 #include "server/command.h"
 #include "server/cursors.h"
@@ -37,6 +39,7 @@
 #include "server/keyop.h"
 #include "server/keyturn.h"
 #include "server/realmsign.h"
+#include "server/restore.h"
 
 extern char **environ;
 
@@ -281,12 +284,14 @@ static enum err open_engine(struct server *srv)
         .snapshot_interval_ms = (uint64_t)config_int(c, CFG_SNAPSHOT_INTERVAL) * 1000,
         .snapshot_keep = (unsigned)config_int(c, CFG_SNAPSHOT_KEEP),
         .scrub_bytes_per_s = (uint64_t)config_int(c, CFG_SCRUB_RATE),
+        .fetch_snapshot = restore_snapshot,
         .log = log_line,
         .on_applied = on_applied,
         .arg = srv,
     };
     drop_lock(); /* the engine takes it, and refuses when somebody was faster */
     enum err e = engine_open(&srv->engine, &cfg, &srv->report, &why);
+    restore_done(srv->restore, e, why);
     if (e)
         log_at(LOG_WARNING, "The store in %s cannot be opened: %s", config_str(c, CFG_DIR),
                why && why[0] ? why : err_text(e));
@@ -302,6 +307,7 @@ enum err start_open(struct server *srv)
     if (e)
         return e;
     hsm_realm(srv->hsm, realm);
+    bucketlink_config(srv, &srv->bucket);
     e = keyring_new(&srv->keyring, realm, (uint64_t)config_int(srv->config, CFG_DATA_KEY_TTL) * 1000);
     if (!e)
         e = deks_new(&srv->deks, srv);
@@ -317,8 +323,16 @@ enum err start_open(struct server *srv)
         log_at(LOG_WARNING, "Out of memory at start");
         return e;
     }
+    if ((e = restore_begin(srv->restore))) {
+        restore_done(srv->restore, e, e == ERR_AGAIN ? "the server is stopping" : err_text(e));
+        return e;
+    }
     if ((e = open_engine(srv)))
         return e;
+    if ((e = bucketlink_start(srv))) {
+        log_at(LOG_WARNING, "Out of memory at start");
+        return e;
+    }
     atomic_store_explicit(&srv->loading, 0, memory_order_release);
     return ERR_OK;
 }
@@ -328,6 +342,8 @@ void start_close(struct server *srv)
     /* What comes back from the HSM may still write; what comes back from the log asks the HSM for nothing while the
      * server stops. */
     chores_free(srv->chores);
+    upload_free(srv->upload);
+    srv->upload = NULL;
     engine_stop_snapshots(srv->engine);
     hsm_close(srv->hsm);
     engine_close(srv->engine);
