@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/room.h"
 
@@ -315,6 +316,8 @@ static enum err open_part(struct fetch *f)
         return bucket_fail(f->b, ERR_MISCONF, "the disk has no room for the snapshot: it takes %llu MiB more",
                            (unsigned long long)(more + f->w->keep_free - left) >> 20);
     f->resumed = chunk > 0;
+    if (f->resumed)
+        log_at(LOG_NOTICE, "%s: %llu MiB of it are here from an earlier try", f->name, (unsigned long long)have >> 20);
     e = box_reader_open(&f->reader, f->part, &f->head, f->key, chunk);
     return e ? local_failed(f, e, "cannot open") : ERR_OK;
 }

@@ -452,18 +452,17 @@ void restore_demand(struct restore *r, struct restore_wait *w)
         answer(w, ERR_CONFLICT, "this node has a log: there is nothing to recover by force");
 }
 
-void restore_done(struct restore *r, enum err e, const char *why)
+void restore_done(struct restore *r, enum err e)
 {
+    const char *why = e == ERR_AGAIN ? "the server is stopping"
+                      : e            ? "the start failed: the log file says why"
+                                     : "a new cell was begun: there was nothing to recover";
     struct restore_wait *w;
 
     enter(r, RESTORE_OVER, "");
     while ((w = take_wait(r))) {
         w->result = r->result;
-        answer(w,
-               e               ? e
-               : r->has_result ? ERR_OK
-                               : ERR_CONFLICT,
-               e ? why : "a new cell was begun: there was nothing to recover");
+        answer(w, e ? e : r->has_result ? ERR_OK : ERR_CONFLICT, why);
     }
 }
 
@@ -491,7 +490,7 @@ static int anything(const struct found *f)
 
 static void say_waiting(struct restore *r, const struct found *f)
 {
-    char text[512];
+    char text[768];
     unsigned n = 0;
 
     for (size_t i = 0; i < f->there.n; i++)
@@ -505,43 +504,60 @@ static void say_waiting(struct restore *r, const struct found *f)
     enter(r, RESTORE_WAITING, text);
 }
 
+static void say_unknown(struct restore *r, const struct found *f)
+{
+    char text[sizeof f->b.text + 128];
+
+    snprintf(text, sizeof text,
+             "there is no log here, and the object store cannot be asked whether it has snapshots: %s", f->b.text);
+    enter(r, RESTORE_WAITING, text);
+}
+
+/* Somebody said so; w NULL: the directive did. What fails is told, and forgotten but for a stop. */
+static enum err try_to_recover(struct restore *r, struct found *f, struct restore_wait *w, int *over)
+{
+    enter(r, RESTORE_RUNNING, "");
+    enum err e = recover(r, f, w);
+    *over = !e;
+    if (!e) {
+        if (w)
+            put_back(r, w); /* for restore_done */
+        return e;
+    }
+    log_at(LOG_WARNING, "The recovery failed: %s", f->b.text);
+    say_waiting(r, f);
+    if (w)
+        answer(w, e, f->b.text);
+    return e == ERR_AGAIN ? e : ERR_OK;
+}
+
 /* One turn. *over: it is clear what to do. */
 static enum err turn(struct restore *r, int *over)
 {
     struct found f = {0};
     int forced = (int)config_int(r->srv->config, CFG_FORCE_RECOVER);
     uint64_t again_us = 0;
-    enum err e = look_here(&f);
+    enum err e = look_here(&f), there = e ? e : look_there(r, &f);
+    struct restore_wait *w = e ? NULL : take_wait(r);
 
-    if (!e && (e = look_there(r, &f)) && e != ERR_AGAIN) {
-        char text[sizeof f.b.text + 128];
-        snprintf(text, sizeof text,
-                 "there is no log here, and the object store cannot be asked whether it has snapshots: %s", f.b.text);
-        enter(r, RESTORE_WAITING, text);
+    if (!e && there && there != ERR_AGAIN) {
+        say_unknown(r, &f);
         again_us = ASK_AGAIN_US;
-        struct restore_wait *w = take_wait(r);
         if (w)
-            answer(w, e, f.b.text);
-        e = ERR_OK;
+            answer(w, there, f.b.text);
+    } else if (!e && there) {
+        e = there;
+        if (w)
+            put_back(r, w);
     } else if (!e && !anything(&f)) {
         *over = 1;
+        if (w)
+            put_back(r, w);
+    } else if (!e && (w || forced)) {
+        e = try_to_recover(r, &f, w, over);
+        again_us = forced ? ASK_AGAIN_US : 0;
     } else if (!e) {
-        struct restore_wait *w = take_wait(r);
-        if (w || forced) {
-            enter(r, RESTORE_RUNNING, "");
-            e = recover(r, &f, w);
-            *over = !e;
-            if (w && !e)
-                put_back(r, w); /* for restore_done */
-            else if (w)
-                answer(w, e, f.b.text);
-            if (e && e != ERR_AGAIN)
-                log_at(LOG_WARNING, "The recovery failed: %s", f.b.text);
-            again_us = forced ? ASK_AGAIN_US : 0;
-            e = e == ERR_AGAIN ? e : ERR_OK;
-        }
-        if (!*over)
-            say_waiting(r, &f);
+        say_waiting(r, &f);
     }
     found_free(&f);
     return e || *over ? e : wait_for_a_word(r, again_us);

@@ -40,8 +40,8 @@ void restore_free(struct restore *r);                                    /* acce
 /* Does what is to be done about a directory without a log. Blocks until the engine may open it. ERR_AGAIN: the server
  * is stopping. ERR_IO, ERR_OOM, ERR_CORRUPT (DIR/cell); the log says why. */
 must_use enum err restore_begin(struct restore *r);
-/* The engine was opened, or was not: answers who waits. */
-void restore_done(struct restore *r, enum err e, const char *why);
+/* The node serves, or its start failed: answers who waits. */
+void restore_done(struct restore *r, enum err e);
 
 /* As engine_config.fetch_snapshot; arg is the struct server. */
 enum err restore_snapshot(void *srv, const uint8_t cell_id[16], uint64_t from, uint64_t to,

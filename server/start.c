@@ -291,7 +291,6 @@ static enum err open_engine(struct server *srv)
     };
     drop_lock(); /* the engine takes it, and refuses when somebody was faster */
     enum err e = engine_open(&srv->engine, &cfg, &srv->report, &why);
-    restore_done(srv->restore, e, why);
     if (e)
         log_at(LOG_WARNING, "The store in %s cannot be opened: %s", config_str(c, CFG_DIR),
                why && why[0] ? why : err_text(e));
@@ -323,18 +322,12 @@ enum err start_open(struct server *srv)
         log_at(LOG_WARNING, "Out of memory at start");
         return e;
     }
-    if ((e = restore_begin(srv->restore))) {
-        restore_done(srv->restore, e, e == ERR_AGAIN ? "the server is stopping" : err_text(e));
-        return e;
-    }
-    if ((e = open_engine(srv)))
-        return e;
-    if ((e = bucketlink_start(srv))) {
+    if (!(e = restore_begin(srv->restore)) && !(e = open_engine(srv)) && (e = bucketlink_start(srv)))
         log_at(LOG_WARNING, "Out of memory at start");
-        return e;
-    }
-    atomic_store_explicit(&srv->loading, 0, memory_order_release);
-    return ERR_OK;
+    if (!e)
+        atomic_store_explicit(&srv->loading, 0, memory_order_release);
+    restore_done(srv->restore, e);
+    return e;
 }
 
 void start_close(struct server *srv)

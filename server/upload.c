@@ -502,6 +502,15 @@ static enum upload_outcome put_mark(struct round *r, struct bytes text, const st
     return UPLOAD_DONE;
 }
 
+static void note_fine(struct upload *u)
+{
+    pthread_mutex_lock(&u->lock);
+    u->said[0] = u->info.why[0] = '\0';
+    u->info.error = "";
+    u->retry_ms = u->retry_after_ms = 0;
+    pthread_mutex_unlock(&u->lock);
+}
+
 static void note_stored(struct round *r)
 {
     struct upload *u = r->u;
@@ -511,6 +520,7 @@ static void note_stored(struct round *r)
     u->info.time_ms = clock_wall_ms();
     u->info.bytes = r->bytes;
     pthread_mutex_unlock(&u->lock);
+    note_fine(u);
 }
 
 static enum upload_outcome mark(struct round *r)
@@ -653,15 +663,6 @@ static void note_failed(struct round *r)
         say(u, LOG_WARNING, "A snapshot could not be sent to the object store and will be tried again: %s", r->b.text);
 }
 
-static void note_fine(struct upload *u)
-{
-    pthread_mutex_lock(&u->lock);
-    u->said[0] = u->info.why[0] = '\0';
-    u->info.error = "";
-    u->retry_ms = u->retry_after_ms = 0;
-    pthread_mutex_unlock(&u->lock);
-}
-
 /* What others learn of a step. */
 static void note(struct round *r, enum upload_state s, enum upload_outcome o)
 {
@@ -669,7 +670,9 @@ static void note(struct round *r, enum upload_state s, enum upload_outcome o)
 
     if (stored)
         note_stored(r);
-    if (o == UPLOAD_FAILED && r->err != ERR_AGAIN)
+    int mistaken = r->demanded && r->err == ERR_NOTFOUND &&
+                   r->b.why == OBJSTORE_FINE; /* who asked is told; nothing is wrong here */
+    if (o == UPLOAD_FAILED && r->err != ERR_AGAIN && !mistaken)
         note_failed(r);
     if (stored || o == UPLOAD_FAILED)
         answer_waits(r->u, r, r->err);

@@ -45,7 +45,11 @@ static size_t allowed(struct cut *c, int to_server, const char *p, size_t n)
         c->down_left = 0;
     }
     if (c->times && *left >= 0) {
-        if ((size_t)*left < n) {
+        if ((size_t)*left < n && c->hold) {
+            for (c->holding = 1; c->hold;)
+                pthread_cond_wait(&c->go, &c->lock);
+            c->holding = 0;
+        } else if ((size_t)*left < n) {
             n = (size_t)*left;
             made_one(c);
         } else {
@@ -123,6 +127,7 @@ void cut_start(struct cut *c, int to_port)
     assert_int_equal(bind(c->listener, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(c->listener, 16), 0);
     pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->go, NULL);
     assert_int_equal(pthread_create(&c->thread, NULL, cut_main, c), 0);
 }
 
@@ -130,10 +135,12 @@ void cut_stop(struct cut *c)
 {
     uint64_t one = 1;
 
+    cut_release(c);
     assert_int_equal(write(c->wake, &one, sizeof one), sizeof one);
     pthread_join(c->thread, NULL);
     close(c->listener);
     close(c->wake);
+    pthread_cond_destroy(&c->go);
     pthread_mutex_destroy(&c->lock);
 }
 
@@ -155,6 +162,31 @@ void cut_answer(struct cut *c, const char *text)
     c->made = 0;
     c->up = c->up_left = c->down = c->down_left = -1;
     strncpy(c->before, text, sizeof c->before - 1);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void cut_hold(struct cut *c, long up, long down)
+{
+    cut_after(c, 1, up, down);
+    pthread_mutex_lock(&c->lock);
+    c->hold = 1;
+    pthread_mutex_unlock(&c->lock);
+}
+
+int cut_holding(struct cut *c)
+{
+    pthread_mutex_lock(&c->lock);
+    int holding = c->holding;
+    pthread_mutex_unlock(&c->lock);
+    return holding;
+}
+
+void cut_release(struct cut *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->hold = 0;
+    c->times = 0;
+    pthread_cond_signal(&c->go);
     pthread_mutex_unlock(&c->lock);
 }
 

@@ -14,6 +14,8 @@ struct cut {
     int to_port, listener, wake; /* private from here on */
     pthread_t thread;
     pthread_mutex_t lock;
+    pthread_cond_t go;
+    int hold, holding;
     unsigned times, made;
     long up, down;
     long up_left, down_left;
@@ -30,6 +32,12 @@ void cut_after(struct cut *c, unsigned times, long up, long down);
 /* Once: lets the request pass that has this text in it, and closes both connections instead of handing on the answer.
  */
 void cut_answer(struct cut *c, const char *text);
+/* Lets so many bytes pass to the server, or to the client (-1: no limit), and then nothing: connections stay open, and
+ * new ones wait. cut_holding: that is so now. cut_release: it passes everything again. */
+void cut_hold(struct cut *c, long up, long down);
+int cut_holding(struct cut *c);
+void cut_release(struct cut *c);
+
 /* How many times it has cut since the last cut_after or cut_answer. */
 unsigned cut_made(struct cut *c);
 

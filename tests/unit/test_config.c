@@ -403,6 +403,44 @@ static void rewrite_wants_a_file(void **state)
 }
 
 /* Every directive, changed to something else where there is a choice, survives being written and read. */
+/* A text of the shape that a row wants. */
+static const char *shaped(const char *shape)
+{
+    static const char *const texts[][2] = {{"memory-or-percent", "50%"},
+                                           {"s3-url", "s3://bucket/a prefix"},
+                                           {"endpoint", "https://s3.example.com:9000"},
+                                           {"node-name", "node-1"}};
+    if (!shape)
+        return "it's \"odd\" \\ # \x01";
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strcmp(shape, texts[i][0]) == 0)
+            return texts[i][1];
+    fail_msg("a text of the shape %s is wanted here", shape);
+    return "";
+}
+
+static void shaped_texts_are_looked_at(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {{"object-store", "http://bucket"},
+                                           {"object-store", "s3://b"},
+                                           {"object-store", "s3://bucket/a//b"},
+                                           {"object-store-endpoint", "ftp://host"},
+                                           {"object-store-endpoint", "https://host/path"},
+                                           {"object-store-keep", "0"},
+                                           {"object-store-interval", "-1"},
+                                           {"object-store-unfinished-age", "0"},
+                                           {"node-name", "-x"},
+                                           {"node-name", "a/b"}};
+    struct config *c = fresh();
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(config_put(c, wrong[i][0], wrong[i][1]), ERR_SYNTAX);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) /* not given is always right */
+        if (config_is_text(config_find(bytes_str(wrong[i][0]))))
+            assert_int_equal(config_put(c, wrong[i][0], ""), ERR_OK);
+    config_free(c);
+}
+
 static void every_row_survives_a_rewrite(void **state)
 {
     (void)state;
@@ -423,7 +461,7 @@ static void every_row_survives_a_rewrite(void **state)
                      strchr(r->extra, '|') + 1);
             break;
         case CONFIG_TEXT:
-            snprintf(other, sizeof other, r->extra ? "50%%" : "it's \"odd\" \\ # \x01");
+            snprintf(other, sizeof other, "%s", shaped(r->extra));
             break;
         case CONFIG_LIST:
             snprintf(other, sizeof other, "%s",
@@ -573,6 +611,7 @@ int main(void)
         cmocka_unit_test(hooks_may_refuse),
         cmocka_unit_test(rewrite_keeps_what_it_can),
         cmocka_unit_test(rewrite_wants_a_file),
+        cmocka_unit_test(shaped_texts_are_looked_at),
         cmocka_unit_test(every_row_survives_a_rewrite),
         cmocka_unit_test(faults_leave_things_as_they_were),
         cmocka_unit_test(the_reference_and_the_shipped_file_have_every_row),
