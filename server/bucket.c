@@ -16,7 +16,6 @@
 #include <stdlib.h>
 
 #include "base/file.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "engine/room.h"
 
@@ -216,7 +215,7 @@ enum err bucket_remove(struct bucket *b, const struct snapobject *o)
 struct fetch {
     struct bucket *b;
     const struct snapmanifest *m;
-    const struct bucket_want *w;
+    struct bucket_want *w;
     struct box_head head;
     struct objstore_meta meta;
     struct box_reader *reader;
@@ -316,8 +315,7 @@ static enum err open_part(struct fetch *f)
         return bucket_fail(f->b, ERR_MISCONF, "the disk has no room for the snapshot: it takes %llu MiB more",
                            (unsigned long long)(more + f->w->keep_free - left) >> 20);
     f->resumed = chunk > 0;
-    if (f->resumed)
-        log_at(LOG_NOTICE, "%s: %llu MiB of it are here from an earlier try", f->name, (unsigned long long)have >> 20);
+    f->w->resumed = have;
     e = box_reader_open(&f->reader, f->part, &f->head, f->key, chunk);
     return e ? local_failed(f, e, "cannot open") : ERR_OK;
 }
@@ -435,7 +433,7 @@ static enum err fetch_once(struct fetch *f)
     return e;
 }
 
-enum err bucket_fetch(struct bucket *b, const struct snapmanifest *m, const struct bucket_want *w)
+enum err bucket_fetch(struct bucket *b, const struct snapmanifest *m, struct bucket_want *w)
 {
     struct fetch f = {.b = b, .m = m, .w = w};
     char base[SNAPOBJECT_BASE_BYTES];

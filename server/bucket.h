@@ -86,11 +86,12 @@ struct bucket_want {
     /* Looks at it before it counts; anything but 0 is ERR_CORRUPT. May be NULL. */
     int (*fits)(void *arg, const struct snapfile_header *h);
     void *arg;
+    uint64_t resumed; /* out: bytes of the snapshot that an earlier try had left */
 };
 
 /* Brings the snapshot of this manifest into dir/snapshots, under its name there (over a damaged one of that name).
  * Until it is verified it lies in dir/restore, where the next call finds what there is of it and goes on behind that,
  * after kill -9 too. ERR_MISCONF: no room on the disk. On ERR_OK it is durable, and dir/restore is gone. */
-must_use enum err bucket_fetch(struct bucket *b, const struct snapmanifest *m, const struct bucket_want *w);
+must_use enum err bucket_fetch(struct bucket *b, const struct snapmanifest *m, struct bucket_want *w);
 
 #endif

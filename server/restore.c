@@ -228,6 +228,9 @@ static enum err fetch_one(struct restore *r, struct found *f, const struct bucke
     pthread_mutex_lock(&r->lock);
     r->info.total_bytes = 0;
     pthread_mutex_unlock(&r->lock);
+    if (!e)
+        log_at(LOG_NOTICE, "Fetched; %llu MiB of it were here from an earlier try",
+               (unsigned long long)w.resumed >> 20);
     return e;
 }
 

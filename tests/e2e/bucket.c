@@ -442,7 +442,7 @@ static void killed_while_it_sends_and_while_it_fetches(void **state)
     e2e_again(&s);
     e2e_expect(s.c, "-MISCONF ...", "PING");
     e2e_expect(s.c, "[$cell...", "CELL.FORCE-RECOVER");
-    assert_true(e2e_log_has(&s, "MiB of it are here from an earlier try"));
+    assert_true(e2e_log_has(&s, "Fetched; 19 MiB of it were here from an earlier try"));
     check(&s, k);
     check_large(&s);
     e2e_finish(&s);
