@@ -525,6 +525,12 @@ static void a_name_that_is_taken(void **state)
         assert_int_equal(snapobject_name(name, "", &o, kinds[i]), ERR_OK);
         fake_put_object(name, "other bytes", 11);
         struct upload *u = start_upload();
+        for (fake.fail_at = 1; fake.fail_at < 3; fake.fail_at++) { /* who cannot look does not write */
+            fake.steps = 0;
+            fake.why = OBJSTORE_UNREACHABLE;
+            assert_int_not_equal(ask(u, LSN, 0, &w), ERR_OK);
+        }
+        fake_calm();
         assert_int_equal(ask(u, LSN, 0, &w), kinds[i] == SNAPOBJECT_SNAP ? ERR_CONFLICT : ERR_CORRUPT);
         assert_int_equal(objects(), 1);
         assert_int_equal(fake.reused, 0);
@@ -535,47 +541,75 @@ static void a_name_that_is_taken(void **state)
     }
 }
 
+/* What was there before the manifest is that of another: it is not written over. */
+static void a_manifest_that_came_first(void **state)
+{
+    struct snapobject o = {.lsn = LSN, .term = 3, .node = "node-1"};
+    char name[SNAPOBJECT_NAME_BYTES];
+    int came = 0;
+
+    memcpy(o.cell_id, fx_cell, sizeof o.cell_id);
+    assert_int_equal(snapobject_name(name, "", &o, SNAPOBJECT_MANIFEST), ERR_OK);
+    for (long n = 1; !came; n++) { /* until the container is there and the manifest is not */
+        begin_anew(state);
+        struct upload *u = start_upload();
+        fake.fail_at = n;
+        fake.why = OBJSTORE_QUOTA;
+        (void)!ask(u, LSN, 0, NULL);
+        fake_calm();
+        came = objects() == 1;
+        if (came) {
+            fake_put_object(name, "other bytes", 11);
+            assert_int_equal(ask(u, LSN, 0, NULL), ERR_CORRUPT);
+            assert_int_equal(fake.reused, 0);
+        }
+        upload_free(u);
+    }
+}
+
+/* No manifest is without its container. */
+static size_t manifests(void)
+{
+    char *keys[FAKE_FILES], snap[SNAPOBJECT_NAME_BYTES];
+    size_t n = fake_keys("object", keys), count = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!strstr(keys[i], ".manifest"))
+            continue;
+        snprintf(snap, sizeof snap, "%.*s.snap", (int)(strlen(keys[i]) - 9), keys[i]);
+        assert_true(fake_has(fake_path("object", snap).s));
+        count++;
+    }
+    fake_free_keys(keys, n);
+    return count;
+}
+
 static void old_ones_go_manifest_first(void **state)
 {
-    (void)state;
-    char *keys[FAKE_FILES];
-    struct upload *u = start_upload();
+    int failed = 1;
 
-    settings_now.keep = 2;
-    for (uint64_t lsn = LSN; lsn < LSN + 3; lsn++) {
-        make_snapshot(lsn);
-        fake_calm();
-        if (lsn == LSN + 2)
-            fake.fail_at = 1000000;
-        assert_int_equal(ask(u, lsn, 1, NULL), ERR_OK);
-    }
-    assert_int_equal(objects(), 4);
-    make_snapshot(LSN + 3);
-    fake_calm();
-    fake.why = OBJSTORE_UNREACHABLE;
-    long steps;
-    for (steps = 1;; steps++) { /* so that the container's removal fails */
-        size_t n, manifests = 0;
-        fake_calm();
-        fake.fail_at = steps;
-        (void)!ask(u, LSN + 3, 1, NULL);
-        n = fake_keys("object", keys);
-        for (size_t i = 0; i < n; i++) {
-            int manifest = strstr(keys[i], ".manifest") != NULL;
-            manifests += manifest;
-            if (manifest) { /* its container is there */
-                char snap[SNAPOBJECT_NAME_BYTES];
-                snprintf(snap, sizeof snap, "%.*s.snap", (int)(strlen(keys[i]) - 9), keys[i]);
-                assert_true(fake_has(fake_path("object", snap).s));
-            }
+    for (long n = 1; failed; n++) {
+        begin_anew(state);
+        struct upload *u = start_upload();
+        for (uint64_t lsn = LSN; lsn < LSN + 3; lsn++) {
+            make_snapshot(lsn);
+            assert_int_equal(ask(u, lsn, 1, NULL), ERR_OK);
         }
-        fake_free_keys(keys, n);
-        if (fake.steps < steps)
-            break;
-        assert_true(manifests >= 2);
+        assert_int_equal(manifests(), 3);
+        fake_calm();
+        fake.fail_at = n;
+        fake.why = OBJSTORE_UNREACHABLE;
+        upload_free(u); /* settings are read by its thread */
+        settings_now.keep = 1;
+        u = start_upload();
+        (void)!ask(u, LSN + 2, 1, NULL);
+        failed = fake.steps >= n;
+        assert_true(manifests() >= 1);
+        fake_calm();
+        assert_int_equal(ask(u, LSN + 2, 1, NULL), ERR_OK);
+        assert_int_equal(manifests(), 1);
+        upload_free(u);
     }
-    fake_calm();
-    upload_free(u);
 }
 
 /* ---- local faults ---- */
@@ -672,10 +706,12 @@ static void a_fault_in_every_step_of_a_fetch(void **state)
 static void what_is_left_of_a_download_is_verified(void **state)
 {
     char path[512];
+    int files = 0;
 
     begin_anew(state);
     upload_once();
-    fake.die_at = 20;
+    fake_calm();
+    fake.die_at = 15;
     assert_true(killed(fetch_once));
     fake_calm();
     fx_path(path, back, "restore");
@@ -686,10 +722,15 @@ static void what_is_left_of_a_download_is_verified(void **state)
             char file[1024];
             snprintf(file, sizeof file, "%s/%s", path, e->d_name);
             int fd = open(file, O_WRONLY);
+            struct stat st;
+            assert_int_equal(fstat(fd, &st), 0);
+            assert_true(st.st_size >= BOX_CHUNK_BYTES);
             assert_int_equal(pwrite(fd, "garbage", 7, 200), 7);
             close(fd);
+            files++;
         }
     closedir(d);
+    assert_int_equal(files, 1);
     assert_stored(LSN);
     assert_int_equal(resumed, 0); /* the second time, from the beginning */
 }
@@ -764,7 +805,8 @@ int main(void)
         cmocka_unit_test_setup(a_damaged_file_of_an_upload, begin_anew),
         cmocka_unit_test_setup(a_store_that_forgets_uploads, begin_anew),
         cmocka_unit_test_setup(a_name_that_is_taken, begin_anew),
-        cmocka_unit_test_setup(old_ones_go_manifest_first, begin_anew),
+        cmocka_unit_test(a_manifest_that_came_first),
+        cmocka_unit_test(old_ones_go_manifest_first),
         cmocka_unit_test_setup(a_fault_in_every_file_operation, begin_anew),
         cmocka_unit_test_setup(a_full_disk_in_every_file_operation, begin_anew),
         cmocka_unit_test_setup(a_fault_in_every_allocation, begin_anew),
