@@ -67,6 +67,10 @@ static void log_line(int level, const char *line)
     pthread_mutex_unlock(&said_lock);
 }
 
+/* As engine_config.fetch_snapshot; NULL: there is no next tier. */
+static enum err (*fetch)(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
+                         int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg);
+
 static enum err try_open(void)
 {
     const char *why;
@@ -80,6 +84,7 @@ static enum err try_open(void)
                                 .sealer = &sealer,
                                 .signer = {test_sign, NULL},
                                 .snapshot_keep = 2,
+                                .fetch_snapshot = fetch,
                                 .log = log_line};
     said[0] = '\0';
     enum err err = engine_open(&e, &cfg, &report, &why);
