@@ -449,6 +449,38 @@ static void killed_while_it_sends_and_while_it_fetches(void **state)
     drop(k);
 }
 
+/* Killed, or failing for want of space, wherever it is in a start that recovers: the next start comes to the same. */
+static void killed_and_failing_while_it_recovers(void **state)
+{
+    (void)state;
+    struct e2e s;
+    char fault[64];
+
+    e2e_start(&s, STORE("s3://coffer-test/again", endpoint), NULL);
+    struct kept k = fill(&s);
+    long long lsn = snapshot(&s);
+    upload(&s);
+    e2e_expect(s.c, "+OK", "SET lost for-ever");
+    lose_the_disk(&s);
+    e2e_again_with(&s, STORE("s3://coffer-test/again", endpoint), "--force-recover", "yes", NULL);
+    for (unsigned i = 0; i < 16; i++) {
+        lose_the_disk(&s);
+        if (i % 2) {
+            snprintf(fault, sizeof fault, "file:%u:ENOSPC", 5 + 3 * i);
+            assert_int_equal(setenv("COFFER_FAULT", fault, 1), 0);
+        }
+        e2e_again_killed(&s, i % 2 ? 400 : 60 + 25 * i);
+        unsetenv("COFFER_FAULT");
+        e2e_again(&s);
+        check(&s, k);
+        e2e_expect(s.c, "nil", "GET lost");
+        assert_int_equal(info_number(&s, "wbl_first_lsn"), lsn + 1);
+        shell("cd %s && test ! -e begin", s.dir);
+    }
+    e2e_finish(&s);
+    drop(k);
+}
+
 static void a_stop_does_not_wait_for_the_network(void **state)
 {
     (void)state;
@@ -784,6 +816,7 @@ int main(void)
         cmocka_unit_test_teardown(a_new_cell_begins_where_the_bucket_is_empty, e2e_teardown),
         cmocka_unit_test_teardown(snapshots_without_a_log_are_not_begun_over, e2e_teardown),
         cmocka_unit_test_teardown(killed_while_it_sends_and_while_it_fetches, e2e_teardown),
+        cmocka_unit_test_teardown(killed_and_failing_while_it_recovers, e2e_teardown),
         cmocka_unit_test_teardown(a_stop_does_not_wait_for_the_network, e2e_teardown),
         cmocka_unit_test_teardown(one_that_is_being_sent_may_be_deleted, e2e_teardown),
         cmocka_unit_test_teardown(a_store_in_trouble, e2e_teardown),
