@@ -101,19 +101,28 @@ static int better(const struct snapobject *a, const struct snapobject *b)
     return a->term != b->term ? a->term > b->term : a->lsn > b->lsn;
 }
 
-/* The best of each node comes first in the list. */
-static void add_standing(struct cluster *k, const struct snapobject *o)
+/* NULL: nothing is known of it. */
+static struct standing *of_node(struct cluster *k, const char *node)
 {
-    for (unsigned i = 0; i < k->nodes; i++) {
-        struct standing *s = &k->node[i];
-        if (strcmp(s->o.node, o->node) != 0)
-            continue;
-        if (better(o, &s->o))
-            *s = (struct standing){*o, 0};
-        return;
-    }
-    if (k->nodes < NODES_MAX)
-        k->node[k->nodes++] = (struct standing){*o, 0};
+    for (unsigned i = 0; i < k->nodes; i++)
+        if (strcmp(k->node[i].o.node, node) == 0)
+            return &k->node[i];
+    return NULL;
+}
+
+/* A manifest there; one that does not verify, or is gone meanwhile, says nothing. */
+static enum err look_at(struct cluster *k, struct bucket *b, const struct snapobject *o)
+{
+    struct standing *s = of_node(k, o->node);
+    struct snapmanifest m;
+
+    if ((s && !better(o, &s->o)) || (!s && k->nodes == NODES_MAX))
+        return ERR_OK;
+    enum err e = bucket_manifest(b, o, &m);
+    if (e)
+        return e == ERR_CORRUPT || e == ERR_NOTFOUND ? ERR_OK : e;
+    *(s ? s : &k->node[k->nodes++]) = (struct standing){*o, 0};
+    return ERR_OK;
 }
 
 static int is_stopping(void *srv)
@@ -125,28 +134,14 @@ static void cluster_run(struct chore *chore)
 {
     struct cluster *k = mpsc_entry(chore, struct cluster, chore);
     struct bucket_list l = {0};
-    struct snapmanifest m;
-    struct bucket b = {0};
+    struct bucket b;
 
     k->err = bucket_open(&b, &k->srv->bucket, is_stopping, k->srv);
     if (!k->err)
         k->err = bucket_list(&b, k->node[0].o.cell_id, &l);
-    for (size_t i = 0; i < l.n && !k->err; i++) {
-        const struct snapobject *o = &l.at[i].object;
-        unsigned known = k->nodes;
-        int worse = 0;
-        if (!l.at[i].manifest)
-            continue;
-        for (unsigned n = 0; n < known; n++)
-            worse |= strcmp(k->node[n].o.node, o->node) == 0 && !better(o, &k->node[n].o);
-        if (worse)
-            continue;
-        enum err e = bucket_manifest(&b, o, &m);
-        if (!e)
-            add_standing(k, o);
-        else if (e != ERR_CORRUPT && e != ERR_NOTFOUND)
-            k->err = e;
-    }
+    for (size_t i = 0; i < l.n && !k->err; i++)
+        if (l.at[i].manifest)
+            k->err = look_at(k, &b, &l.at[i].object);
     if (k->err)
         snprintf(k->why, sizeof k->why, "%s", b.text);
     bucket_list_free(&l);

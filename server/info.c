@@ -330,7 +330,8 @@ static void put_upload(struct printer *p)
     PUT_U64(p, "object_store_uploads", i.uploads);
     PUT_U64(p, "object_store_removed", i.removed);
     PUT_U64(p, "object_store_failures", i.failures);
-    PUT(p, "object_store_error:%s\r\nobject_store_error_text:%s\r\n", i.error, i.why);
+    PUT(p, "object_store_error:%s\r\n", i.error);
+    PUT(p, "object_store_error_text:%s\r\n", i.why);
 }
 
 static void objectstore_section(struct printer *p)
@@ -339,7 +340,8 @@ static void objectstore_section(struct printer *p)
     PUT(p, "object_store:%s\r\n", config_str(p->srv->config, CFG_OBJECT_STORE));
     if (p->srv->restore)
         restore_info(p->srv->restore, &i);
-    PUT(p, "restore_state:%s\r\nrestore_error_text:%s\r\n", restore_state_name(i.state), i.why);
+    PUT(p, "restore_state:%s\r\n", restore_state_name(i.state));
+    PUT(p, "restore_error_text:%s\r\n", i.why);
     PUT_U64(p, "restore_bytes", i.here_bytes);
     PUT_U64(p, "restore_total_bytes", i.total_bytes);
     if (p->ready && p->srv->upload)

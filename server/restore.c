@@ -10,7 +10,6 @@
 #include "server/restore.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -124,16 +123,6 @@ static void found_free(struct found *f)
 
 /* ---- recovering ---- */
 
-static enum err fail(struct found *f, enum err e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static enum err fail(struct found *f, enum err e, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(f->b.text, sizeof f->b.text, fmt, ap);
-    va_end(ap);
-    return e;
-}
-
 /* What is said of one snapshot, and whether another may do. */
 static int passes_over(struct found *f, enum err e)
 {
@@ -162,8 +151,8 @@ static enum err find_cell(struct found *f, uint8_t cell_id[16])
         if (any) {
             hex16(cell_id, one);
             hex16(at->object.cell_id, other);
-            return fail(
-                f, ERR_CONFLICT,
+            return bucket_fail(
+                &f->b, ERR_CONFLICT,
                 "the object store has snapshots of several cells (%s, %s): name one, as in CELL.FORCE-RECOVER %s", one,
                 other, one);
         }
@@ -171,8 +160,8 @@ static enum err find_cell(struct found *f, uint8_t cell_id[16])
         any = 1;
     }
     return any ? ERR_OK
-               : fail(f, ERR_NOTFOUND,
-                      "no snapshot in the object store verifies with this HSM's token: is it of the realm?");
+               : bucket_fail(&f->b, ERR_NOTFOUND,
+                             "no snapshot in the object store verifies with this HSM's token: is it of the realm?");
 }
 
 /* A snapshot that is here, and is whole; ERR_CORRUPT: it is not. */
@@ -184,14 +173,14 @@ static enum err open_local(struct found *f, const char *name, struct snapread **
     snprintf(path, sizeof path, "snapshots/%s", name);
     enum err e = snapread_open(out, path, f->cell.cell_id, &f->b.cfg->signer, why, sizeof why);
     if (e)
-        return fail(f, e == ERR_UNSUPPORTED ? ERR_CORRUPT : e, "%s does not verify: %s", path,
-                    why[0] ? why : err_text(e));
+        return bucket_fail(&f->b, e == ERR_UNSUPPORTED ? ERR_CORRUPT : e, "%s does not verify: %s", path,
+                           why[0] ? why : err_text(e));
     e = snapread_verify(*out, bucket_pace, &f->b, &bad);
     if (!e)
         return ERR_OK;
     snapread_unref(*out);
     *out = NULL;
-    return fail(f, e, "block %llu of %s does not verify: %s", (unsigned long long)bad, path, err_text(e));
+    return bucket_fail(&f->b, e, "block %llu of %s does not verify: %s", (unsigned long long)bad, path, err_text(e));
 }
 
 /* The best one that is here; *out NULL: none. */
@@ -266,7 +255,8 @@ static enum err best_of_all(struct restore *r, struct found *f, struct snapread 
         return open_local(f, name, best);
     }
     return *best ? ERR_OK
-                 : fail(f, ERR_NOTFOUND, "no snapshot of the cell verifies, neither here nor in the object store");
+                 : bucket_fail(&f->b, ERR_NOTFOUND,
+                               "no snapshot of the cell verifies, neither here nor in the object store");
 }
 
 /* Another history's, or damaged: the engine would take it for the newest. */
@@ -283,11 +273,11 @@ static enum err set_aside(struct found *f, const struct snapfile_header *h)
         snprintf(to, sizeof to, "%.4000s.aside", from);
         enum err e = file_rename(from, to);
         if (e && e != ERR_NOTFOUND)
-            return fail(f, e, "%s cannot be set aside: %s", from, err_text(e));
+            return bucket_fail(&f->b, e, "%s cannot be set aside: %s", from, err_text(e));
         log_at(LOG_WARNING, "%s is not used, and is called %s from now on", from, to);
     }
     enum err e = file_unlink("wal/mark"); /* of a log that is gone */
-    return e && e != ERR_NOTFOUND ? fail(f, e, "wal/mark cannot be removed: %s", err_text(e)) : ERR_OK;
+    return e && e != ERR_NOTFOUND ? bucket_fail(&f->b, e, "wal/mark cannot be removed: %s", err_text(e)) : ERR_OK;
 }
 
 /* The highest number of a store that a vault is in. */
@@ -310,8 +300,9 @@ static enum err stores_needed(struct found *f, struct snapread *r, unsigned *out
     }
     snapread_iter_free(it);
     if (e && e != ERR_END)
-        return fail(f, e, "the vaults in the snapshot cannot be read: %s", err_text(e));
-    return *out < ENGINE_STORES_MAX ? ERR_OK : fail(f, ERR_CORRUPT, "a vault in the snapshot is in store %u", *out);
+        return bucket_fail(&f->b, e, "the vaults in the snapshot cannot be read: %s", err_text(e));
+    return *out < ENGINE_STORES_MAX ? ERR_OK
+                                    : bucket_fail(&f->b, ERR_CORRUPT, "a vault in the snapshot is in store %u", *out);
 }
 
 static enum err write_cell(struct restore *r, struct found *f, struct snapread *snap)
@@ -322,13 +313,13 @@ static enum err write_cell(struct restore *r, struct found *f, struct snapread *
     if (e)
         return e;
     if (f->cell.shards && f->cell.shards < needed)
-        return fail(f, ERR_CONFLICT, "the file cell says %u shards, but the snapshot has vaults in %u", f->cell.shards,
-                    needed);
+        return bucket_fail(&f->b, ERR_CONFLICT, "the file cell says %u shards, but the snapshot has vaults in %u",
+                           f->cell.shards, needed);
     if (!f->cell.shards) {
         f->cell.shards = wanted > needed ? wanted : needed;
         e = celldir_write(".", &f->cell);
     }
-    return e ? fail(f, e, "the file cell cannot be written: %s", err_text(e)) : ERR_OK;
+    return e ? bucket_fail(&f->b, e, "the file cell cannot be written: %s", err_text(e)) : ERR_OK;
 }
 
 /* Above all that any name tells of. */
@@ -377,7 +368,7 @@ static enum err recover(struct restore *r, struct found *f, const struct restore
     f->b.stop_arg = r->srv;
     if (w && !w->any) {
         if (f->has_cell && !bytes_equal(bytes_of(w->cell_id, 16), bytes_of(f->cell.cell_id, 16)))
-            return fail(f, ERR_CONFLICT, "the file cell in the data directory is of another cell");
+            return bucket_fail(&f->b, ERR_CONFLICT, "the file cell in the data directory is of another cell");
         memcpy(f->cell.cell_id, w->cell_id, 16);
     } else if (!f->has_cell) {
         e = find_cell(f, f->cell.cell_id);
@@ -395,7 +386,7 @@ static enum err recover(struct restore *r, struct found *f, const struct restore
     if ((e = set_aside(f, &info.header)) || (e = write_cell(r, f, snap)))
         goto out;
     if ((e = celldir_write_begin(".", &begin))) {
-        fail(f, e, "the file begin cannot be written: %s", err_text(e));
+        bucket_fail(&f->b, e, "the file begin cannot be written: %s", err_text(e));
         goto out;
     }
     x.term = info.header.term;
@@ -463,6 +454,9 @@ void restore_done(struct restore *r, enum err e)
     struct restore_wait *w;
 
     enter(r, RESTORE_OVER, "");
+    if (!e &&
+        config_put(r->srv->config, "force-recover", "no")) /* it was for one start: CONFIG REWRITE is not to keep it */
+        log_at(LOG_WARNING, "force-recover cannot be set back: out of memory");
     while ((w = take_wait(r))) {
         w->result = r->result;
         answer(w, e ? e : r->has_result ? ERR_OK : ERR_CONFLICT, why);

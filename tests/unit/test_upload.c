@@ -35,9 +35,11 @@ unsigned snapshots_list(struct snapshots *s, struct snapshots_file *out, unsigne
     assert_non_null(d = opendir(path));
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         struct snapshots_file f = {.verified = SNAPSHOT_OPENED};
-        if (n == max || !snapfile_parse_name(e->d_name, &f.lsn, &f.term))
+        if (!snapfile_parse_name(e->d_name, &f.lsn, &f.term))
             continue;
         unsigned at = n++;
+        if (n > max)
+            continue;
         for (; at && out[at - 1].lsn < f.lsn; at--)
             out[at] = out[at - 1];
         out[at] = f;
