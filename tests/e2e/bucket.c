@@ -688,7 +688,7 @@ static void another_realms_are_not_believed(void **state)
     struct e2e s;
 
     e2e_start_bare(&s, STORE("s3://coffer-test/realm", endpoint), NULL);
-    fill(&s);
+    drop(fill(&s));
     snapshot(&s);
     upload(&s);
     lose_the_disk(&s);
@@ -774,6 +774,7 @@ static void old_ones_are_removed(void **state)
     (void)state;
     struct e2e s;
     char folder[64], id[OBJSTORE_ID_BYTES];
+    struct buf b;
 
     e2e_start(&s, STORE("s3://coffer-test/old", endpoint), "--object-store-keep", "2", NULL);
     for (int i = 0; i < 4; i++)
@@ -800,7 +801,9 @@ static void old_ones_are_removed(void **state)
         if (list("old")->n == 5)
             break;
     }
-    ok(o, objstore_get(o, other, 100, &(struct buf){.limit = 100}, NULL));
+    buf_init(&b, 100);
+    ok(o, objstore_get(o, other, 100, &b, NULL));
+    buf_fini(&b);
     enum err e = objstore_upload_parts(o, orphan, id, NULL, NULL);
     assert_int_equal(e, ERR_NOTFOUND);
     objstore_close(o);
