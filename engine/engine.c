@@ -617,8 +617,7 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = has_begun(e, rep)) ||
         (err = open_snapshots(e)) || (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) ||
         (err = start_apply(e)) || (err = engine_replay(e, rep)) || (err = stores_recovered(e)) ||
-        (err = rebuild_start(e->rebuild)) ||
-        (err = load_vaults(e)))
+        (err = rebuild_start(e->rebuild)) || (err = load_vaults(e)))
         return err;
     e->term = rep->wal.first_lsn ? rep->wal.last_term : e->begin.term; /* the next one is above it */
     struct sequencer *q;

@@ -51,7 +51,7 @@ struct engine_config {
     struct snap_signer signer;         /* sign NULL: no snapshots */
     uint64_t snapshot_log_bytes, snapshot_interval_ms;
     unsigned snapshot_keep;
-    uint64_t scrub_bytes_per_s;                  /* 0: only when asked */
+    uint64_t scrub_bytes_per_s; /* 0: only when asked */
     /* The next tier, when no local snapshot is of use: puts one of this cell into dir/snapshots, verified, with an LSN
      * of from to to, of which fits() says that it is of this log's history. ERR_NOTFOUND: there is none. At a start;
      * may block for long. NULL: there is no such place. */
