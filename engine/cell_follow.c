@@ -1,0 +1,276 @@
+/* cell_follow.c - a replica's side of a session, and a candidate's that fetches from its donor (R6).
+ *
+ *     APART --JOIN--> ASKED --CONTINUE--> LIVE        records come; each is acknowledged once durable
+ *       ^               |  ^--COUNTER/JOIN--+ |
+ *       +---- time, link down, refused -------+        a gap, a full disk, another term: apart, and again from the
+ * start
+ *                       |
+ *                       +--SNAPSHOT--> FETCHING --whole and verified--> installed, JOIN
+ *
+ * Where the logs part is found by offers: each side names the last place of its log that the other's may have too, and
+ * each offer is at least one term further back. When nothing diverged the first offer is the last.
+ */
+#include <assert.h>
+
+#include "engine/cell_impl.h"
+
+void cell_leave(struct cell *c)
+{
+    c->follow.phase = CELL_APART;
+    c->follow.session = c->follow.commit_lsn = c->follow.target_lsn = c->follow.seq = 0;
+    c->follow.try_ms = c->now_ms + c->config.retry_ms;
+}
+
+static void offer(struct cell *c, const struct cell_point *at, struct cell_effects *fx)
+{
+    struct cell_msg *m = cell_send(c, fx, c->follow.source, CELL_JOIN);
+    m->session = c->follow.session;
+    m->config_id = c->config.config_id;
+    m->at = *at;
+    m->full = c->follow.full;
+    if (c->role == CELL_CANDIDATE)
+        m->want = c->gate.best;
+    c->follow.try_ms = c->now_ms + c->config.retry_ms;
+}
+
+static void ask(struct cell *c, uint8_t source, const struct cell_point *at, struct cell_effects *fx)
+{
+    cell_leave(c);
+    c->follow.phase = CELL_ASKED;
+    c->follow.source = source;
+    c->follow.session = cell_random(c);
+    offer(c, at, fx);
+}
+
+void cell_join(struct cell *c, uint8_t source, struct cell_effects *fx)
+{
+    struct cell_point last = cell_point(c, c->last_lsn);
+    ask(c, source, &last, fx);
+}
+
+void cell_follow_peer(struct cell *c, uint8_t leader, struct cell_effects *fx)
+{
+    c->leader = leader;
+    cell_join(c, leader, fx);
+}
+
+static void ack(struct cell *c, struct cell_effects *fx)
+{
+    struct cell_msg *m = cell_send(c, fx, c->follow.source, CELL_ACK);
+    m->session = c->follow.session;
+    m->lsn = MUTANT_ACK_BEFORE_FSYNC ? c->last_lsn : c->durable_lsn;
+    m->seq = c->follow.seq;
+    m->mute = c->vote.mute != CELL_SOUND;
+}
+
+/* R11: what it may have acknowledged and lost it has again, or it was not acknowledged by anybody. */
+static void heal(struct cell *c, struct cell_effects *fx)
+{
+    if (c->vote.mute == CELL_DAMAGED && c->durable_lsn >= c->follow.target_lsn)
+        cell_set_mute(c, CELL_SOUND, fx);
+}
+
+void cell_follow_synced(struct cell *c, struct cell_effects *fx)
+{
+    if (c->follow.phase != CELL_LIVE)
+        return;
+    heal(c, fx);
+    cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
+    ack(c, fx);
+}
+
+/* ---- the handshake ---- */
+
+/* Is it the answer that is waited for, and of a term that may be followed? That term is promised first, durably. */
+static int accept(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    if (c->follow.phase != CELL_ASKED || m->session != c->follow.session || from != c->follow.source)
+        return 0;
+    if (c->role == CELL_CANDIDATE)
+        return m->term == c->vote.promised;
+    if (m->term < c->vote.promised)
+        return MUTANT_NOFENCE;
+    if (m->term > c->vote.promised)
+        cell_promise(c, m->term, CELL_NOBODY, fx);
+    return 1;
+}
+
+/* The other log lacks what was applied here. In a cell that cannot be. Alone it is another node's data, and wins. */
+static void diverged(struct cell *c, struct cell_effects *fx)
+{
+    if (!cell_alone(c)) {
+        cell_alarm(c, CELL_DIVERGED, fx);
+        return;
+    }
+    c->follow.full = 1;
+    cell_join(c, c->follow.source, fx);
+}
+
+void cell_on_counter(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    struct cell_point mine;
+    if (!accept(c, from, m, fx))
+        return;
+    if (!cell_meet(c, &m->at, &mine) || mine.lsn < c->commit_lsn)
+        diverged(c, fx);
+    else
+        offer(c, &mine, fx);
+}
+
+/* What is behind lsn goes; never below what was applied. */
+static void cut(struct cell *c, uint64_t lsn, struct cell_effects *fx)
+{
+    if (lsn == c->last_lsn)
+        return;
+    assert(lsn < c->last_lsn && lsn >= c->commit_lsn);
+    cell_emit(fx, CELL_CUT)->lsn = lsn;
+    c->last_lsn = c->durable_lsn = lsn;
+}
+
+void cell_on_continue(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    if (!accept(c, from, m, fx))
+        return;
+    if (c->role == CELL_CANDIDATE && !cell_same(&m->end, &c->gate.best) && !MUTANT_FETCH_UNCHECKED) {
+        cell_gate_again(c,
+                        fx); /* R4: cutting to the prefix shared with another log than the promised one loses records */
+        return;
+    }
+    if (m->at.lsn < c->commit_lsn || m->at.lsn > c->last_lsn) {
+        diverged(c, fx);
+        return;
+    }
+    cut(c, MUTANT_TRUNC_HW ? c->commit_lsn : m->at.lsn, fx);
+    c->follow.phase = CELL_LIVE;
+    c->follow.full = 0;
+    c->follow.heard_ms = c->now_ms;
+    c->follow.target_lsn = m->end.lsn;
+    if (c->role == CELL_CANDIDATE) {
+        if (c->last_lsn == m->end.lsn)
+            cell_gate_fetched(c, &m->end, fx);
+        return;
+    }
+    c->reclaim_ms = 0;
+    cell_stop_streams(c);
+    heal(c, fx);
+    ack(c, fx);
+}
+
+void cell_on_refused(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    if (c->follow.phase != CELL_ASKED || m->session != c->follow.session || from != c->follow.source)
+        return;
+    if (m->why == CELL_DIVERGED) {
+        diverged(c, fx);
+        return;
+    }
+    if (c->role == CELL_CANDIDATE) {
+        cell_gate_again(c, fx);
+        return;
+    }
+    cell_leave(c);
+    if (m->why == CELL_NOTPRIMARY && cell_votes(c, m->leader) && m->leader != c->config.self && !cell_alone(c)) {
+        c->leader = m->leader;
+        c->follow.try_ms = c->now_ms + c->config.heartbeat_ms;
+    }
+}
+
+void cell_on_lead(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    if (m->term < c->vote.promised) {
+        cell_send(c, fx, from, CELL_REFUSED)->why = CELL_NOTPRIMARY; /* its `promised` is the news */
+        return;
+    }
+    if (c->role != CELL_REPLICA || (c->follow.phase != CELL_APART && c->follow.source == from))
+        return;
+    cell_follow_peer(c, from, fx);
+}
+
+/* ---- a whole state instead of records ---- */
+
+void cell_on_snapshot(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    if (!accept(c, from, m, fx))
+        return;
+    if (MUTANT_RESYNC_REGRESS)
+        cut(c, c->commit_lsn, fx);
+    c->follow.phase = CELL_FETCHING;
+    struct cell_effect *e = cell_emit(fx, CELL_FETCH);
+    e->to = from;
+    e->at = m->at;
+    e->session = c->follow.session;
+}
+
+/* Only a session that still lives installs: a promise or an order in between has ended it. */
+void cell_follow_snapshot(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
+{
+    if (c->follow.phase != CELL_FETCHING || ev->session != c->follow.session)
+        return;
+    if (!ev->ok || (ev->at.lsn <= c->commit_lsn && !c->follow.full)) {
+        cell_leave(c);
+        return;
+    }
+    cell_emit(fx, CELL_INSTALL)->at = ev->at;
+    c->base_lsn = c->last_lsn = c->durable_lsn = c->commit_lsn = ev->at.lsn;
+    c->follow.full = 0;
+    ask(c, c->follow.source, &ev->at, fx);
+}
+
+/* ---- the stream ---- */
+
+static int append(struct cell *c, const struct cell_msg *m, struct cell_effects *fx)
+{
+    struct cell_point last = cell_point(c, c->last_lsn);
+    if (m->at.lsn != last.lsn || m->first != last.lsn + 1 || m->last != m->end.lsn || !c->room) {
+        cell_leave(c);
+        return 0;
+    }
+    if (!cell_same(&m->at, &last)) {
+        diverged(c, fx);
+        return 0;
+    }
+    struct cell_effect *e = cell_emit(fx, CELL_APPEND);
+    e->first = m->first;
+    e->last = c->last_lsn = m->last;
+    e->term = m->end.term;
+    e->records = m->records;
+    return 1;
+}
+
+void cell_on_records(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    if (c->follow.phase != CELL_LIVE || m->session != c->follow.session || from != c->follow.source)
+        return;
+    if (m->term != c->vote.promised && !MUTANT_NOFENCE)
+        return;
+    c->follow.heard_ms = c->now_ms;
+    c->gate.try_ms = c->now_ms + c->config.retry_ms;
+    if (m->first <= m->last && !append(c, m, fx))
+        return;
+    if (c->role == CELL_CANDIDATE) {
+        if (m->first <= m->last)
+            cell_gate_fetched(c, &m->end, fx);
+        if (c->role == CELL_CANDIDATE)
+            ack(c, fx); /* moves the donor's window */
+        return;
+    }
+    if (m->commit > c->follow.commit_lsn)
+        c->follow.commit_lsn = m->commit;
+    cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
+    if (m->seq > c->follow.seq) {
+        c->follow.seq = m->seq;
+        ack(c, fx);
+    }
+}
+
+void cell_follow_tick(struct cell *c, struct cell_effects *fx)
+{
+    if (c->follow.phase == CELL_LIVE && c->now_ms - c->follow.heard_ms > c->config.link_timeout_ms)
+        cell_leave(c);
+    if (c->follow.phase == CELL_LIVE || c->follow.phase == CELL_FETCHING || c->now_ms < c->follow.try_ms)
+        return;
+    if (c->gate.phase == CELL_GATE_FETCH)
+        cell_join(c, c->gate.donor, fx);
+    else if (c->role == CELL_REPLICA && c->leader != CELL_NOBODY)
+        cell_join(c, c->leader, fx);
+}

@@ -1,0 +1,184 @@
+/* cell_lead.c - the source's side of sessions: the primary's, and a donor's for the candidate that it promised to.
+ * Reads that a majority confirms (R10), since a heartbeat carries them. */
+#include "engine/cell_impl.h"
+
+void cell_stop_streams(struct cell *c)
+{
+    for (unsigned p = 0; p < CELL_PEERS; p++)
+        c->peer[p].session = 0;
+}
+
+/* ---- R6: where do two logs part? ---- */
+
+int cell_meet(const struct cell *c, const struct cell_point *p, struct cell_point *out)
+{
+    uint64_t low = c->base_lsn, high = p->lsn < c->last_lsn ? p->lsn : c->last_lsn;
+
+    *out = (struct cell_point){0};
+    if (high < low || cell_term_at(c, low) > p->term)
+        return 0;
+    while (low <
+           high) { /* terms only grow along a log; low is not of a later term than p, high + 1 is, or is too far */
+        uint64_t mid = low + (high - low + 1) / 2;
+        if (cell_term_at(c, mid) <= p->term)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    *out = cell_point(c, low);
+    return 1;
+}
+
+static void refuse(struct cell *c, uint8_t to, const struct cell_msg *m, enum cell_why why, struct cell_effects *fx)
+{
+    struct cell_msg *answer = cell_send(c, fx, to, CELL_REFUSED);
+    answer->session = m->session;
+    answer->why = (uint8_t)why;
+    if (c->role == CELL_REPLICA && c->leader != to)
+        answer->leader = c->leader;
+}
+
+static void stream(struct cell *c, uint8_t to, const struct cell_msg *m, struct cell_effects *fx)
+{
+    struct cell_peer *peer = &c->peer[to];
+    peer->session = m->session;
+    peer->next_lsn = m->at.lsn + 1;
+    peer->acked_lsn = m->at.lsn;
+
+    struct cell_msg *answer = cell_send(c, fx, to, CELL_CONTINUE);
+    answer->session = m->session;
+    answer->at = m->at;
+    answer->end = cell_point(c, c->last_lsn);
+}
+
+static int may_serve(const struct cell *c, uint8_t to, const struct cell_msg *m)
+{
+    if (m->want.lsn) /* a candidate: its donor is still bound to it */
+        return c->role == CELL_REPLICA && m->term == c->vote.promised && to == c->vote.promised_to;
+    return c->role == CELL_PRIMARY;
+}
+
+void cell_on_join(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    struct cell_point mine;
+
+    c->peer[from].session = 0;
+    if (m->config_id != c->config.config_id) {
+        refuse(c, from, m, CELL_OTHERCONFIG, fx);
+    } else if (!may_serve(c, from, m)) {
+        refuse(c, from, m, CELL_NOTPRIMARY, fx);
+    } else if (m->full || !cell_meet(c, &m->at, &mine)) {
+        struct cell_msg *answer = cell_send(c, fx, from, CELL_SNAPSHOT);
+        answer->session = m->session;
+        answer->at = cell_point(c, c->base_lsn);
+    } else if (mine.lsn != m->at.lsn || mine.term != m->at.term) {
+        struct cell_msg *answer = cell_send(c, fx, from, CELL_COUNTER);
+        answer->session = m->session;
+        answer->at = mine;
+    } else if (!cell_same(&mine, &m->at)) {
+        refuse(c, from, m, CELL_DIVERGED, fx);
+    } else {
+        stream(c, from, m, fx);
+    }
+}
+
+/* ---- what goes out ---- */
+
+static struct cell_msg *records(struct cell *c, uint8_t to, uint64_t first, uint64_t last, struct cell_effects *fx)
+{
+    struct cell_msg *m = cell_send(c, fx, to, CELL_RECORDS);
+    m->session = c->peer[to].session;
+    m->first = first;
+    m->last = last;
+    m->commit = c->commit_lsn;
+    m->seq = c->role == CELL_PRIMARY ? c->seq : 0;
+    return m;
+}
+
+void cell_pump(struct cell *c, struct cell_effects *fx)
+{
+    for (uint8_t p = 0; p < c->config.peers; p++) {
+        struct cell_peer *peer = &c->peer[p];
+        uint64_t flying = peer->next_lsn - 1 - peer->acked_lsn;
+        if (!peer->session || peer->next_lsn > c->last_lsn || flying >= c->config.window_records)
+            continue;
+        uint64_t last = c->last_lsn;
+        if (last - peer->next_lsn >= c->config.batch_records)
+            last = peer->next_lsn + c->config.batch_records - 1;
+        records(c, p, peer->next_lsn, last, fx)->at = cell_point(c, peer->next_lsn - 1);
+        peer->next_lsn = last + 1;
+    }
+}
+
+/* A heartbeat to whoever is in session; voters who are not learn whom to join. */
+void cell_beat(struct cell *c, struct cell_effects *fx)
+{
+    for (uint8_t p = 0; p < c->config.peers; p++) {
+        if (c->peer[p].session)
+            records(c, p, 1, 0, fx);
+        else if (cell_votes(c, p) && p != c->config.self)
+            cell_send(c, fx, p, CELL_LEAD);
+    }
+    c->beat_ms = c->now_ms + c->config.heartbeat_ms;
+}
+
+void cell_lead_tick(struct cell *c, struct cell_effects *fx)
+{
+    if (c->role == CELL_PRIMARY && c->now_ms >= c->beat_ms)
+        cell_beat(c, fx);
+}
+
+/* ---- what comes back ---- */
+
+/* R10: reads with a ticket up to what a majority confirmed came before a moment at which this was still the primary
+ * that the majority obeys; so the commit LSN of now is not older than what anybody was told when they came. */
+static void confirm_reads(struct cell *c, struct cell_effects *fx)
+{
+    uint64_t of[CELL_VOTERS] = {0};
+    for (uint8_t v = 0; v < c->config.voters; v++)
+        of[v] = v == c->config.self ? c->seq : c->peer[v].seq;
+    uint64_t seq = MUTANT_READLOCAL ? c->seq : cell_quorum(c, of);
+    if (seq <= c->confirmed_seq || !(cell_serving(c) || MUTANT_READ_NOBARRIER))
+        return;
+    c->confirmed_seq = seq;
+    struct cell_effect *e = cell_emit(fx, CELL_READS);
+    e->seq = seq;
+    e->lsn = c->commit_lsn;
+}
+
+enum err cell_read(struct cell *c, struct cell_effects *fx)
+{
+    if (!(MUTANT_READ_NOBARRIER ? c->role == CELL_PRIMARY : cell_serving(c)))
+        return ERR_READONLY;
+    if (!cell_heard_majority(c, c->now_ms) && !MUTANT_READLOCAL)
+        return ERR_NOQUORUM;
+    fx->ticket = ++c->seq;
+    cell_beat(c, fx);
+    confirm_reads(c, fx);
+    return ERR_OK;
+}
+
+int cell_heard_majority(const struct cell *c, uint64_t now_ms)
+{
+    uint64_t of[CELL_VOTERS] = {0};
+    for (uint8_t v = 0; v < c->config.voters; v++)
+        of[v] = v == c->config.self ? now_ms : c->peer[v].heard_ms;
+    uint64_t heard = cell_quorum(c, of);
+    return heard && now_ms - heard <= c->config.quorum_timeout_ms;
+}
+
+void cell_on_ack(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    struct cell_peer *peer = &c->peer[from];
+    if (m->session == peer->session && m->lsn > peer->acked_lsn)
+        peer->acked_lsn = m->lsn;
+    if (c->role != CELL_PRIMARY || (m->term != c->vote.promised && !MUTANT_NOFENCE) || m->mute || !cell_votes(c, from))
+        return;
+    peer->heard_ms = c->now_ms;
+    if (m->lsn > peer->match_lsn)
+        peer->match_lsn = m->lsn;
+    if (m->seq > peer->seq)
+        peer->seq = m->seq;
+    cell_commit_advance(c, fx);
+    confirm_reads(c, fx);
+}
