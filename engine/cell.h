@@ -236,7 +236,7 @@ enum cell_role { CELL_REPLICA, CELL_CANDIDATE, CELL_PRIMARY };
 struct cell_peer {
     uint64_t session;   /* of its stream from here; 0: none */
     uint64_t next_lsn;  /* to be sent next */
-    uint64_t sent_seq;  /* heartbeat that rode along last */
+    uint64_t alive_ms;  /* last ack in this session, or its begin */
     uint64_t acked_lsn; /* in this session, for the window */
     uint64_t match_lsn; /* counted: durable there, in the own term */
     uint64_t seq;       /* highest heartbeat of the own term that it confirmed */

@@ -181,8 +181,9 @@ void cell_on_lead(struct cell *c, uint8_t from, const struct cell_msg *m, struct
         cell_send(c, fx, from, CELL_REFUSED)->why = CELL_NOTPRIMARY; /* its `promised` is the news */
         return;
     }
-    if (c->role != CELL_REPLICA || (c->follow.phase != CELL_APART && c->follow.source == from))
-        return;
+    int waits = c->follow.phase == CELL_ASKED || c->follow.phase == CELL_FETCHING;
+    if (c->role != CELL_REPLICA || (waits && c->follow.source == from))
+        return; /* when it is in session nevertheless: not any more, says the primary */
     cell_follow_peer(c, from, fx);
 }
 
@@ -210,6 +211,7 @@ void cell_follow_snapshot(struct cell *c, const struct cell_event *ev, struct ce
         cell_leave(c);
         return;
     }
+    cell_stop_streams(c);
     cell_emit(fx, CELL_INSTALL)->at = ev->at;
     c->base_lsn = c->last_lsn = c->durable_lsn = c->commit_lsn = ev->at.lsn;
     c->follow.full = 0;
@@ -257,7 +259,7 @@ void cell_on_records(struct cell *c, uint8_t from, const struct cell_msg *m, str
     if (m->commit > c->follow.commit_lsn)
         c->follow.commit_lsn = m->commit;
     cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
-    if (m->seq > c->follow.seq) {
+    if (m->seq > c->follow.seq || m->first > m->last) { /* records are acknowledged when they are durable */
         c->follow.seq = m->seq;
         ack(c, fx);
     }

@@ -44,6 +44,7 @@ static void stream(struct cell *c, uint8_t to, const struct cell_msg *m, struct 
     peer->session = m->session;
     peer->next_lsn = m->at.lsn + 1;
     peer->acked_lsn = m->at.lsn;
+    peer->alive_ms = c->now_ms;
 
     struct cell_msg *answer = cell_send(c, fx, to, CELL_CONTINUE);
     answer->session = m->session;
@@ -100,6 +101,8 @@ void cell_pump(struct cell *c, struct cell_effects *fx)
     for (uint8_t p = 0; p < c->config.peers; p++) {
         struct cell_peer *peer = &c->peer[p];
         uint64_t flying = peer->next_lsn - 1 - peer->acked_lsn;
+        if (peer->next_lsn <= c->base_lsn) /* trimmed before it was sent: it joins again, for a snapshot */
+            peer->session = 0;
         if (!peer->session || peer->next_lsn > c->last_lsn || flying >= c->config.window_records)
             continue;
         uint64_t last = c->last_lsn;
@@ -124,6 +127,9 @@ void cell_beat(struct cell *c, struct cell_effects *fx)
 
 void cell_lead_tick(struct cell *c, struct cell_effects *fx)
 {
+    for (uint8_t p = 0; p < c->config.peers; p++) /* it forgot, or nobody is there: it is told to join, not streamed to */
+        if (c->peer[p].session && c->now_ms - c->peer[p].alive_ms > c->config.link_timeout_ms)
+            c->peer[p].session = 0;
     if (c->role == CELL_PRIMARY && c->now_ms >= c->beat_ms)
         cell_beat(c, fx);
 }
@@ -170,8 +176,11 @@ int cell_heard_majority(const struct cell *c, uint64_t now_ms)
 void cell_on_ack(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
 {
     struct cell_peer *peer = &c->peer[from];
-    if (m->session == peer->session && m->lsn > peer->acked_lsn)
-        peer->acked_lsn = m->lsn;
+    if (m->session == peer->session) {
+        peer->alive_ms = c->now_ms;
+        if (m->lsn > peer->acked_lsn)
+            peer->acked_lsn = m->lsn;
+    }
     if (c->role != CELL_PRIMARY || (m->term != c->vote.promised && !MUTANT_NOFENCE) || m->mute || !cell_votes(c, from))
         return;
     peer->heard_ms = c->now_ms;

@@ -243,10 +243,20 @@ static int is_at_rest(const struct sim *s, unsigned *leader)
         }
     if (serving != 1 || s->node[*leader].c.commit_lsn != s->node[*leader].last || s->node[*leader].open_count)
         return 0;
+    if (cell_fresh(&s->node[*leader].c, s->node[*leader].now_ms) != ERR_OK)
+        return 0;
     for (unsigned n = 0; n < s->nodes; n++)
         if (s->node[n].up && !is_up_to_date(s, &s->node[n], *leader))
             return 0;
     return 1;
+}
+
+/* Replicas that are no voters are told whom to follow. */
+static void tell_others(struct sim *s, unsigned leader)
+{
+    for (unsigned n = s->voters; n < s->nodes; n++)
+        if (s->node[n].up && s->node[n].c.follow.phase != CELL_LIVE)
+            sim_step(s, n, (struct cell_event){.type = CELL_FOLLOW, .peer = (uint8_t)leader});
 }
 
 /* As Sentinel: somebody who is up, whose slave_priority is the lowest above 0. */
@@ -258,8 +268,10 @@ static void promote_somebody(struct sim *s)
         if (!s->node[n].up)
             continue;
         cell_status(&s->node[n].c, s->node[n].now_ms, &st);
-        if (st.master)
+        if (st.master) {
+            tell_others(s, n);
             return;
+        }
         if (st.priority && (best == s->nodes || st.priority < lowest)) {
             best = n;
             lowest = st.priority;
@@ -319,6 +331,7 @@ void sim_peace(struct sim *s)
         one_round(s, 50);
     if (s->told[0] == was)
         sim_broken(s, "a write is not acknowledged in peace");
+    oracle_has_all(s, leader);
     oracle_end(s);
 }
 

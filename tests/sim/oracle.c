@@ -1,6 +1,7 @@
 /* oracle.c - what must hold, whatever happens:
  *
- *     one primary a term; what any node commits at an LSN is what every node commits there; who serves has all of it
+ *     one primary a term; what any node commits at an LSN is what every node commits there; who serves has all of what
+ *     earlier terms committed
  *     what was applied is never cut off
  *     a write is told once; told OK it is committed, told ROLLEDBACK it never is
  *     a confirmed read sees everything that was committed when it began
@@ -51,6 +52,7 @@ void oracle_commit(struct sim *s, unsigned n, uint64_t lsn)
         if (l > s->committed_lsn) {
             must_not_be_dead(s, l, node->log[l].term);
             s->committed[l] = node->log[l];
+            s->committed_in[l] = node->c.vote.promised;
             s->committed_lsn = l;
         }
         agrees(s, n, l);
@@ -59,7 +61,15 @@ void oracle_commit(struct sim *s, unsigned n, uint64_t lsn)
         node->applied = lsn;
 }
 
+/* Later terms may have committed more by now: a primary that was deposed does not know. */
 void oracle_serves(struct sim *s, unsigned n)
+{
+    for (uint64_t l = 1; l <= s->committed_lsn; l++)
+        if (s->committed_in[l] < s->node[n].c.vote.promised)
+            agrees(s, n, l);
+}
+
+void oracle_has_all(struct sim *s, unsigned n)
 {
     for (uint64_t l = 1; l <= s->committed_lsn; l++)
         agrees(s, n, l);

@@ -118,6 +118,7 @@ struct sim {
 
     /* the oracle's */
     struct sim_record committed[SIM_LOG + 1];
+    uint32_t committed_in[SIM_LOG + 1]; /* term of the primary that said so first */
     uint64_t committed_lsn;
     uint8_t opened_by[SIM_TERMS];  /* 1 + node whose barrier opened the term */
     struct sim_dead {
@@ -169,7 +170,8 @@ void sim_drop_all(struct sim *s, unsigned n); /* a node's process ended */
 void sim_broken(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
 void oracle_opened(struct sim *s, unsigned n, uint32_t term);
 void oracle_commit(struct sim *s, unsigned n, uint64_t lsn);
-void oracle_serves(struct sim *s, unsigned n);
+void oracle_serves(struct sim *s, unsigned n); /* it holds what earlier terms committed */
+void oracle_has_all(struct sim *s, unsigned n);
 void oracle_cut(struct sim *s, unsigned n, uint64_t lsn);
 void oracle_admitted(struct sim *s, unsigned n, uint64_t first, uint64_t last);
 void oracle_outcome(struct sim *s, unsigned n, uint64_t first, uint64_t last, uint32_t term, enum err err);
