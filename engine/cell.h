@@ -112,8 +112,8 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     COUNTER     term, at                            not in my log; my highest that may be in yours is `at`
  *     CONTINUE    term, at, end                       equal up to `at`; records follow. end: my last
  *     SNAPSHOT    term, at                            my log begins later, at `at`: fetch a snapshot from there or
- * later RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat
- *                 records, commit, seq
+ * later RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat,
+ *                 records, commit, seq            all before first was sent
  *     ACK         term, lsn, seq, mute                durable up to lsn
  *     LEAD        term                                I am primary of this term: join me
  *     REFUSED     why, leader                         answers JOIN

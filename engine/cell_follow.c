@@ -247,6 +247,10 @@ void cell_on_records(struct cell *c, uint8_t from, const struct cell_msg *m, str
         return;
     c->follow.heard_ms = c->now_ms;
     c->gate.try_ms = c->now_ms + c->config.retry_ms;
+    if (m->first > c->last_lsn + 1) { /* something was lost on the way: also a heartbeat says what should be here */
+        cell_leave(c);
+        return;
+    }
     if (m->first <= m->last && !append(c, m, fx))
         return;
     if (c->role == CELL_CANDIDATE) {

@@ -59,6 +59,11 @@ static int may_serve(const struct cell *c, uint8_t to, const struct cell_msg *m)
     return c->role == CELL_PRIMARY;
 }
 
+static int resync_anyway(struct cell *c, uint64_t lsn) /* the mutant: now and then, as when Redis's backlog is short */
+{
+    return MUTANT_RESYNC_REGRESS && c->commit_lsn && lsn < c->last_lsn && (cell_random(c) & 2);
+}
+
 void cell_on_join(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
 {
     struct cell_point mine;
@@ -68,10 +73,10 @@ void cell_on_join(struct cell *c, uint8_t from, const struct cell_msg *m, struct
         refuse(c, from, m, CELL_OTHERCONFIG, fx);
     } else if (!may_serve(c, from, m)) {
         refuse(c, from, m, CELL_NOTPRIMARY, fx);
-    } else if (m->full || !cell_meet(c, &m->at, &mine)) {
+    } else if (m->full || !cell_meet(c, &m->at, &mine) || resync_anyway(c, mine.lsn)) {
         struct cell_msg *answer = cell_send(c, fx, from, CELL_SNAPSHOT);
         answer->session = m->session;
-        answer->at = cell_point(c, c->base_lsn);
+        answer->at = cell_point(c, MUTANT_RESYNC_REGRESS ? c->commit_lsn : c->base_lsn);
     } else if (mine.lsn != m->at.lsn || mine.term != m->at.term) {
         struct cell_msg *answer = cell_send(c, fx, from, CELL_COUNTER);
         answer->session = m->session;
@@ -118,7 +123,7 @@ void cell_beat(struct cell *c, struct cell_effects *fx)
 {
     for (uint8_t p = 0; p < c->config.peers; p++) {
         if (c->peer[p].session)
-            records(c, p, 1, 0, fx);
+            records(c, p, c->peer[p].next_lsn, c->peer[p].next_lsn - 1, fx);
         else if (cell_votes(c, p) && p != c->config.self)
             cell_send(c, fx, p, CELL_LEAD);
     }
@@ -127,7 +132,8 @@ void cell_beat(struct cell *c, struct cell_effects *fx)
 
 void cell_lead_tick(struct cell *c, struct cell_effects *fx)
 {
-    for (uint8_t p = 0; p < c->config.peers; p++) /* it forgot, or nobody is there: it is told to join, not streamed to */
+    for (uint8_t p = 0; p < c->config.peers;
+         p++) /* it forgot, or nobody is there: it is told to join, not streamed to */
         if (c->peer[p].session && c->now_ms - c->peer[p].alive_ms > c->config.link_timeout_ms)
             c->peer[p].session = 0;
     if (c->role == CELL_PRIMARY && c->now_ms >= c->beat_ms)

@@ -42,7 +42,7 @@
 #ifndef MUTANT_TRUNC_HW /* R6: a joining replica cuts its log to what it knows to be committed */
 #define MUTANT_TRUNC_HW 0
 #endif
-#ifndef MUTANT_RESYNC_REGRESS /* R6: a full resync drops the old log first */
+#ifndef MUTANT_RESYNC_REGRESS /* R6: a full resync when the log would do, and it drops the old log first */
 #define MUTANT_RESYNC_REGRESS 0
 #endif
 #ifndef MUTANT_SAMETERM_ROLLBACK /* R9: the tail is cut and the term goes on */

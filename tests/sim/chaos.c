@@ -6,24 +6,26 @@
 
 /* Weights when nothing is special about a seed. */
 static const unsigned usual[SIM_ACTIONS] = {
-    [SIM_DELIVER] = 1200, [SIM_TICK] = 150,     [SIM_SYNC] = 300,     [SIM_WRITE] = 70,      [SIM_READ] = 40,
-    [SIM_PROMOTE] = 8,    [SIM_RECLAIM] = 2,    [SIM_FOLLOW] = 3,     [SIM_CRASH] = 6,       [SIM_START] = 30,
-    [SIM_BREAK] = 8,      [SIM_BLOCK] = 6,      [SIM_UNBLOCK] = 15,   [SIM_DAMAGE] = 3,      [SIM_LOSE_VOTE] = 2,
-    [SIM_LOSE_DISK] = 2,  [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,       [SIM_TRIM] = 8,        [SIM_FETCH] = 60,
-    [SIM_ASK_OUTCOME] = 8,
+    [SIM_DELIVER] = 1200, [SIM_TICK] = 150,      [SIM_SYNC] = 300,     [SIM_WRITE] = 70,   [SIM_READ] = 40,
+    [SIM_PROMOTE] = 8,    [SIM_COUP] = 8,        [SIM_RECLAIM] = 2,    [SIM_FOLLOW] = 3,   [SIM_CRASH] = 6,
+    [SIM_START] = 30,     [SIM_BREAK] = 8,       [SIM_BLOCK] = 6,      [SIM_UNBLOCK] = 15, [SIM_DAMAGE] = 3,
+    [SIM_LOSE_VOTE] = 2,  [SIM_LOSE_DISK] = 2,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,     [SIM_TRIM] = 8,
+    [SIM_FETCH] = 60,     [SIM_ASK_OUTCOME] = 8,
 };
 
+/* A seed has some of the faults, more or less often: what is not spent on crashes is left for partitions. */
 static void draw_weights(struct sim *s)
 {
-    static const unsigned times[] = {0, 1, 4, 4, 16}; /* quarters */
+    static const unsigned times[] = {0, 0, 0, 1, 4, 16}; /* quarters */
     for (unsigned a = 0; a < SIM_ACTIONS; a++) {
-        int needed = a == SIM_DELIVER || a == SIM_TICK || a == SIM_SYNC || a == SIM_WRITE || a == SIM_START || a == SIM_FETCH;
-        unsigned t = times[sim_below(s, 5)];
-        s->weight[a] = usual[a] * (needed && t == 0 ? 4 : t);
+        unsigned t = times[sim_below(s, 6)];
+        s->weight[a] = usual[a] * (a <= SIM_NEEDED && t == 0 ? 4 : t);
     }
     s->crash_chance = sim_below(s, 3) ? 0 : 40;
     s->twice_chance = sim_below(s, 2) ? 0 : 700;
     s->late_chance = (unsigned)sim_below(s, 3) * 20000;
+    s->batch = 1 + (unsigned)sim_below(s, SIM_BATCH);
+    s->window = s->batch * (1 + (unsigned)sim_below(s, 2));
 }
 
 /* Losing data is what a majority must be free of. */
@@ -74,6 +76,17 @@ static void act_promote(struct sim *s, unsigned n)
         return;
     trace(s, "%c is told to be primary", 'a' + n);
     sim_step(s, n, (struct cell_event){.type = CELL_PROMOTE});
+}
+
+/* What loses data where anything can: the primary alone with its last writes, and somebody else put in its place. */
+static void act_coup(struct sim *s, unsigned n)
+{
+    memset(s->blocked, 0, sizeof s->blocked);
+    for (unsigned old = 0; old < s->voters; old++)
+        for (unsigned p = 0; p < s->nodes && old != n && s->node[old].up && s->node[old].c.role == CELL_PRIMARY; p++)
+            if (sim_below(s, 6))
+                s->blocked[old][p] = s->blocked[p][old] = 1;
+    act_promote(s, n);
 }
 
 static void act_reclaim(struct sim *s, unsigned n)
@@ -198,17 +211,22 @@ static void act_fetch(struct sim *s, unsigned n)
 static void act_ask_outcome(struct sim *s, unsigned n)
 {
     if (s->node[n].up)
-        oracle_asked_outcome(s, n, 1 + sim_below(s, s->committed_lsn + 4), 1 + (uint32_t)sim_below(s, s->node[n].c.heard + 1));
+        oracle_asked_outcome(s, n, 1 + sim_below(s, s->committed_lsn + 4),
+                             1 + (uint32_t)sim_below(s, s->node[n].c.heard + 1));
 }
 
 static action_fn *const actions[SIM_ACTIONS] = {
-    [SIM_DELIVER] = act_deliver,       [SIM_TICK] = act_tick,           [SIM_SYNC] = act_sync,
-    [SIM_WRITE] = act_write,           [SIM_READ] = act_read,           [SIM_PROMOTE] = act_promote,
-    [SIM_RECLAIM] = act_reclaim,       [SIM_FOLLOW] = act_follow,       [SIM_CRASH] = act_crash,
-    [SIM_START] = act_start,           [SIM_BREAK] = act_break,         [SIM_BLOCK] = act_block,
-    [SIM_UNBLOCK] = act_unblock,       [SIM_DAMAGE] = act_damage,       [SIM_LOSE_VOTE] = act_lose_vote,
-    [SIM_LOSE_DISK] = act_lose_disk,   [SIM_SYNC_FAILS] = act_sync_fails, [SIM_ROOM] = act_room,
-    [SIM_TRIM] = act_trim,             [SIM_FETCH] = act_fetch,         [SIM_ASK_OUTCOME] = act_ask_outcome,
+    [SIM_DELIVER] = act_deliver,     [SIM_TICK] = act_tick,
+    [SIM_SYNC] = act_sync,           [SIM_WRITE] = act_write,
+    [SIM_READ] = act_read,           [SIM_PROMOTE] = act_promote,
+    [SIM_COUP] = act_coup,           [SIM_RECLAIM] = act_reclaim,
+    [SIM_FOLLOW] = act_follow,       [SIM_CRASH] = act_crash,
+    [SIM_START] = act_start,         [SIM_BREAK] = act_break,
+    [SIM_BLOCK] = act_block,         [SIM_UNBLOCK] = act_unblock,
+    [SIM_DAMAGE] = act_damage,       [SIM_LOSE_VOTE] = act_lose_vote,
+    [SIM_LOSE_DISK] = act_lose_disk, [SIM_SYNC_FAILS] = act_sync_fails,
+    [SIM_ROOM] = act_room,           [SIM_TRIM] = act_trim,
+    [SIM_FETCH] = act_fetch,         [SIM_ASK_OUTCOME] = act_ask_outcome,
 };
 
 static enum sim_action draw(struct sim *s)
@@ -236,6 +254,9 @@ static int is_up_to_date(const struct sim *s, const struct sim_node *node, unsig
 static int is_at_rest(const struct sim *s, unsigned *leader)
 {
     unsigned serving = 0;
+    for (unsigned n = 0; n < s->nodes; n++)
+        if (s->node[n].up && s->node[n].c.gate.phase != CELL_GATE_NONE)
+            return 0;
     for (unsigned n = 0; n < s->nodes; n++)
         if (s->node[n].up && cell_serving(&s->node[n].c)) {
             serving++;
@@ -301,6 +322,7 @@ void sim_peace(struct sim *s)
 {
     unsigned leader = s->nodes, dead = s->nodes;
     trace(s, "faults stop");
+    s->stuck = 1;
     s->crash_chance = s->twice_chance = 0;
     memset(s->blocked, 0, sizeof s->blocked);
     for (unsigned i = 0; i < SIM_CONNS; i++)
@@ -331,6 +353,7 @@ void sim_peace(struct sim *s)
         one_round(s, 50);
     if (s->told[0] == was)
         sim_broken(s, "a write is not acknowledged in peace");
+    s->stuck = 0;
     oracle_has_all(s, leader);
     oracle_end(s);
 }

@@ -232,8 +232,8 @@ void sim_start(struct sim *s, unsigned n)
     config.peers = (uint8_t)s->nodes;
     config.config_id = 1;
     config.seed = sim_random(s);
-    config.batch_records = SIM_BATCH;
-    config.window_records = SIM_BATCH * 2;
+    config.batch_records = s->batch;
+    config.window_records = s->window;
     if (node->damaged) { /* what was applied is found again in the state; for the oracle it is to be applied again */
         cut_log(node, node->damaged - 1);
         node->applied = node->applied < node->last ? node->applied : node->last;
@@ -271,6 +271,8 @@ void sim_crash(struct sim *s, unsigned n)
         whole++;
     node->last = whole;
     node->synced = whole;
+    if (node->applied > node->last)
+        sim_broken(s, "%c has applied %lu, and its log ends at %lu", 'a' + n, node->applied, node->last);
     if (node->applied > node->base) /* the state is written without syncs, and is found as of some checkpoint */
         node->applied -= sim_below(s, node->applied - node->base + 1);
     oracle_crashed(s, n);

@@ -78,19 +78,21 @@ struct sim_conn {
     struct sim_msg queue[SIM_QUEUE];
 };
 
-/* What may go wrong, each as a chance in 65,536 for each opportunity, or as a weight. Drawn anew for each seed, many of
- * them 0: what a run does not waste on crashes it has for partitions. */
+/* What may happen next. Weights are drawn anew for each seed. */
 enum sim_action {
     SIM_DELIVER,
     SIM_TICK,
     SIM_SYNC,
     SIM_WRITE,
+    SIM_START,
+    SIM_FETCH,
+    SIM_NEEDED = SIM_FETCH, /* without these up to here nothing moves */
     SIM_READ,
     SIM_PROMOTE,
+    SIM_COUP,
     SIM_RECLAIM,
     SIM_FOLLOW,
     SIM_CRASH,
-    SIM_START,
     SIM_BREAK,
     SIM_BLOCK,
     SIM_UNBLOCK,
@@ -100,7 +102,6 @@ enum sim_action {
     SIM_SYNC_FAILS,
     SIM_ROOM,
     SIM_TRIM,
-    SIM_FETCH,
     SIM_ASK_OUTCOME,
     SIM_ACTIONS
 };
@@ -109,7 +110,7 @@ struct sim {
     uint64_t seed, rng;
     unsigned voters, nodes;
     unsigned weight[SIM_ACTIONS];
-    unsigned crash_chance, twice_chance, late_chance;
+    unsigned crash_chance, twice_chance, late_chance, batch, window;
     struct sim_node node[SIM_NODES];
     struct sim_conn conn[SIM_CONNS];
     uint8_t blocked[SIM_NODES][SIM_NODES];
@@ -120,7 +121,7 @@ struct sim {
     struct sim_record committed[SIM_LOG + 1];
     uint32_t committed_in[SIM_LOG + 1]; /* term of the primary that said so first */
     uint64_t committed_lsn;
-    uint8_t opened_by[SIM_TERMS];  /* 1 + node whose barrier opened the term */
+    uint8_t opened_by[SIM_TERMS]; /* 1 + node whose barrier opened the term */
     struct sim_dead {
         uint64_t lsn;
         uint32_t term;
@@ -132,6 +133,7 @@ struct sim {
     FILE *trace; /* NULL: none */
     sigjmp_buf broken;
     char why[256]; /* what broke */
+    int stuck;
 };
 
 uint64_t sim_random(struct sim *s);
@@ -151,7 +153,7 @@ void sim_start(struct sim *s, unsigned n);
 void sim_crash(struct sim *s, unsigned n);
 /* One event for an up node, and its effects. type and what it needs in ev; now_ms is filled in. The answer. */
 enum err sim_step(struct sim *s, unsigned n, struct cell_event ev);
-void sim_sync(struct sim *s, unsigned n);      /* what was appended is durable; usually tells the node */
+void sim_sync(struct sim *s, unsigned n);       /* what was appended is durable; usually tells the node */
 void sim_fetch_done(struct sim *s, unsigned n); /* the snapshot that it fetches is there, or its source is not */
 void sim_lose_disk(struct sim *s, unsigned n);  /* of a node that is down */
 unsigned sim_sick(const struct sim *s);         /* voters whose word does not count */
@@ -189,7 +191,8 @@ void trace_message(struct sim *s, unsigned to, unsigned from, const struct cell_
 
 /* ---- chaos.c ---- */
 
-/* One seed: `steps` actions at random, then peace. 1: nothing broke; else s->why says what. */
+/* One seed: `steps` actions at random, then peace. 1: nothing broke; else s->why says what, and s->stuck whether it is
+ * only that the cell did not serve in the end. */
 int sim_run(struct sim *s, uint64_t seed, unsigned voters, unsigned steps, FILE *trace_to);
 /* Faults stop; the cell must serve, and every live node be up to date. */
 void sim_peace(struct sim *s);

@@ -91,7 +91,8 @@ void trace_effect(struct sim *s, unsigned n, const struct cell_effect *e)
         return;
     switch (e->type) {
     case CELL_PERSIST:
-        snprintf(text, sizeof text, "term %u to %s%s", e->vote.promised, name(e->vote.promised_to), mute_name(e->vote.mute));
+        snprintf(text, sizeof text, "term %u to %s%s", e->vote.promised, name(e->vote.promised_to),
+                 mute_name(e->vote.mute));
         break;
     case CELL_APPEND:
     case CELL_ADMIT:
@@ -99,7 +100,8 @@ void trace_effect(struct sim *s, unsigned n, const struct cell_effect *e)
         snprintf(text, sizeof text, "%lu..%lu, term %u", e->first, e->last, e->term);
         break;
     case CELL_OUTCOME:
-        snprintf(text, sizeof text, "%lu..%lu, term %u: %s", e->first, e->last, e->term, e->err ? err_name(e->err) : "OK");
+        snprintf(text, sizeof text, "%lu..%lu, term %u: %s", e->first, e->last, e->term,
+                 e->err ? err_name(e->err) : "OK");
         break;
     case CELL_CUT:
     case CELL_COMMIT:
