@@ -15,6 +15,8 @@ PREFIX  ?= /usr/local
 SECONDS ?= 60
 CYCLES  ?= 50
 FLIPS   ?= 1000
+SEEDS   ?= 2000
+MODEL   ?= short
 
 LAYERS   := base resp hsm engine server
 WARN     ?= -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
@@ -51,6 +53,7 @@ LAYER_SRC := $(filter-out $(MAINS),$(foreach l,$(LAYERS),$(call src,$(l))))
 TESTLIB   := $(call obj,$(call src,tests/lib))
 UNITS     := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 E2E       := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(call src,tests/e2e))
+SIM       := $(B)/tests/sim/sim
 SHIMS     := $(patsubst tests/shim/%.c,$(B)/tests/%.so,$(call src,tests/shim))
 FUZZERS   := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES   := $(patsubst bench/%.c,$(B)/bench/%,$(call src,bench))
@@ -97,6 +100,9 @@ $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(ALL_LIBS)
 $(E2E): $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(TESTLIB) $(ALL_LIBS) | $(PROGRAMS)
 	$(call link,-lcmocka -lhiredis $(CURL))
 
+$(SIM): $(call obj,$(call src,tests/sim)) $(call lib,engine) $(call lib,base)
+	$(call link)
+
 # Loaded into other programs: by LD_PRELOAD, or as a PKCS#11 module. Never instrumented themselves.
 $(B)/tests/%.so: tests/shim/%.c
 	@mkdir -p $(@D)
@@ -120,7 +126,7 @@ AS_TSAN     = $(MAKE) --no-print-directory B=build/tsan SAN=thread
 AS_FUZZ     = $(MAKE) --no-print-directory B=build/fuzz CC=$(CLANG) SAN=fuzzer-no-link,address,undefined OPT="-O1 -g" WARN=-Wall WERROR=
 AS_COVERAGE = $(MAKE) --no-print-directory B=build/coverage OPT="-O1 -g --coverage"
 
-units-build: $(PROGRAMS) $(UNITS) $(SHIMS)
+units-build: $(PROGRAMS) $(UNITS) $(SIM) $(SHIMS)
 tests-build: units-build $(E2E)
 fuzz-build: $(FUZZERS)
 
@@ -135,13 +141,13 @@ SANITIZED = $(UNITS) $(filter-out %/core,$(E2E))
 ## check: installs what the tests need, builds, runs every test but the long campaigns; ends in `N passed, N failed`
 # Under sanitizers only the unit tests: check-asan and check-tsan run the servers too.
 check:
-	@packaging/packages build run test object-store
+	@packaging/packages build run test object-store model
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests-build
 	@$(AS_ASAN) -j$(JOBS) units-build
 	@$(AS_TSAN) -j$(JOBS) units-build
 	@$(AS_FUZZ) -j$(JOBS) fuzz-build
-	@CYCLES=$(CYCLES) tests/run -j $(JOBS) -s 5 tests/lint/lint $(SCRIPTS) $(E2E) $(UNITS) \
-		$(call in,asan,$(UNITS)) $(call in,tsan,$(UNITS)) $(FUZZERS)
+	@CYCLES=$(CYCLES) SEEDS=$(SEEDS) tests/run -j $(JOBS) -s 5 tests/lint/lint $(SCRIPTS) $(E2E) $(UNITS) $(SIM) \
+		tests/sim/mutants model/check $(call in,asan,$(UNITS) $(SIM)) $(call in,tsan,$(UNITS)) $(FUZZERS)
 
 ## check-unit: unit tests
 check-unit: all $(UNITS) $(SHIMS)
@@ -173,6 +179,20 @@ check-crash: all $(B)/tests/e2e/crash
 ## check-damage: FLIPS=1000 bits flipped in files of an engine, each found and made good; every step that can die, dying
 check-damage: $(B)/tests/test_damage $(B)/tests/test_steps_fault
 	@FLIPS=$(FLIPS) STRIDE=1 tests/run -t $$((1200 + $(FLIPS))) $(B)/tests/test_damage $(B)/tests/test_steps_fault
+
+## check-sim: the replication core in a simulated cell, SEEDS=2000 seeds of three nodes, half as many of five, and scenarios
+check-sim: $(SIM)
+	@SEEDS=$(SEEDS) tests/run -t $$((60 + $(SEEDS) / 20)) $(SIM)
+
+## check-mutants: each rule of the core broken on purpose; the simulation must notice within 2,000 seeds
+check-mutants:
+	@packaging/packages build
+	@tests/run -t 600 tests/sim/mutants
+
+## check-model: the Promela model of the rules, MODEL=short, or long (an hour), or mutants
+check-model:
+	@packaging/packages build model
+	@MODEL=$(MODEL) tests/run -t 7200 model/check
 
 ## fuzz: each fuzz target for SECONDS=60
 fuzz:
@@ -234,7 +254,7 @@ clean:
 help:
 	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
 
--include $(patsubst %.o,%.d,$(call obj,$(LAYER_SRC) $(MAINS) $(wildcard tests/unit/*.c tests/e2e/*.c tests/lib/*.c tests/fuzz/*.c bench/*.c)))
-.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-crash check-damage fuzz lint coverage format docs install clean help \
+-include $(patsubst %.o,%.d,$(call obj,$(LAYER_SRC) $(MAINS) $(wildcard tests/unit/*.c tests/e2e/*.c tests/lib/*.c tests/sim/*.c tests/fuzz/*.c bench/*.c)))
+.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-crash check-damage check-sim check-mutants check-model fuzz lint coverage format docs install clean help \
 	tests-build units-build fuzz-build FORCE
 .SECONDARY:

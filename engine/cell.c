@@ -106,7 +106,7 @@ static uint64_t lower(uint64_t a, uint64_t b)
 static enum cell_mute mute_at_start(const struct cell *c, const struct cell_boot *boot)
 {
     if (boot->vote_lost && !MUTANT_AMNESIA && !cell_alone(c) && cell_votes(c, c->config.self))
-        return CELL_LOST;
+        return MUTANT_FORGIVEN ? CELL_DAMAGED : CELL_LOST;
     if (boot->damaged && !MUTANT_DAMAGED_VOTES && c->vote.mute == CELL_SOUND)
         return CELL_DAMAGED;
     return c->vote.mute;
@@ -187,9 +187,8 @@ static enum err on_synced(struct cell *c, const struct cell_event *ev, struct ce
 static enum err on_sync_failed(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
 {
     (void)ev;
-    cell_alarm(c, CELL_DIVERGED, fx); /* says no more, whatever the owner still hands in */
-    fx->count = 0;
     cell_emit(fx, CELL_HALT);
+    cell_alarm(c, CELL_DISKFAILED, fx);
     return ERR_OK;
 }
 

@@ -139,6 +139,7 @@ enum cell_why {
     CELL_NOTPRIMARY = 1, /* ask `leader`, or later */
     CELL_OTHERCONFIG,    /* another cell, or another list of voters */
     CELL_DIVERGED,       /* same LSN and term, another chain: cannot happen */
+    CELL_DISKFAILED,     /* of an alarm: a write or sync failed */
 };
 
 struct cell_msg {
@@ -175,7 +176,7 @@ enum cell_event_type {
 
 struct cell_event {
     enum cell_event_type type;
-    uint64_t now_ms; /* monotonic */
+    uint64_t now_ms; /* monotonic, above 0 */
     uint8_t peer, ok;
     uint32_t count;
     uint64_t lsn, session;
@@ -205,7 +206,7 @@ enum cell_effect_type {
     CELL_FETCH,   /* to, at, session: get the snapshot at `at` from that peer; answer CELL_FETCHED. One at a time: a new
                    * one ends the one before */
     CELL_ALARM,   /* why: this log and a peer's disagree on what cannot differ. The node stays out until restarted */
-    CELL_HALT,    /* stop the process: what the disk holds is not known any more */
+    CELL_HALT,    /* stop the process at once: what the disk holds is not known any more */
     CELL_EFFECT_TYPES
 };
 const char *cell_effect_name(enum cell_effect_type type); /* "PERSIST" */

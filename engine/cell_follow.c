@@ -95,15 +95,18 @@ static int accept(struct cell *c, uint8_t from, const struct cell_msg *m, struct
     return 1;
 }
 
-/* The other log lacks what was applied here. In a cell that cannot be. Alone it is another node's data, and wins. */
+/* The other log lacks what was applied here. A donor's may, when it lost what it had promised. A primary's cannot.
+ * Alone it is another node's data, and wins. */
 static void diverged(struct cell *c, struct cell_effects *fx)
 {
-    if (!cell_alone(c)) {
+    if (c->role == CELL_CANDIDATE) {
+        cell_gate_again(c, fx);
+    } else if (cell_alone(c)) {
+        c->follow.full = 1;
+        cell_join(c, c->follow.source, fx);
+    } else {
         cell_alarm(c, CELL_DIVERGED, fx);
-        return;
     }
-    c->follow.full = 1;
-    cell_join(c, c->follow.source, fx);
 }
 
 void cell_on_counter(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
@@ -160,12 +163,8 @@ void cell_on_refused(struct cell *c, uint8_t from, const struct cell_msg *m, str
 {
     if (c->follow.phase != CELL_ASKED || m->session != c->follow.session || from != c->follow.source)
         return;
-    if (m->why == CELL_DIVERGED) {
+    if (m->why == CELL_DIVERGED || c->role == CELL_CANDIDATE) {
         diverged(c, fx);
-        return;
-    }
-    if (c->role == CELL_CANDIDATE) {
-        cell_gate_again(c, fx);
         return;
     }
     cell_leave(c);

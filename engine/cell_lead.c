@@ -55,7 +55,7 @@ static void stream(struct cell *c, uint8_t to, const struct cell_msg *m, struct 
 static int may_serve(const struct cell *c, uint8_t to, const struct cell_msg *m)
 {
     if (m->want.lsn) /* a candidate: its donor is still bound to it */
-        return c->role == CELL_REPLICA && m->term == c->vote.promised && to == c->vote.promised_to;
+        return c->role == CELL_REPLICA && m->term == c->vote.promised && to == c->vote.promised_to && !c->vote.mute;
     return c->role == CELL_PRIMARY;
 }
 

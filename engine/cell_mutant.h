@@ -21,6 +21,9 @@
 #ifndef MUTANT_AMNESIA /* R1: a node without its voting file votes */
 #define MUTANT_AMNESIA 0
 #endif
+#ifndef MUTANT_FORGIVEN /* R1: who lost its voting file votes once it has caught up, in whatever term */
+#define MUTANT_FORGIVEN 0
+#endif
 #ifndef MUTANT_NOFENCE /* R3: a replica listens to whoever says it is primary */
 #define MUTANT_NOFENCE 0
 #endif

@@ -7,9 +7,9 @@
 /* Weights when nothing is special about a seed. */
 static const unsigned usual[SIM_ACTIONS] = {
     [SIM_DELIVER] = 1200, [SIM_TICK] = 150,      [SIM_SYNC] = 300,     [SIM_WRITE] = 70,   [SIM_READ] = 40,
-    [SIM_PROMOTE] = 8,    [SIM_COUP] = 8,        [SIM_RECLAIM] = 2,    [SIM_FOLLOW] = 3,   [SIM_CRASH] = 6,
-    [SIM_START] = 30,     [SIM_BREAK] = 8,       [SIM_BLOCK] = 6,      [SIM_UNBLOCK] = 15, [SIM_DAMAGE] = 3,
-    [SIM_LOSE_VOTE] = 2,  [SIM_LOSE_DISK] = 2,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,     [SIM_TRIM] = 8,
+    [SIM_PROMOTE] = 8,    [SIM_COUP] = 16,        [SIM_RECLAIM] = 2,    [SIM_FOLLOW] = 3,   [SIM_CRASH] = 6,
+    [SIM_START] = 30,     [SIM_BREAK] = 8,       [SIM_BLOCK] = 6,      [SIM_UNBLOCK] = 15, [SIM_DAMAGE] = 4,
+    [SIM_LOSE_VOTE] = 10,  [SIM_LOSE_DISK] = 6,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,     [SIM_TRIM] = 8,
     [SIM_FETCH] = 60,     [SIM_ASK_OUTCOME] = 8,
 };
 
@@ -24,7 +24,7 @@ static void draw_weights(struct sim *s)
     s->crash_chance = sim_below(s, 3) ? 0 : 40;
     s->twice_chance = sim_below(s, 2) ? 0 : 700;
     s->late_chance = (unsigned)sim_below(s, 3) * 20000;
-    s->batch = 1 + (unsigned)sim_below(s, SIM_BATCH);
+    s->batch = sim_below(s, 2) ? 1 : 1 + (unsigned)sim_below(s, SIM_BATCH);
     s->window = s->batch * (1 + (unsigned)sim_below(s, 2));
 }
 

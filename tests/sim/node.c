@@ -33,6 +33,7 @@ void sim_reset(struct sim *s, uint64_t seed, unsigned voters, unsigned others)
     for (unsigned n = 0; n < s->nodes; n++) {
         s->node[n].vote.promised_to = CELL_NOBODY;
         s->node[n].room = 1;
+        s->node[n].now_ms = 1000;
     }
 }
 

@@ -24,7 +24,7 @@
 
 enum {
     SIM_NODES = 7,    /* voters and others */
-    SIM_LOG = 600,    /* records of a run, at most */
+    SIM_LOG = 2400,   /* records of a run, at most */
     SIM_BATCH = 4,    /* records of a message */
     SIM_QUEUE = 24,   /* messages of a connection */
     SIM_CONNS = 96,   /* connections, those that are broken and not empty among them */

@@ -74,10 +74,20 @@ static void describe(const struct cell_msg *m, char *out, size_t n)
     }
 }
 
+/* Heartbeats and their answers that say nothing new to who gets them are not told of. */
+static int is_news(const struct cell *c, unsigned from, const struct cell_msg *m)
+{
+    if (m->type == CELL_RECORDS && m->first > m->last)
+        return m->session == c->follow.session && (m->commit > c->follow.commit_lsn || m->seq > c->follow.seq);
+    if (m->type == CELL_ACK)
+        return m->lsn > c->peer[from].acked_lsn || m->seq > c->peer[from].seq;
+    return 1;
+}
+
 void trace_message(struct sim *s, unsigned to, unsigned from, const struct cell_msg *m)
 {
     char text[160];
-    if (!s->trace)
+    if (!s->trace || !is_news(&s->node[to].c, from, m))
         return;
     describe(m, text, sizeof text);
     trace(s, "    %s <- %s  %s %s", name(to), name(from), cell_msg_name(m->type), text);

@@ -1,0 +1,430 @@
+/* engine/cell.h: what the server asks of a core, one step at a time. What cells do is tests/sim. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/cell.h"
+
+enum { LOG_MAX = 64 };
+
+/* A node and its log. Records are terms; a chain is the terms so far. */
+struct node {
+    struct cell c;
+    struct cell_effects fx;
+    uint32_t log[LOG_MAX];
+    uint64_t last, now_ms;
+};
+
+static uint32_t term_at(const void *arg, uint64_t lsn)
+{
+    const struct node *n = arg;
+    assert_in_range(lsn, 1, n->last);
+    return n->log[lsn];
+}
+
+static void chain_at(const void *arg, uint64_t lsn, uint8_t out[RECORD_CHAIN_BYTES])
+{
+    const struct node *n = arg;
+    uint64_t h = 1;
+    for (uint64_t l = 1; l <= lsn; l++)
+        h = (h ^ n->log[l]) * 0x100000001b3;
+    memset(out, 0, RECORD_CHAIN_BYTES);
+    memcpy(out, &h, sizeof h);
+}
+
+/* The log's part of the effects; what the core says of itself is left for the test. */
+static void carry_out(struct node *n)
+{
+    for (unsigned i = 0; i < n->fx.count; i++) {
+        struct cell_effect *e = &n->fx.list[i];
+        if (e->type == CELL_CUT)
+            n->last = e->lsn;
+        for (uint64_t l = e->first; (e->type == CELL_OPEN || e->type == CELL_ADMIT) && l <= e->last; l++)
+            n->log[n->last = l] = e->term;
+        const uint32_t *terms = e->records;
+        for (uint64_t l = e->first; e->type == CELL_APPEND && l <= e->last; l++)
+            n->log[n->last = l] = *terms++;
+    }
+}
+
+static enum err step(struct node *n, struct cell_event ev)
+{
+    ev.now_ms = n->now_ms;
+    cell_step(&n->c, &ev, &n->fx);
+    carry_out(n);
+    return n->fx.answer;
+}
+
+static void start_with(struct node *n, struct cell_config config, struct cell_boot boot)
+{
+    n->now_ms = 1000;
+    n->last = boot.last_lsn;
+    boot.now_ms = n->now_ms;
+    boot.log = (struct cell_log){n, term_at, chain_at};
+    cell_init(&n->c, &config, &boot, &n->fx);
+    carry_out(n);
+}
+
+static struct cell_config config_of(unsigned self, unsigned voters)
+{
+    struct cell_config config = cell_config_default;
+    config.self = (uint8_t)self;
+    config.voters = (uint8_t)voters;
+    config.peers = (uint8_t)(voters + 1);
+    config.config_id = 7;
+    config.seed = self + 1;
+    return config;
+}
+
+static void start(struct node *n, unsigned self, unsigned voters)
+{
+    memset(n, 0, sizeof *n);
+    start_with(n, config_of(self, voters), (struct cell_boot){.vote = {.promised_to = CELL_NOBODY}});
+}
+
+static const struct cell_effect *effect(const struct node *n, enum cell_effect_type type)
+{
+    for (unsigned i = 0; i < n->fx.count; i++)
+        if (n->fx.list[i].type == type)
+            return &n->fx.list[i];
+    return NULL;
+}
+
+static const struct cell_msg *sent(const struct node *n, unsigned to, enum cell_msg_type type)
+{
+    for (unsigned i = 0; i < n->fx.count; i++)
+        if (n->fx.list[i].type == CELL_SEND && n->fx.list[i].to == to && n->fx.list[i].msg.type == type)
+            return &n->fx.list[i].msg;
+    return NULL;
+}
+
+static int position(const struct node *n, const struct cell_effect *e)
+{
+    return (int)(e - n->fx.list);
+}
+
+static enum err event(struct node *n, enum cell_event_type type)
+{
+    return step(n, (struct cell_event){.type = type});
+}
+
+static void synced(struct node *n)
+{
+    step(n, (struct cell_event){.type = CELL_SYNCED, .lsn = n->last});
+}
+
+static void receive(struct node *n, unsigned from, struct cell_msg m)
+{
+    step(n, (struct cell_event){.type = CELL_RECEIVED, .peer = (uint8_t)from, .msg = &m});
+}
+
+static int shows_master(const struct node *n)
+{
+    struct cell_status st;
+    cell_status(&n->c, n->now_ms, &st);
+    return st.master;
+}
+
+static unsigned priority(const struct node *n)
+{
+    struct cell_status st;
+    cell_status(&n->c, n->now_ms, &st);
+    return st.priority;
+}
+
+/* Voter 0 of three, primary of term 1, serving by voter 1's acknowledgement. */
+static void make_primary(struct node *n)
+{
+    start(n, 0, 3);
+    event(n, CELL_PROMOTE);
+    receive(n, 1,
+            (struct cell_msg){.type = CELL_PROBED, .session = sent(n, 1, CELL_PROBE)->session, .leader = CELL_NOBODY});
+    receive(n, 1, (struct cell_msg){.type = CELL_PROMISED, .promised = 1, .term = 1, .granted = 1});
+    synced(n);
+    receive(n, 1, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .lsn = 1});
+    assert_true(cell_serving(&n->c));
+}
+
+/* ---- alone ---- */
+
+static void alone_it_is_its_own_quorum(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 1);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1}), ERR_READONLY);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_OK);
+    assert_int_equal(effect(&n, CELL_OPEN)->term, 1);
+    assert_true(position(&n, effect(&n, CELL_PERSIST)) < position(&n, effect(&n, CELL_OPEN)));
+    assert_false(shows_master(&n));
+    synced(&n);
+    assert_true(shows_master(&n));
+
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_WRITE, .count = 2}), ERR_OK);
+    assert_int_equal(n.fx.list[0].type, CELL_ADMIT);
+    assert_null(effect(&n, CELL_OUTCOME));
+    synced(&n);
+    assert_int_equal(effect(&n, CELL_OUTCOME)->first, 2);
+    assert_int_equal(effect(&n, CELL_OUTCOME)->last, 3);
+    assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_OK);
+    assert_int_equal(event(&n, CELL_READ), ERR_OK);
+    assert_int_equal(effect(&n, CELL_READS)->seq, n.fx.ticket);
+    n.now_ms += 100000;
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+}
+
+static void alone_a_higher_term_is_topped(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 1);
+    event(&n, CELL_PROMOTE);
+    synced(&n);
+    receive(&n, 1, (struct cell_msg){.type = CELL_JOIN, .promised = 5, .config_id = 7, .session = 9});
+    assert_int_equal(sent(&n, 1, CELL_REFUSED)->why, CELL_NOTPRIMARY);
+    event(&n, CELL_TICK);
+    assert_int_equal(effect(&n, CELL_OPEN)->term, 6);
+}
+
+/* REPLICAOF a node with other data: the own data gives way, but only to a whole snapshot. */
+static void alone_another_nodes_data_wins(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 1);
+    event(&n, CELL_PROMOTE);
+    synced(&n);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 1}), ERR_OK);
+    uint64_t session = sent(&n, 1, CELL_JOIN)->session;
+    receive(&n, 1, (struct cell_msg){.type = CELL_COUNTER, .promised = 3, .term = 3, .session = session});
+    assert_true(sent(&n, 1, CELL_JOIN)->full);
+    session = sent(&n, 1, CELL_JOIN)->session;
+    receive(&n, 1,
+            (struct cell_msg){.type = CELL_SNAPSHOT, .promised = 3, .term = 3, .session = session, .at = {.lsn = 0}});
+    assert_int_equal(n.last, 1);
+    struct cell_point at = {.lsn = 1, .term = 3};
+    step(&n, (struct cell_event){.type = CELL_FETCHED, .ok = 1, .session = session, .at = at});
+    assert_int_equal(effect(&n, CELL_INSTALL)->at.term, 3);
+    assert_int_equal(sent(&n, 1, CELL_JOIN)->at.term, 3);
+}
+
+/* ---- what Sentinel sees ---- */
+
+static void master_is_shown_only_when_the_barrier_is_committed(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 3);
+    assert_int_equal(priority(&n), 100);
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_MASTERDOWN);
+    event(&n, CELL_PROMOTE);
+    receive(&n, 2,
+            (struct cell_msg){.type = CELL_PROBED, .session = sent(&n, 2, CELL_PROBE)->session, .leader = CELL_NOBODY});
+    assert_int_equal(sent(&n, 1, CELL_ASK)->term, 1);
+    receive(&n, 2, (struct cell_msg){.type = CELL_PROMISED, .promised = 1, .term = 1, .granted = 1});
+    assert_non_null(effect(&n, CELL_OPEN));
+    synced(&n);
+    assert_false(shows_master(&n));
+    receive(&n, 2, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .lsn = 1, .mute = 1});
+    assert_false(shows_master(&n));
+    receive(&n, 2, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .lsn = 1});
+    assert_non_null(effect(&n, CELL_ROLE));
+    assert_true(shows_master(&n));
+}
+
+static void a_failed_promotion_makes_lame_and_raises_no_term(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 3);
+    event(&n, CELL_PROMOTE);
+    n.now_ms += 4000;
+    event(&n, CELL_TICK);
+    assert_int_equal(priority(&n), 200);
+    assert_int_equal(n.c.vote.promised, 0);
+    n.now_ms += 60000;
+    assert_int_equal(priority(&n), 100);
+}
+
+static void who_may_not_be_promoted_says_so(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 3, 3);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_READONLY);
+    assert_int_equal(priority(&n), 0);
+
+    memset(&n, 0, sizeof n);
+    start_with(&n, config_of(0, 3), (struct cell_boot){.damaged = 1});
+    assert_int_equal(effect(&n, CELL_PERSIST)->vote.mute, CELL_DAMAGED);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_CORRUPT);
+    assert_int_equal(priority(&n), 0);
+
+    memset(&n, 0, sizeof n);
+    start_with(&n, config_of(0, 3), (struct cell_boot){.vote_lost = 1});
+    assert_int_equal(effect(&n, CELL_PERSIST)->vote.mute, CELL_LOST);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_CORRUPT);
+
+    start(&n, 0, 3);
+    event(&n, CELL_ROOM);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_MISCONF);
+    assert_int_equal(priority(&n), 0);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 0}), ERR_RANGE);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 9}), ERR_RANGE);
+}
+
+/* PING must not say PONG then, or Sentinel never fails over. */
+static void without_a_majority_everything_is_refused(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+    n.now_ms += 2001;
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_NOQUORUM);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1}), ERR_NOREPLICAS);
+    assert_int_equal(event(&n, CELL_READ), ERR_NOQUORUM);
+    assert_true(shows_master(&n));
+    receive(&n, 2, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1});
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1}), ERR_OK);
+}
+
+static void a_replica_is_fresh_for_a_while(void **state)
+{
+    struct node n;
+    struct cell_status st;
+    (void)state;
+    start(&n, 1, 3);
+    receive(&n, 0, (struct cell_msg){.type = CELL_LEAD, .promised = 1, .term = 1});
+    uint64_t session = sent(&n, 0, CELL_JOIN)->session;
+    receive(&n, 0, (struct cell_msg){.type = CELL_CONTINUE, .promised = 1, .term = 1, .session = session});
+    assert_true(position(&n, effect(&n, CELL_PERSIST)) < position(&n, effect(&n, CELL_SEND)));
+    cell_status(&n.c, n.now_ms, &st);
+    assert_true(st.link_up);
+    assert_int_equal(st.leader, 0);
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+    n.now_ms += 5001;
+    event(&n, CELL_TICK);
+    cell_status(&n.c, n.now_ms, &st);
+    assert_false(st.link_up);
+    assert_int_equal(st.link_down_ms, 5001);
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_MASTERDOWN);
+}
+
+/* ---- refusals, ends ---- */
+
+static void another_list_of_voters_is_refused(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    receive(&n, 1, (struct cell_msg){.type = CELL_JOIN, .promised = 1, .config_id = 8, .session = 5});
+    assert_int_equal(sent(&n, 1, CELL_REFUSED)->why, CELL_OTHERCONFIG);
+    assert_int_equal(sent(&n, 1, CELL_REFUSED)->session, 5);
+}
+
+static void an_order_to_follow_leaves_writes_uncertain(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    step(&n, (struct cell_event){.type = CELL_WRITE, .count = 2});
+    step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 2});
+    assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_UNCERTAIN);
+    assert_int_equal(effect(&n, CELL_OUTCOME)->first, 2);
+    assert_int_equal(effect(&n, CELL_OUTCOME)->last, 3);
+    assert_non_null(sent(&n, 2, CELL_JOIN));
+    assert_int_equal(cell_outcome(&n.c, 1, 1), ERR_OK);
+    assert_int_equal(cell_outcome(&n.c, 1, 2), ERR_ROLLEDBACK);
+    assert_int_equal(cell_outcome(&n.c, 2, 1), ERR_UNCERTAIN);
+}
+
+static void a_failed_sync_halts(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1});
+    event(&n, CELL_SYNC_FAILED);
+    assert_int_equal(n.fx.list[0].type, CELL_HALT);
+    assert_null(sent(&n, 1, CELL_RECORDS));
+    assert_int_equal(event(&n, CELL_READ), ERR_READONLY);
+    event(&n, CELL_TICK);
+    assert_int_equal(n.fx.count, 0);
+}
+
+static void the_same_place_with_another_chain_is_an_alarm(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 1, 3);
+    receive(&n, 0, (struct cell_msg){.type = CELL_LEAD, .promised = 1, .term = 1});
+    uint64_t session = sent(&n, 0, CELL_JOIN)->session;
+    receive(&n, 0, (struct cell_msg){.type = CELL_REFUSED, .promised = 1, .session = session, .why = CELL_DIVERGED});
+    assert_int_equal(effect(&n, CELL_ALARM)->why, CELL_DIVERGED);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_CORRUPT);
+    assert_int_equal(priority(&n), 0);
+}
+
+static void replicas_that_do_not_vote_are_not_counted(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1});
+    synced(&n);
+    receive(&n, 3, (struct cell_msg){.type = CELL_JOIN, .config_id = 7, .session = 5});
+    assert_non_null(sent(&n, 3, CELL_CONTINUE));
+    receive(&n, 3, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .session = 5, .lsn = 2});
+    assert_null(effect(&n, CELL_OUTCOME));
+    assert_int_equal(cell_holders(&n.c, 2), 1); /* WAIT counts it */
+    receive(&n, 2, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .lsn = 2});
+    assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_OK);
+}
+
+/* Whatever comes over the wire, nothing is believed of a stranger, or out of turn. */
+static void messages_out_of_place_change_nothing(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 1, 3);
+    for (int type = 0; type <= CELL_MSG_TYPES; type++) {
+        struct cell_msg m = {
+            .type = (enum cell_msg_type)type, .session = 99, .term = 1, .granted = 1, .lsn = 5, .last = 3};
+        if (type == CELL_ASK || type == CELL_LEAD)
+            continue;
+        for (unsigned from = 0; from < 6; from++)
+            receive(&n, from, m);
+        assert_int_equal(n.c.role, CELL_REPLICA);
+        assert_int_equal(n.c.vote.promised, 0);
+        assert_int_equal(n.c.last_lsn, 0);
+        assert_int_equal(n.c.follow.phase, CELL_APART);
+    }
+    receive(&n, 3, (struct cell_msg){.type = CELL_ASK, .term = 1, .promised = 1}); /* no voter */
+    assert_false(sent(&n, 3, CELL_PROMISED)->granted);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(alone_it_is_its_own_quorum),
+        cmocka_unit_test(alone_a_higher_term_is_topped),
+        cmocka_unit_test(alone_another_nodes_data_wins),
+        cmocka_unit_test(master_is_shown_only_when_the_barrier_is_committed),
+        cmocka_unit_test(a_failed_promotion_makes_lame_and_raises_no_term),
+        cmocka_unit_test(who_may_not_be_promoted_says_so),
+        cmocka_unit_test(without_a_majority_everything_is_refused),
+        cmocka_unit_test(a_replica_is_fresh_for_a_while),
+        cmocka_unit_test(another_list_of_voters_is_refused),
+        cmocka_unit_test(an_order_to_follow_leaves_writes_uncertain),
+        cmocka_unit_test(a_failed_sync_halts),
+        cmocka_unit_test(the_same_place_with_another_chain_is_an_alarm),
+        cmocka_unit_test(replicas_that_do_not_vote_are_not_counted),
+        cmocka_unit_test(messages_out_of_place_change_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
