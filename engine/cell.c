@@ -63,6 +63,15 @@ struct cell_msg *cell_send(struct cell *c, struct cell_effects *fx, uint8_t to, 
     return &e->msg;
 }
 
+void cell_cut(struct cell *c, uint64_t lsn, struct cell_effects *fx)
+{
+    assert(lsn >= c->commit_lsn && lsn <= c->last_lsn);
+    if (lsn == c->last_lsn)
+        return;
+    cell_emit(fx, CELL_CUT)->lsn = lsn;
+    c->last_lsn = c->durable_lsn = lsn;
+}
+
 void cell_alarm(struct cell *c, enum cell_why why, struct cell_effects *fx)
 {
     cell_step_down(c, 0, fx);

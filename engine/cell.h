@@ -45,7 +45,7 @@
 
 #define CELL_VOTERS 7
 #define CELL_PEERS 32    /* voters and other replicas */
-#define CELL_EFFECTS 144 /* of one step, at most: four for each peer, and a few */
+#define CELL_EFFECTS 144 /* of one step: more than four for each peer */
 #define CELL_NOBODY 0xff
 
 struct cell_point {
@@ -296,6 +296,7 @@ struct cell {
     uint64_t met_session, met_try_ms;
 };
 
+/* Damage that is found while the node runs is a reason to stop it: a start says what is known. */
 struct cell_boot {
     struct cell_vote vote;
     int vote_lost;               /* no voting file, or it does not verify; vote is not looked at */

@@ -82,9 +82,8 @@ enum err cell_write(struct cell *c, uint32_t count, struct cell_effects *fx)
 
 static void rollback_in_same_term(struct cell *c, struct cell_effects *fx) /* the mutant */
 {
-    cell_emit(fx, CELL_CUT)->lsn = c->commit_lsn;
     cell_outcomes(fx, c->commit_lsn + 1, c->last_lsn, c->vote.promised, ERR_ROLLEDBACK);
-    c->last_lsn = c->durable_lsn = c->commit_lsn;
+    cell_cut(c, c->commit_lsn, fx);
     for (uint8_t p = 0; p < c->config.peers; p++)
         if (c->peer[p].next_lsn > c->last_lsn + 1)
             c->peer[p].next_lsn = c->last_lsn + 1;

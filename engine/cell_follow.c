@@ -1,17 +1,13 @@
 /* cell_follow.c - a replica's side of a session, and a candidate's that fetches from its donor (R6).
  *
- *     APART --JOIN--> ASKED --CONTINUE--> LIVE        records come; each is acknowledged once durable
- *       ^               |  ^--COUNTER/JOIN--+ |
- *       +---- time, link down, refused -------+        a gap, a full disk, another term: apart, and again from the
- * start
- *                       |
- *                       +--SNAPSHOT--> FETCHING --whole and verified--> installed, JOIN
+ *     APART --JOIN--> ASKED --CONTINUE--> LIVE      records come; each is acknowledged once durable
+ *       ^             |   ^--COUNTER/JOIN--+ |
+ *       |             +--SNAPSHOT--> FETCHING --whole and verified--> installed; JOIN
+ *       +---- time, link down, refused; a gap, a full disk, another term: from the start again
  *
  * Where the logs part is found by offers: each side names the last place of its log that the other's may have too, and
  * each offer is at least one term further back. When nothing diverged the first offer is the last.
  */
-#include <assert.h>
-
 #include "engine/cell_impl.h"
 
 void cell_leave(struct cell *c)
@@ -54,6 +50,12 @@ void cell_follow_peer(struct cell *c, uint8_t leader, struct cell_effects *fx)
     cell_join(c, leader, fx);
 }
 
+/* R7: committed for this node is what the primary announced and is durable here. */
+static void learn(struct cell *c, struct cell_effects *fx)
+{
+    cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
+}
+
 static void ack(struct cell *c, struct cell_effects *fx)
 {
     struct cell_msg *m = cell_send(c, fx, c->follow.source, CELL_ACK);
@@ -75,7 +77,7 @@ void cell_follow_synced(struct cell *c, struct cell_effects *fx)
     if (c->follow.phase != CELL_LIVE)
         return;
     heal(c, fx);
-    cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
+    learn(c, fx);
     ack(c, fx);
 }
 
@@ -120,30 +122,34 @@ void cell_on_counter(struct cell *c, uint8_t from, const struct cell_msg *m, str
         offer(c, &mine, fx);
 }
 
-/* What is behind lsn goes; never below what was applied. */
-static void cut(struct cell *c, uint64_t lsn, struct cell_effects *fx)
+/* The place that was offered, and is neither below what was applied, nor another now. */
+static int is_shared(const struct cell *c, const struct cell_point *at)
 {
-    if (lsn == c->last_lsn)
-        return;
-    assert(lsn < c->last_lsn && lsn >= c->commit_lsn);
-    cell_emit(fx, CELL_CUT)->lsn = lsn;
-    c->last_lsn = c->durable_lsn = lsn;
+    if (at->lsn < c->commit_lsn || at->lsn > c->last_lsn)
+        return 0;
+    struct cell_point mine = cell_point(c, at->lsn);
+    return cell_same(&mine, at);
+}
+
+/* R4: to cut down to what is shared with another log than the promised one loses records. */
+static int is_promised(const struct cell *c, const struct cell_point *end)
+{
+    return cell_same(end, &c->gate.best) || MUTANT_FETCH_UNCHECKED;
 }
 
 void cell_on_continue(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
 {
     if (!accept(c, from, m, fx))
         return;
-    if (c->role == CELL_CANDIDATE && !cell_same(&m->end, &c->gate.best) && !MUTANT_FETCH_UNCHECKED) {
-        cell_gate_again(c,
-                        fx); /* R4: cutting to the prefix shared with another log than the promised one loses records */
+    if (c->role == CELL_CANDIDATE && !is_promised(c, &m->end)) {
+        cell_gate_again(c, fx);
         return;
     }
-    if (m->at.lsn < c->commit_lsn || m->at.lsn > c->last_lsn) {
+    if (!is_shared(c, &m->at)) {
         diverged(c, fx);
         return;
     }
-    cut(c, MUTANT_TRUNC_HW ? c->commit_lsn : m->at.lsn, fx);
+    cell_cut(c, MUTANT_TRUNC_HW ? c->commit_lsn : m->at.lsn, fx);
     c->follow.phase = CELL_LIVE;
     c->follow.full = 0;
     c->follow.heard_ms = c->now_ms;
@@ -193,7 +199,7 @@ void cell_on_snapshot(struct cell *c, uint8_t from, const struct cell_msg *m, st
     if (!accept(c, from, m, fx))
         return;
     if (MUTANT_RESYNC_REGRESS)
-        cut(c, c->commit_lsn, fx);
+        cell_cut(c, c->commit_lsn, fx);
     c->follow.phase = CELL_FETCHING;
     struct cell_effect *e = cell_emit(fx, CELL_FETCH);
     e->to = from;
@@ -261,7 +267,7 @@ void cell_on_records(struct cell *c, uint8_t from, const struct cell_msg *m, str
     }
     if (m->commit > c->follow.commit_lsn)
         c->follow.commit_lsn = m->commit;
-    cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
+    learn(c, fx);
     if (m->seq > c->follow.seq || m->first > m->last) { /* records are acknowledged when they are durable */
         c->follow.seq = m->seq;
         ack(c, fx);

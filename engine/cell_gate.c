@@ -8,8 +8,6 @@
  * A majority of promises P and the majority A that acknowledged a record share a node, and it acknowledged before it
  * promised (afterwards R3 refuses). So the best tail in P, by term and then by LSN, has the record.
  */
-#include <assert.h>
-
 #include "engine/cell_impl.h"
 
 static unsigned count_bits(uint32_t bits)
@@ -102,32 +100,25 @@ static void look_at_promises(struct cell *c, struct cell_effects *fx)
     cell_join(c, c->gate.donor, fx);
 }
 
-/* R9: what nobody acknowledged to this primary goes, and comes back if a promise shows it. */
-static void cut_open_writes(struct cell *c, struct cell_effects *fx)
-{
-    if (c->last_lsn == c->commit_lsn)
-        return;
-    cell_emit(fx, CELL_CUT)->lsn = c->commit_lsn;
-    c->last_lsn = c->durable_lsn = c->commit_lsn;
-}
-
 static void stand(struct cell *c, struct cell_effects *fx)
 {
-    struct cell_gate gate = {
-        .phase = CELL_GATE_PROMISE, .seen_leader = CELL_NOBODY, .deadline_ms = c->gate.deadline_ms};
+    struct cell_gate was = c->gate;
     int rollback = c->role == CELL_PRIMARY;
 
-    gate.reclaim = c->gate.reclaim || rollback;
     cell_step_down(c, rollback, fx);
     cell_promise(c, (MUTANT_NOGATE ? c->vote.promised : c->heard) + 1, c->config.self, fx);
-    if (rollback)
-        cut_open_writes(c, fx);
+    if (rollback) /* R9: what nobody acknowledged to this primary goes, and comes back if a promise shows it */
+        cell_cut(c, c->commit_lsn, fx);
     c->role = CELL_CANDIDATE;
-    gate.best = cell_point(c, c->last_lsn);
-    gate.donor = c->config.self;
-    gate.votes = 1u << c->config.self;
-    c->gate = gate;
-    c->gate.try_ms = c->now_ms + c->config.retry_ms;
+    c->gate = (struct cell_gate){
+        .phase = CELL_GATE_PROMISE,
+        .reclaim = was.reclaim,
+        .donor = c->config.self,
+        .best = cell_point(c, c->last_lsn),
+        .votes = 1u << c->config.self,
+        .deadline_ms = was.deadline_ms,
+        .try_ms = c->now_ms + c->config.retry_ms,
+    };
     if (MUTANT_NOGATE) {
         become_primary(c, fx);
         return;

@@ -20,6 +20,7 @@ typedef void cell_msg_fn(struct cell *c, uint8_t from, const struct cell_msg *m,
 struct cell_effect *cell_emit(struct cell_effects *fx, enum cell_effect_type type);
 /* The message of a new SEND, its type, `promised` and, where it is about one, `term` filled in. */
 struct cell_msg *cell_send(struct cell *c, struct cell_effects *fx, uint8_t to, enum cell_msg_type type);
+void cell_cut(struct cell *c, uint64_t lsn, struct cell_effects *fx); /* never below what was applied */
 void cell_alarm(struct cell *c, enum cell_why why, struct cell_effects *fx);
 struct cell_point cell_point(const struct cell *c, uint64_t lsn);
 uint32_t cell_term_at(const struct cell *c, uint64_t lsn);

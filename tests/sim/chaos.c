@@ -7,9 +7,9 @@
 /* Weights when nothing is special about a seed. */
 static const unsigned usual[SIM_ACTIONS] = {
     [SIM_DELIVER] = 1200, [SIM_TICK] = 150,      [SIM_SYNC] = 300,     [SIM_WRITE] = 70,   [SIM_READ] = 40,
-    [SIM_PROMOTE] = 8,    [SIM_COUP] = 16,        [SIM_RECLAIM] = 2,    [SIM_FOLLOW] = 3,   [SIM_CRASH] = 6,
+    [SIM_PROMOTE] = 8,    [SIM_COUP] = 16,       [SIM_RECLAIM] = 2,    [SIM_FOLLOW] = 3,   [SIM_CRASH] = 6,
     [SIM_START] = 30,     [SIM_BREAK] = 8,       [SIM_BLOCK] = 6,      [SIM_UNBLOCK] = 15, [SIM_DAMAGE] = 4,
-    [SIM_LOSE_VOTE] = 10,  [SIM_LOSE_DISK] = 6,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,     [SIM_TRIM] = 8,
+    [SIM_LOSE_VOTE] = 10, [SIM_LOSE_DISK] = 6,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,     [SIM_TRIM] = 8,
     [SIM_FETCH] = 60,     [SIM_ASK_OUTCOME] = 8,
 };
 
