@@ -132,9 +132,11 @@ static int is_shared(const struct cell *c, const struct cell_point *at)
 }
 
 /* R4: to cut down to what is shared with another log than the promised one loses records. */
-static int is_promised(const struct cell *c, const struct cell_point *end)
+static int is_promised(struct cell *c, const struct cell_point *end)
 {
-    return cell_same(end, &c->gate.best) || MUTANT_FETCH_UNCHECKED;
+    if (MUTANT_FETCH_UNCHECKED)
+        c->gate.best = *end;
+    return cell_same(end, &c->gate.best);
 }
 
 void cell_on_continue(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
@@ -220,6 +222,7 @@ void cell_follow_snapshot(struct cell *c, const struct cell_event *ev, struct ce
     cell_emit(fx, CELL_INSTALL)->at = ev->at;
     c->base_lsn = c->last_lsn = c->durable_lsn = c->commit_lsn = ev->at.lsn;
     c->follow.full = 0;
+    c->gate.try_ms = c->now_ms + c->config.link_timeout_ms;
     ask(c, c->follow.source, &ev->at, fx);
 }
 
@@ -251,7 +254,7 @@ void cell_on_records(struct cell *c, uint8_t from, const struct cell_msg *m, str
     if (m->term != c->vote.promised && !MUTANT_NOFENCE)
         return;
     c->follow.heard_ms = c->now_ms;
-    c->gate.try_ms = c->now_ms + c->config.retry_ms;
+    c->gate.try_ms = c->now_ms + c->config.link_timeout_ms;
     if (m->first > c->last_lsn + 1) { /* something was lost on the way: also a heartbeat says what should be here */
         cell_leave(c);
         return;

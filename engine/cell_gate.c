@@ -97,6 +97,7 @@ static void look_at_promises(struct cell *c, struct cell_effects *fx)
         return;
     }
     c->gate.phase = CELL_GATE_FETCH;
+    c->gate.try_ms = c->now_ms + c->config.link_timeout_ms; /* longer than it takes to join again */
     cell_join(c, c->gate.donor, fx);
 }
 
@@ -240,7 +241,7 @@ void cell_on_promised(struct cell *c, uint8_t from, const struct cell_msg *m, st
 
 void cell_gate_fetched(struct cell *c, const struct cell_point *last, struct cell_effects *fx)
 {
-    if (c->gate.phase == CELL_GATE_FETCH && (cell_same(last, &c->gate.best) || MUTANT_FETCH_UNCHECKED))
+    if (c->gate.phase == CELL_GATE_FETCH && cell_same(last, &c->gate.best))
         become_primary(c, fx);
 }
 

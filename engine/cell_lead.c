@@ -52,11 +52,11 @@ static void stream(struct cell *c, uint8_t to, const struct cell_msg *m, struct 
     answer->end = cell_point(c, c->last_lsn);
 }
 
-static int may_serve(const struct cell *c, uint8_t to, const struct cell_msg *m)
+/* A candidate's donor is still bound to it, and lost nothing since it promised. */
+static int is_donor(const struct cell *c, uint8_t to, uint32_t term)
 {
-    if (m->want.lsn) /* a candidate: its donor is still bound to it */
-        return c->role == CELL_REPLICA && m->term == c->vote.promised && to == c->vote.promised_to && !c->vote.mute;
-    return c->role == CELL_PRIMARY;
+    return c->role == CELL_REPLICA && term == c->vote.promised && to == c->vote.promised_to &&
+           (!c->vote.mute || MUTANT_FETCH_UNCHECKED);
 }
 
 static int resync_anyway(struct cell *c, uint64_t lsn) /* the mutant: now and then, as when Redis's backlog is short */
@@ -71,7 +71,7 @@ void cell_on_join(struct cell *c, uint8_t from, const struct cell_msg *m, struct
     c->peer[from].session = 0;
     if (m->config_id != c->config.config_id) {
         refuse(c, from, m, CELL_OTHERCONFIG, fx);
-    } else if (!may_serve(c, from, m)) {
+    } else if (!(m->want.lsn ? is_donor(c, from, m->term) : c->role == CELL_PRIMARY)) {
         refuse(c, from, m, CELL_NOTPRIMARY, fx);
     } else if (m->full || !cell_meet(c, &m->at, &mine) || resync_anyway(c, mine.lsn)) {
         struct cell_msg *answer = cell_send(c, fx, from, CELL_SNAPSHOT);

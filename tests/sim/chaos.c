@@ -6,11 +6,11 @@
 
 /* Weights when nothing is special about a seed. */
 static const unsigned usual[SIM_ACTIONS] = {
-    [SIM_DELIVER] = 1200, [SIM_TICK] = 150,      [SIM_SYNC] = 300,     [SIM_WRITE] = 70,   [SIM_READ] = 40,
-    [SIM_PROMOTE] = 8,    [SIM_COUP] = 16,       [SIM_RECLAIM] = 2,    [SIM_FOLLOW] = 3,   [SIM_CRASH] = 6,
-    [SIM_START] = 30,     [SIM_BREAK] = 8,       [SIM_BLOCK] = 6,      [SIM_UNBLOCK] = 15, [SIM_DAMAGE] = 4,
-    [SIM_LOSE_VOTE] = 10, [SIM_LOSE_DISK] = 6,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,     [SIM_TRIM] = 8,
-    [SIM_FETCH] = 60,     [SIM_ASK_OUTCOME] = 8,
+    [SIM_DELIVER] = 1200, [SIM_TICK] = 150,     [SIM_SYNC] = 300,      [SIM_WRITE] = 70,     [SIM_READ] = 40,
+    [SIM_PROMOTE] = 8,    [SIM_COUP] = 16,      [SIM_RECLAIM] = 2,     [SIM_FOLLOW] = 3,     [SIM_CRASH] = 6,
+    [SIM_START] = 30,     [SIM_BREAK] = 8,      [SIM_BLOCK] = 6,       [SIM_UNBLOCK] = 15,   [SIM_DAMAGE] = 4,
+    [SIM_BETRAY] = 30,    [SIM_LOSE_VOTE] = 10, [SIM_LOSE_DISK] = 6,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,
+    [SIM_TRIM] = 8,       [SIM_FETCH] = 60,     [SIM_ASK_OUTCOME] = 8,
 };
 
 /* A seed has some of the faults, more or less often: what is not spent on crashes is left for partitions. */
@@ -157,6 +157,21 @@ static void act_damage(struct sim *s, unsigned n)
     trace(s, "%c: record %lu goes bad", 'a' + n, lsn);
 }
 
+/* A donor that has just promised, and is not what it promised when it is asked for it. */
+static void act_betray(struct sim *s, unsigned n)
+{
+    for (unsigned p = 0; p < s->voters; p++) {
+        const struct cell *c = &s->node[p].c;
+        if (!s->node[p].up || c->gate.phase != CELL_GATE_FETCH || c->gate.donor == p)
+            continue;
+        if (sim_below(s, 2))
+            act_damage(s, c->gate.donor);
+        sim_crash(s, c->gate.donor);
+        act_start(s, c->gate.donor);
+    }
+    (void)n;
+}
+
 static void act_lose_vote(struct sim *s, unsigned n)
 {
     if (!may_sicken(s, n))
@@ -216,17 +231,29 @@ static void act_ask_outcome(struct sim *s, unsigned n)
 }
 
 static action_fn *const actions[SIM_ACTIONS] = {
-    [SIM_DELIVER] = act_deliver,     [SIM_TICK] = act_tick,
-    [SIM_SYNC] = act_sync,           [SIM_WRITE] = act_write,
-    [SIM_READ] = act_read,           [SIM_PROMOTE] = act_promote,
-    [SIM_COUP] = act_coup,           [SIM_RECLAIM] = act_reclaim,
-    [SIM_FOLLOW] = act_follow,       [SIM_CRASH] = act_crash,
-    [SIM_START] = act_start,         [SIM_BREAK] = act_break,
-    [SIM_BLOCK] = act_block,         [SIM_UNBLOCK] = act_unblock,
-    [SIM_DAMAGE] = act_damage,       [SIM_LOSE_VOTE] = act_lose_vote,
-    [SIM_LOSE_DISK] = act_lose_disk, [SIM_SYNC_FAILS] = act_sync_fails,
-    [SIM_ROOM] = act_room,           [SIM_TRIM] = act_trim,
-    [SIM_FETCH] = act_fetch,         [SIM_ASK_OUTCOME] = act_ask_outcome,
+    [SIM_DELIVER] = act_deliver,
+    [SIM_TICK] = act_tick,
+    [SIM_SYNC] = act_sync,
+    [SIM_WRITE] = act_write,
+    [SIM_READ] = act_read,
+    [SIM_PROMOTE] = act_promote,
+    [SIM_COUP] = act_coup,
+    [SIM_RECLAIM] = act_reclaim,
+    [SIM_FOLLOW] = act_follow,
+    [SIM_CRASH] = act_crash,
+    [SIM_START] = act_start,
+    [SIM_BREAK] = act_break,
+    [SIM_BLOCK] = act_block,
+    [SIM_UNBLOCK] = act_unblock,
+    [SIM_DAMAGE] = act_damage,
+    [SIM_BETRAY] = act_betray,
+    [SIM_LOSE_VOTE] = act_lose_vote,
+    [SIM_LOSE_DISK] = act_lose_disk,
+    [SIM_SYNC_FAILS] = act_sync_fails,
+    [SIM_ROOM] = act_room,
+    [SIM_TRIM] = act_trim,
+    [SIM_FETCH] = act_fetch,
+    [SIM_ASK_OUTCOME] = act_ask_outcome,
 };
 
 static enum sim_action draw(struct sim *s)

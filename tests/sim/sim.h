@@ -97,6 +97,7 @@ enum sim_action {
     SIM_BLOCK,
     SIM_UNBLOCK,
     SIM_DAMAGE,
+    SIM_BETRAY,
     SIM_LOSE_VOTE,
     SIM_LOSE_DISK,
     SIM_SYNC_FAILS,
