@@ -296,7 +296,7 @@ struct cell {
     uint64_t met_session, met_try_ms;
 };
 
-/* Damage that is found while the node runs is a reason to stop it: a start says what is known. */
+/* Damage that is found while the node runs is told by starting the core anew. */
 struct cell_boot {
     struct cell_vote vote;
     int vote_lost;               /* no voting file, or it does not verify; vote is not looked at */
