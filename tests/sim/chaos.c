@@ -354,7 +354,7 @@ void sim_peace(struct sim *s)
     memset(s->blocked, 0, sizeof s->blocked);
     for (unsigned i = 0; i < SIM_CONNS; i++)
         s->conn[i].used = s->conn[i].used && s->conn[i].current;
-    if (sim_sick(s) == 0 && sim_below(s, 2)) { /* one stays dead for ever */
+    if (s->voters > 1 && sim_sick(s) == 0 && sim_below(s, 2)) { /* one stays dead for ever */
         dead = (unsigned)sim_below(s, s->voters);
         sim_crash(s, dead);
     }
@@ -399,7 +399,7 @@ static void on_abort(int sig)
 
 int sim_run(struct sim *s, uint64_t seed, unsigned voters, unsigned steps, FILE *trace_to)
 {
-    sim_reset(s, seed, voters, (unsigned)(seed % 3 == 0));
+    sim_reset(s, seed, voters, voters == 1 ? 2 : seed % 3 == 0);
     s->trace = trace_to;
     s->why[0] = 0;
     running = s;

@@ -1,8 +1,8 @@
 /* main.c - runs the simulation; TAP.
  *
- *     sim [SEEDS]                  so many seeds (2,000) of three nodes, half as many of five; then the scenarios
- *     sim --seed SEED [VOTERS]     one, with its trace
- *     sim --scenario FILE          carries out a scenario and prints what happens
+ *     sim [SEEDS]                so many seeds (2,000) of three nodes, half as many of five, some of one; scenarios
+ *     sim --seed SEED [VOTERS]   one, with its trace
+ *     sim --scenario FILE        carries out a scenario and prints what happens
  *
  * SEEDS, FIRST (1) and STEPS (10000: actions of one run) also come from the environment. MUTANT=1: what counts is that
  * something breaks, and that it is data: a cell that only does not serve is passed over.
@@ -156,6 +156,7 @@ int main(int argc, char **argv)
     unsigned long n = argc > 1 ? strtoul(argv[1], NULL, 10) : number("SEEDS", 2000), first = number("FIRST", 1);
     seeds_of(3, first, n);
     seeds_of(5, first, n / 2);
+    seeds_of(1, first, n / 4);
     if (!getenv("MUTANT")) {
         replays();
         scenarios();
