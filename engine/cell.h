@@ -1,5 +1,5 @@
 /* cell.h - replication and promotion as pure steps: (state, event) -> new state, effects. docs/replication.md says why
- * each rule (R1 to R11) is there, what breaks without it, and which function holds it.
+ * each rule (R1 to R12) is there, what breaks without it, and which function holds it.
  *
  *     cell_init(&c, &config, &boot, &fx);         carry out fx
  *     for (;;) {
@@ -61,7 +61,7 @@ struct cell_log {
     void (*chain_at)(const void *arg, uint64_t lsn, uint8_t out[RECORD_CHAIN_BYTES]); /* base to last */
 };
 
-/* What a node must not forget. Two nodes are one node only if they share it. */
+/* The voting file: what a node must not forget. */
 struct cell_vote {
     uint32_t promised;   /* highest term promised, stood for or followed */
     uint8_t promised_to; /* voter whom it was given to; CELL_NOBODY: none, it was only followed */
@@ -111,9 +111,9 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *                                                     full: a snapshot, whatever my log says
  *     COUNTER     term, at                            not in my log; my highest that may be in yours is `at`
  *     CONTINUE    term, at, end                       equal up to `at`; records follow. end: my last
- *     SNAPSHOT    term, at                            my log begins later, at `at`: fetch a snapshot from there or
- * later RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat,
- *                 records, commit, seq            all before first was sent
+ *     SNAPSHOT    term, at                            my log begins later: fetch a snapshot at `at`, or behind it
+ *     RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat,
+ *                 records, commit, seq                all before first was sent
  *     ACK         term, lsn, seq, mute                durable up to lsn
  *     LEAD        term                                I am primary of this term: join me
  *     REFUSED     why, leader                         answers JOIN
