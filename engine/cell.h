@@ -30,7 +30,7 @@
  * **Mute.** A node whose log was found damaged, or whose voting file is lost, neither votes nor stands nor is counted
  * (R1, R11), until in a session begun afterwards it holds all that the primary had at the handshake. That it is mute is
  * in the voting file. Who lost the file cannot know what it had promised: it asks every other voter first, and promises
- * one more than the highest answer; only a term that began after the loss reaches that (docs/decisions/0021).
+ * one more than the highest answer; only a term that began after the loss reaches that (docs/decisions/0014).
  *
  * **Alone** (one voter): a write is acknowledged after the own fsync, promotion needs nobody, replicas are not counted,
  * and a primary that hears of a higher term opens one above it instead of giving way. A replica of another node's cell
