@@ -322,6 +322,9 @@ void cell_step(struct cell *c, const struct cell_event *event, struct cell_effec
 
 int cell_serving(const struct cell *c); /* primary, barrier committed: INFO and ROLE say master */
 
+/* What CELL_WRITE would be answered. */
+must_use enum err cell_writable(const struct cell *c, uint64_t now_ms);
+
 /* May local reads be answered (bounded staleness)? ERR_OK, ERR_NOQUORUM (also PING's answer: else Sentinel never fails
  * over), ERR_MASTERDOWN. */
 must_use enum err cell_fresh(const struct cell *c, uint64_t now_ms);

@@ -59,14 +59,20 @@ void cell_commit_advance(struct cell *c, struct cell_effects *fx)
 
 /* ---- writes ---- */
 
-enum err cell_write(struct cell *c, uint32_t count, struct cell_effects *fx)
+enum err cell_writable(const struct cell *c, uint64_t now_ms)
 {
     if (!cell_serving(c))
         return ERR_READONLY;
-    if (!cell_heard_majority(c, c->now_ms))
+    if (!cell_heard_majority(c, now_ms))
         return ERR_NOREPLICAS;
-    if (!c->room)
-        return ERR_MISCONF;
+    return c->room ? ERR_OK : ERR_MISCONF;
+}
+
+enum err cell_write(struct cell *c, uint32_t count, struct cell_effects *fx)
+{
+    enum err err = cell_writable(c, c->now_ms);
+    if (err)
+        return err;
     if (c->commit_lsn == c->last_lsn)
         c->progress_ms = c->now_ms;
     struct cell_effect *e = cell_emit(fx, CELL_ADMIT);

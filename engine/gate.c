@@ -13,10 +13,21 @@ enum err sequencer_admit(struct sequencer *q, enum err (*may)(void *arg, uint64_
     enum err err = ERR_AGAIN;
 
     pthread_mutex_lock(&q->lock);
-    if (q->ready && !q->writing && q->spare)
-        err = may(arg, q->ready->first_lsn, q->ready->n);
+    struct group *g = q->ready && !q->writing && q->spare ? q->ready : NULL;
+    int waits = q->waits;
+    if (g && !waits) /* the sequencer is waiting for this, or there is none: now it is this thread */
+        q->busy = 1;
+    if (g) {
+        pthread_mutex_unlock(&q->lock);
+        err = may(arg, g->first_lsn, g->n);
+        pthread_mutex_lock(&q->lock);
+        if (!waits)
+            q->busy = 0;
+    }
     if (err == ERR_OK)
         groups_start(q);
+    if (g && !waits && atomic_load_explicit(&q->queue.head, memory_order_relaxed))
+        pthread_cond_signal(&q->work);
     pthread_mutex_unlock(&q->lock);
     if (err != ERR_OK && err != ERR_AGAIN)
         sequencer_close(q, err);
@@ -26,6 +37,32 @@ enum err sequencer_admit(struct sequencer *q, enum err (*may)(void *arg, uint64_
 uint64_t sequencer_durable(struct sequencer *q)
 {
     return atomic_load(&q->failed) ? 0 : atomic_load(&q->durable_lsn);
+}
+
+int sequencer_failed(struct sequencer *q)
+{
+    return atomic_load(&q->failed);
+}
+
+static int has(const struct group *g, uint64_t lsn)
+{
+    return g && g->n && g->first_lsn <= lsn && lsn <= g->last_lsn;
+}
+
+enum err sequencer_recent(struct sequencer *q, uint64_t first_lsn, uint64_t last_lsn, size_t limit, struct buf *out,
+                          uint64_t *end)
+{
+    pthread_mutex_lock(&q->lock);
+    const struct group *g = q->written;
+    while (g && !has(g, first_lsn))
+        g = g->next;
+    if (!g && has(q->writing, first_lsn))
+        g = q->writing;
+    if (!g && q->g->foreign && has(q->g, first_lsn))
+        g = q->g;
+    enum err err = g ? groups_copy(g, first_lsn, last_lsn, limit, out, end) : ERR_NOTFOUND;
+    pthread_mutex_unlock(&q->lock);
+    return err;
 }
 
 void sequencer_commit(struct sequencer *q, uint64_t lsn)
@@ -81,23 +118,33 @@ void sequencer_resolve(struct sequencer *q, uint64_t first_lsn, uint64_t last_ls
     groups_done(q, told, ERR_OK);
 }
 
+/* A group must be spare: so what gathers can always be written. Lock held. */
+static int has_room(struct sequencer *q)
+{
+    return q->spare && buf_size(&q->g->records) < GROUP_BYTES_MAX &&
+           (hot_dirty_bytes(q->e->hot) <= q->e->cfg.dirty_bytes || apply_stalled(q->e->apply));
+}
+
+int sequencer_has_room(struct sequencer *q)
+{
+    pthread_mutex_lock(&q->lock);
+    int room = has_room(q);
+    pthread_mutex_unlock(&q->lock);
+    if (!room)
+        apply_demand(q->e->apply, atomic_load(&q->e->commit_lsn));
+    return room;
+}
+
 enum err sequencer_append(struct sequencer *q, struct bytes records, uint32_t n, uint64_t first_lsn,
                           const uint8_t chain[RECORD_CHAIN_BYTES])
 {
-    enum err err = ERR_OK;
-
     assert(atomic_load(&q->closed) && n);
     pthread_mutex_lock(&q->lock);
     struct group *g = q->g;
     assert(first_lsn == q->next_lsn);
-    if (atomic_load(&q->failed))
-        err = ERR_MISCONF;
-    else if (!q->spare || (g->n && buf_size(&g->records) + records.n > GROUP_BYTES_MAX))
-        err = ERR_AGAIN; /* so what gathers can always be written */
-    else if (hot_dirty_bytes(q->e->hot) > q->e->cfg.dirty_bytes && !apply_stalled(q->e->apply))
-        err = ERR_AGAIN;
-    else
-        err = buf_put(&g->records, records.p, records.n);
+    enum err err = atomic_load(&q->failed) ? ERR_MISCONF
+                   : has_room(q)           ? buf_put(&g->records, records.p, records.n)
+                                           : ERR_AGAIN;
     if (err == ERR_OK) {
         g->foreign = 1;
         g->first_lsn = g->n ? g->first_lsn : first_lsn;
@@ -108,8 +155,6 @@ enum err sequencer_append(struct sequencer *q, struct bytes records, uint32_t n,
         groups_offer(q);
     }
     pthread_mutex_unlock(&q->lock);
-    if (err == ERR_AGAIN)
-        apply_demand(q->e->apply, atomic_load(&q->e->commit_lsn));
     return err;
 }
 
@@ -121,7 +166,7 @@ enum err sequencer_cut(struct sequencer *q, uint64_t lsn)
     pthread_mutex_lock(&q->lock);
     while (q->writing || q->g->n)
         pthread_cond_wait(&q->idle, &q->lock);
-    enum err err = atomic_load(&q->failed) ? ERR_MISCONF : wal_cut(q->e->wal, lsn);
+    enum err err = atomic_load(&q->failed) ? ERR_MISCONF : lsn + 1 < q->next_lsn ? wal_cut(q->e->wal, lsn) : ERR_OK;
     if (err == ERR_OK) {
         groups_forget_above(q, lsn);
         wal_info(q->e->wal, &info);

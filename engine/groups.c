@@ -44,7 +44,7 @@ void groups_init(struct sequencer *q, const uint8_t chain[RECORD_CHAIN_BYTES])
 {
     for (unsigned i = 0; i < GROUPS; i++) {
         struct group *g = &q->groups[i];
-        buf_init(&g->records, (size_t)GROUP_BYTES_MAX + RECORD_MAX_BYTES + 4096);
+        buf_init(&g->records, (size_t)GROUP_BYTES_MAX + 2 * RECORD_MAX_BYTES);
         group_reset(g, chain);
         if (i >= 2) {
             g->next = q->spare;
@@ -191,6 +191,18 @@ void groups_disown(struct sequencer *q, struct mpsc_node ***refused)
 static uint64_t record_lsn(const struct group *g, size_t off)
 {
     return get_le64(buf_data(&g->records) + off + 8);
+}
+
+enum err groups_copy(const struct group *g, uint64_t first, uint64_t last, size_t limit, struct buf *out, uint64_t *end)
+{
+    const uint8_t *p = buf_data(&g->records);
+    size_t off = 0, to, all = buf_size(&g->records);
+
+    while (record_lsn(g, off) < first)
+        off += get_le32(p + off);
+    for (to = off; to < all && record_lsn(g, to) <= last && (to == off || to - off < limit); to += get_le32(p + to))
+        *end = record_lsn(g, to);
+    return buf_put(out, p + off, to - off);
 }
 
 /* Cuts off its records above lsn. */

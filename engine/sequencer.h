@@ -53,12 +53,19 @@ void sequencer_info(struct sequencer *q, struct engine_info *out);
 
 /* When a group waits and the log writer is free: asks may(arg, first LSN, records) and gives it to the log writer on
  * ERR_OK. On an error the gate is closed with it, as by sequencer_close. ERR_AGAIN: nothing was to be admitted now. may
- * must not call this module. */
+ * may call what only reads: sequencer_recent. */
 must_use enum err sequencer_admit(struct sequencer *q, enum err (*may)(void *arg, uint64_t first_lsn, uint32_t records),
                                   void *arg);
 
-/* Everything up to it is in the log and synced. 0: the log failed. */
+/* Everything up to it is in the log and synced. 0: the log failed (sequencer_failed), or is empty. */
 uint64_t sequencer_durable(struct sequencer *q);
+int sequencer_failed(struct sequencer *q);
+
+/* Appends whole records to out, from first on up to last, or until they have limit bytes, at least one; *end: the last
+ * one. Of what was admitted and is not visible yet, durable or not. ERR_NOTFOUND: first is not in memory (any more):
+ * the log has it, if anybody. ERR_OOM. */
+must_use enum err sequencer_recent(struct sequencer *q, uint64_t first_lsn, uint64_t last_lsn, size_t limit,
+                                   struct buf *out, uint64_t *end);
 
 /* Up to lsn, which is durable and never goes back, records are committed: they are visible and told when it returns. */
 void sequencer_commit(struct sequencer *q, uint64_t lsn);
@@ -72,12 +79,15 @@ must_use enum err sequencer_open(struct sequencer *q, uint32_t term);
 /* The outcome of writes in limbo with an LSN from first to last. */
 void sequencer_resolve(struct sequencer *q, uint64_t first_lsn, uint64_t last_lsn, enum err err);
 
+/* A closed one: 1 when the next sequencer_append will not be ERR_AGAIN, whatever it brings. */
+int sequencer_has_room(struct sequencer *q);
 /* A closed one: n whole records that chain from the log's last one on, as in wal_append; copied. Begun when it returns:
  * gate.changed tells when they are durable. ERR_AGAIN: no room now, nothing was done. ERR_OOM. ERR_MISCONF: the log
  * failed. */
 must_use enum err sequencer_append(struct sequencer *q, struct bytes records, uint32_t n, uint64_t first_lsn,
                                    const uint8_t chain[RECORD_CHAIN_BYTES]);
-/* A closed one: the log ends at lsn, at or above what is committed; durable when it returns. As wal_cut. */
+/* A closed one: the log ends at lsn, at or above what is committed and not above its last; all of it is durable when it
+ * returns. As wal_cut. */
 must_use enum err sequencer_cut(struct sequencer *q, uint64_t lsn);
 
 #endif

@@ -54,6 +54,9 @@ void groups_drop_gathered(struct sequencer *q, struct mpsc_node ***refused);
 /* Ends the waiting of own groups that are written: their writes are in limbo, or, without a record, in *refused. */
 void groups_disown(struct sequencer *q, struct mpsc_node ***refused);
 void groups_forget_above(struct sequencer *q, uint64_t lsn); /* of those that are written */
+/* As sequencer_recent, of a group that has first. */
+must_use enum err groups_copy(const struct group *g, uint64_t first, uint64_t last, size_t limit, struct buf *out,
+                              uint64_t *end);
 
 void groups_show(struct sequencer *q, uint64_t lsn); /* makes visible what is committed; takes the lock */
 void groups_done(struct sequencer *q, struct mpsc_node *first,

@@ -358,6 +358,16 @@ void wal_info(struct wal *w, struct wal_info *out)
     pthread_mutex_unlock(&w->lock);
 }
 
+int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES])
+{
+    pthread_mutex_lock(&w->lock);
+    int is = w->oldest ? lsn + 1 == w->oldest->first_lsn : lsn == w->last_lsn;
+    if (is)
+        memcpy(chain, w->oldest ? w->oldest->chain : w->chain, RECORD_CHAIN_BYTES);
+    pthread_mutex_unlock(&w->lock);
+    return is;
+}
+
 uint32_t wal_term_at(struct wal *w, uint64_t lsn)
 {
     pthread_mutex_lock(&w->lock);

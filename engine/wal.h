@@ -155,6 +155,9 @@ void wal_info(struct wal *w, struct wal_info *out);
 /* Term of the record at lsn, 0 when unknown. From the term table, which the scan fills: any lsn from first to last. */
 uint32_t wal_term_at(struct wal *w, uint64_t lsn);
 
+/* 1 when lsn is the one in front of the log's first record; chain is what that one chains from. */
+int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES]);
+
 /* Reads records from lsn on, verifying CRC and chain as it goes. ERR_NOTFOUND: older than the first, or beyond the
  * last + 1; ERR_OOM. Does not block. */
 struct wal_cursor;

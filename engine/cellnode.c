@@ -1,0 +1,473 @@
+/* cellnode.c - see cellnode.h. One table says how each effect is carried out; before any of a step's effects the gate
+ * is closed if the step ended the primaryship, so that no record of the own slips in between.
+ *
+ * What is streamed comes from the groups in memory while they are there (sequencer_recent), so that a record travels
+ * while it is being synced here; else from the log.
+ */
+#include "engine/cellnode.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/cellwire.h"
+#include "engine/engine_impl.h"
+#include "engine/vote.h"
+
+#define FRAME_BYTES (CELLWIRE_RECORDS_MAX - RECORD_MAX_BYTES) /* of records in one message, and one record more */
+
+struct cellnode {
+    struct cellnode_config cfg;
+    char *vote_path;
+    struct engine *e;
+    struct sequencer *q;
+    struct wal *w;
+    struct cell cell;
+    struct cell_effects fx;
+    struct vote_file vote;
+    uint64_t synced; /* what the core was told */
+    int open;        /* the gate */
+    enum err shut;   /* what it is closed with */
+    int halted;
+    struct bytes records; /* of the message being handled */
+    struct buf out;
+    struct wal_cursor *cursor[CELL_PEERS]; /* who is too far behind for the groups in memory */
+    uint64_t cursor_lsn[CELL_PEERS];
+};
+
+/* ---- the log, as the core reads it ---- */
+
+/* The record at lsn, wherever it is, into n->out. */
+static enum err read_record(struct cellnode *n, uint64_t lsn, struct record *r)
+{
+    size_t used;
+    buf_clear(&n->out);
+    enum err err = sequencer_recent(n->q, lsn, lsn, RECORD_MAX_BYTES, &n->out, &(uint64_t){0});
+    if (err == ERR_NOTFOUND)
+        err = wal_read(n->w, lsn, &n->out);
+    return err ? err : record_get(buf_bytes(&n->out), r, &used);
+}
+
+static uint32_t log_term_at(const void *arg, uint64_t lsn)
+{
+    struct cellnode *n = (struct cellnode *)(uintptr_t)arg; /* the buffer is scratch */
+    struct record r;
+    uint32_t term = wal_term_at(n->w, lsn);
+    return term ? term : read_record(n, lsn, &r) == ERR_OK ? r.term : 0;
+}
+
+static void halt(struct cellnode *n, const char *why)
+{
+    if (!n->halted)
+        n->cfg.halt(n->cfg.arg, why);
+    n->halted = 1;
+}
+
+static void log_chain_at(const void *arg, uint64_t lsn, uint8_t out[RECORD_CHAIN_BYTES])
+{
+    struct cellnode *n = (struct cellnode *)(uintptr_t)arg;
+    struct record r;
+    if (wal_base(n->w, lsn, out))
+        return;
+    if (read_record(n, lsn, &r) == ERR_OK) {
+        memcpy(out, r.chain, RECORD_CHAIN_BYTES);
+        return;
+    }
+    memset(out, 0, RECORD_CHAIN_BYTES); /* equals nobody's: the worst that comes of it is that nothing is shared */
+    n->cfg.log(n->cfg.arg, LOG_WARNING, "the log cannot be read to compare it with another node's");
+}
+
+/* ---- sending ---- */
+
+static void drop_cursor(struct cellnode *n, uint8_t peer)
+{
+    wal_cursor_close(n->cursor[peer]);
+    n->cursor[peer] = NULL;
+}
+
+/* Whole records from lsn on, up to last or a frame's worth, into n->out; *end: the last one. From the log: it does not
+ * follow a peer that has come up to what is in memory. */
+static enum err from_log(struct cellnode *n, uint8_t peer, uint64_t lsn, uint64_t last, uint64_t *end)
+{
+    struct record r;
+    struct bytes raw;
+    enum err err = ERR_OK;
+
+    if (n->cursor[peer] && n->cursor_lsn[peer] != lsn)
+        drop_cursor(n, peer);
+    if (!n->cursor[peer])
+        err = wal_cursor_open(&n->cursor[peer], n->w, lsn);
+    for (*end = lsn - 1; !err && *end < last && buf_size(&n->out) < FRAME_BYTES;) {
+        err = wal_cursor_next(n->cursor[peer], &r, &raw);
+        if (!err)
+            err = buf_put(&n->out, raw.p, raw.n);
+        if (!err)
+            n->cursor_lsn[peer] = ++*end + 1;
+    }
+    if (err)
+        drop_cursor(n, peer);
+    return *end >= lsn ? ERR_OK : err;
+}
+
+static void send_head(struct cellnode *n, uint8_t to, const struct cell_msg *m, struct bytes records)
+{
+    uint8_t head[CELLWIRE_HEAD_BYTES];
+    cellwire_put(head, m, (uint32_t)records.n);
+    n->cfg.send(n->cfg.arg, to, bytes_of(head, sizeof head), records);
+}
+
+static struct cell_point last_point(struct bytes records)
+{
+    struct bytes raw = {0};
+    while (records.n && bytes_take(&records, get_le32(records.p), &raw))
+        ;
+    struct cell_point p = {.lsn = get_le64(raw.p + 8), .term = get_le32(raw.p + 16)};
+    memcpy(p.chain, raw.p + raw.n - RECORD_CHAIN_BYTES, RECORD_CHAIN_BYTES);
+    return p;
+}
+
+/* In as many messages as it takes. What cannot be read is not sent: the peer misses it, and joins again. */
+static void send_records(struct cellnode *n, uint8_t to, const struct cell_msg *m)
+{
+    struct cell_msg part = *m;
+
+    while (part.first <= m->last) {
+        buf_clear(&n->out);
+        enum err err = sequencer_recent(n->q, part.first, m->last, FRAME_BYTES, &n->out, &part.last);
+        if (err == ERR_NOTFOUND)
+            err = from_log(n, to, part.first, m->last, &part.last);
+        if (err) {
+            n->cfg.log(n->cfg.arg, LOG_WARNING, "records cannot be read to send them");
+            return;
+        }
+        send_head(n, to, &part, buf_bytes(&n->out));
+        part.at = last_point(buf_bytes(&n->out));
+        part.first = part.last + 1;
+    }
+}
+
+static void do_send(struct cellnode *n, const struct cell_effect *e)
+{
+    if (e->msg.type == CELL_RECORDS && e->msg.first <= e->msg.last)
+        send_records(n, e->to, &e->msg);
+    else
+        send_head(n, e->to, &e->msg, bytes_of(NULL, 0));
+}
+
+/* ---- the other effects ---- */
+
+static void do_persist(struct cellnode *n, const struct cell_effect *e)
+{
+    n->vote.vote = e->vote;
+    if (vote_write(n->vote_path, &n->vote))
+        halt(n, "the voting file cannot be written");
+}
+
+static void do_cut(struct cellnode *n, const struct cell_effect *e)
+{
+    for (uint8_t p = 0; p < CELL_PEERS; p++)
+        drop_cursor(n, p);
+    if (sequencer_cut(n->q, e->lsn))
+        halt(n, "the log cannot be cut");
+    n->synced = e->lsn;
+}
+
+static void do_append(struct cellnode *n, const struct cell_effect *e)
+{
+    struct bytes rest = n->records, raw = {0};
+    uint32_t count = 0;
+    uint64_t first = e->first;
+
+    while (rest.n && get_le64(rest.p + 8) < first) /* it has those before */
+        bytes_take(&rest, get_le32(rest.p), &raw);
+    struct bytes all = rest;
+    for (; rest.n && bytes_take(&rest, get_le32(rest.p), &raw); count++)
+        ;
+    if (!count || sequencer_append(n->q, all, count, first, raw.p + raw.n - RECORD_CHAIN_BYTES))
+        halt(n, "the log takes no records");
+}
+
+static void do_open(struct cellnode *n, const struct cell_effect *e)
+{
+    struct record r = {.lsn = e->first,
+                       .term = e->term,
+                       .type = RECORD_BARRIER,
+                       .time_ms = clock_wall_ms(),
+                       .key = bytes_of(n->vote.node_id, sizeof n->vote.node_id)};
+    uint8_t chain[RECORD_CHAIN_BYTES] = {0};
+    struct buf b;
+
+    if (e->first > 1)
+        log_chain_at(n, e->first - 1, chain);
+    buf_init(&b, 4096);
+    if (record_put(&b, &r, chain) || sequencer_append(n->q, buf_bytes(&b), 1, r.lsn, r.chain))
+        halt(n, "the log takes no barrier");
+    buf_fini(&b);
+}
+
+static void do_admit(struct cellnode *n, const struct cell_effect *e)
+{
+    (void)n, (void)e; /* sequencer_admit goes on with it */
+}
+
+static void do_commit(struct cellnode *n, const struct cell_effect *e)
+{
+    sequencer_commit(n->q, e->lsn);
+}
+
+static void do_outcome(struct cellnode *n, const struct cell_effect *e)
+{
+    sequencer_resolve(n->q, e->first, e->last, e->err);
+}
+
+static void do_reads(struct cellnode *n, const struct cell_effect *e)
+{
+    if (n->cfg.reads)
+        n->cfg.reads(n->cfg.arg, e->seq, e->lsn);
+}
+
+static void do_role(struct cellnode *n, const struct cell_effect *e)
+{
+    (void)e;
+    if (n->cfg.role)
+        n->cfg.role(n->cfg.arg);
+}
+
+static void do_fetch(struct cellnode *n, const struct cell_effect *e)
+{
+    if (n->cfg.fetch)
+        n->cfg.fetch(n->cfg.arg, e->to, &e->at, e->session);
+}
+
+static void do_install(struct cellnode *n, const struct cell_effect *e)
+{
+    (void)e;
+    halt(n, "a snapshot cannot take the place of this node's state yet");
+}
+
+static void do_alarm(struct cellnode *n, const struct cell_effect *e)
+{
+    char line[160];
+    snprintf(line, sizeof line,
+             "this node's log and another's disagree where they cannot differ (%u): it stays out of "
+             "the cell until it is restarted",
+             e->why);
+    n->cfg.log(n->cfg.arg, LOG_WARNING, line);
+}
+
+static void do_halt(struct cellnode *n, const struct cell_effect *e)
+{
+    (void)e;
+    halt(n, "the log or the voting file failed");
+}
+
+typedef void effect_fn(struct cellnode *n, const struct cell_effect *e);
+static effect_fn *const carry_out[CELL_EFFECT_TYPES] = {
+    [CELL_PERSIST] = do_persist, [CELL_CUT] = do_cut,     [CELL_INSTALL] = do_install, [CELL_APPEND] = do_append,
+    [CELL_OPEN] = do_open,       [CELL_ADMIT] = do_admit, [CELL_SEND] = do_send,       [CELL_COMMIT] = do_commit,
+    [CELL_OUTCOME] = do_outcome, [CELL_READS] = do_reads, [CELL_ROLE] = do_role,       [CELL_FETCH] = do_fetch,
+    [CELL_ALARM] = do_alarm,     [CELL_HALT] = do_halt,
+};
+
+/* ---- the gate ---- */
+
+static void close_gate(struct cellnode *n, enum err err)
+{
+    if (n->open || n->shut != err)
+        sequencer_close(n->q, err);
+    n->open = 0;
+    n->shut = err;
+}
+
+/* Open only while what writers would be told is settled; what is open from before is told first. */
+static void set_gate(struct cellnode *n)
+{
+    enum err err = !cell_serving(&n->cell) ? ERR_READONLY : cell_writable(&n->cell, n->cell.now_ms);
+    if (err) {
+        close_gate(n, err);
+    } else if (!n->open && n->cell.commit_lsn == n->cell.last_lsn) {
+        if ((err = sequencer_open(n->q, n->cell.vote.promised)) != ERR_OK) {
+            n->cfg.log(n->cfg.arg, LOG_WARNING, "the vaults cannot be read: no writes are taken");
+            return;
+        }
+        n->open = 1;
+        n->shut = ERR_OK;
+    }
+}
+
+/* ---- steps ---- */
+
+static void effects(struct cellnode *n)
+{
+    if (n->open && !cell_serving(&n->cell))
+        close_gate(n, ERR_READONLY);
+    for (unsigned i = 0; i < n->fx.count && !n->halted; i++)
+        carry_out[n->fx.list[i].type](n, &n->fx.list[i]);
+}
+
+static enum err step(struct cellnode *n, struct cell_event *event, uint64_t now_ms)
+{
+    if (n->halted)
+        return ERR_MISCONF;
+    event->now_ms = now_ms;
+    cell_step(&n->cell, event, &n->fx);
+    enum err answer = n->fx.answer;
+    effects(n);
+    set_gate(n);
+    return answer;
+}
+
+static enum err ask_to_write(void *arg, uint64_t first_lsn, uint32_t records)
+{
+    struct cellnode *n = arg;
+    struct cell_event event = {.type = CELL_WRITE, .count = records, .now_ms = n->cell.now_ms};
+    (void)first_lsn;
+    cell_step(&n->cell, &event, &n->fx);
+    return n->fx.answer;
+}
+
+static void admit(struct cellnode *n)
+{
+    if (!n->open)
+        return;
+    n->fx.count = 0;
+    enum err err = sequencer_admit(n->q, ask_to_write, n);
+    if (err == ERR_OK)
+        effects(n);
+    else if (err != ERR_AGAIN) /* it closed the gate */
+        n->open = 0, n->shut = err;
+}
+
+static void tell_synced(struct cellnode *n, uint64_t now_ms)
+{
+    uint64_t durable = sequencer_durable(n->q);
+    if (!durable && sequencer_failed(n->q)) {
+        (void)!step(n, &(struct cell_event){.type = CELL_SYNC_FAILED}, now_ms);
+    } else if (durable > n->synced) {
+        n->synced = durable;
+        (void)!step(n, &(struct cell_event){.type = CELL_SYNCED, .lsn = durable}, now_ms);
+    }
+}
+
+void cellnode_changed(struct cellnode *n, uint64_t now_ms)
+{
+    if (n->halted)
+        return;
+    tell_synced(n, now_ms);
+    sequencer_commit(n->q, n->cell.commit_lsn); /* also those that have nothing to write */
+    admit(n);
+}
+
+void cellnode_tick(struct cellnode *n, uint64_t now_ms)
+{
+    (void)!step(n, &(struct cell_event){.type = CELL_TICK}, now_ms);
+    cellnode_changed(n, now_ms);
+}
+
+enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_msg *m, struct bytes records,
+                           uint64_t now_ms)
+{
+    struct cell_msg msg = *m;
+
+    if (m->type == CELL_RECORDS) {
+        if (!cellwire_records(m, records, &msg.end))
+            return ERR_CORRUPT;
+        if (m->first <= m->last && !sequencer_has_room(n->q))
+            return ERR_AGAIN;
+    }
+    n->records = records;
+    (void)!step(n, &(struct cell_event){.type = CELL_RECEIVED, .peer = from, .msg = &msg}, now_ms);
+    n->records = bytes_of(NULL, 0);
+    return ERR_OK;
+}
+
+void cellnode_link_down(struct cellnode *n, uint8_t peer, uint64_t now_ms)
+{
+    drop_cursor(n, peer);
+    (void)!step(n, &(struct cell_event){.type = CELL_LINK_DOWN, .peer = peer}, now_ms);
+}
+
+enum err cellnode_promote(struct cellnode *n, int reclaim, uint64_t now_ms)
+{
+    return step(n, &(struct cell_event){.type = reclaim ? CELL_RECLAIM : CELL_PROMOTE}, now_ms);
+}
+
+enum err cellnode_follow(struct cellnode *n, uint8_t peer, uint64_t now_ms)
+{
+    return step(n, &(struct cell_event){.type = CELL_FOLLOW, .peer = peer}, now_ms);
+}
+
+enum err cellnode_read(struct cellnode *n, uint64_t *ticket, uint64_t now_ms)
+{
+    enum err err = step(n, &(struct cell_event){.type = CELL_READ}, now_ms);
+    *ticket = n->fx.ticket;
+    return err;
+}
+
+/* ---- life ---- */
+
+static enum err read_vote(struct cellnode *n, struct cell_boot *boot)
+{
+    uint8_t cell_id[16];
+    engine_cell_id(n->e, cell_id);
+    enum err err = vote_read(n->vote_path, cell_id, &n->vote);
+    boot->vote_lost = err == ERR_CORRUPT || (err == ERR_NOTFOUND && !n->cfg.newborn);
+    if (err == ERR_NOTFOUND || err == ERR_CORRUPT) {
+        memcpy(n->vote.cell_id, cell_id, sizeof cell_id);
+        n->vote.vote = (struct cell_vote){.promised_to = CELL_NOBODY};
+        err = clock_random(n->vote.node_id, sizeof n->vote.node_id);
+    }
+    boot->vote = n->vote.vote;
+    return err;
+}
+
+enum err cellnode_open(struct cellnode **out, const struct cellnode_config *cfg, uint64_t now_ms)
+{
+    struct cellnode *n = *out = mem_zalloc(sizeof *n);
+    struct wal_info info;
+    if (!n)
+        return ERR_OOM;
+    n->cfg = *cfg;
+    n->e = cfg->engine;
+    n->q = atomic_load(&n->e->seq);
+    n->w = n->e->wal;
+    n->shut = ERR_READONLY;
+    buf_init(&n->out, CELLWIRE_RECORDS_MAX);
+    n->vote_path = mem_alloc(strlen(cfg->vote_path) + 1);
+    if (n->vote_path)
+        memcpy(n->vote_path, cfg->vote_path, strlen(cfg->vote_path) + 1);
+    wal_info(n->w, &info);
+    struct cell_boot boot = {.damaged = cfg->damaged,
+                             .base_lsn = info.first_lsn ? info.first_lsn - 1 : info.last_lsn,
+                             .last_lsn = info.last_lsn,
+                             .applied_lsn = engine_commit_lsn(n->e),
+                             .now_ms = now_ms,
+                             .log = {n, log_term_at, log_chain_at}};
+    enum err err = n->vote_path ? read_vote(n, &boot) : ERR_OOM;
+    if (err) {
+        cellnode_close(n);
+        *out = NULL;
+        return err;
+    }
+    n->synced = info.last_lsn;
+    cell_init(&n->cell, &cfg->cell, &boot, &n->fx);
+    effects(n);
+    return ERR_OK;
+}
+
+void cellnode_close(struct cellnode *n)
+{
+    if (!n)
+        return;
+    close_gate(n, ERR_READONLY);
+    for (uint8_t p = 0; p < CELL_PEERS; p++)
+        drop_cursor(n, p);
+    buf_fini(&n->out);
+    mem_free(n->vote_path);
+    mem_free(n);
+}
+
+const struct cell *cellnode_cell(const struct cellnode *n)
+{
+    return &n->cell;
+}

@@ -1,0 +1,562 @@
+/* test_cellnode.c - cells of three nodes with their whole engines in one process: the test has the links, the clock,
+ * and pulls plugs. What the core decides is for tests/sim; here it is carried out on real logs. */
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/cellnode.h"
+#include "engine/cellwire.h"
+#include "engine/sequencer_impl.h"
+#include "engine/vote.h"
+
+#define NODES 3
+
+struct plain {
+    size_t n;
+    uint8_t bytes[];
+};
+
+static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
+{
+    put_le32(out, bind->version);
+    memcpy(out + 4, p->bytes, p->n);
+    return ERR_OK;
+}
+
+static size_t test_size(const struct plain *p)
+{
+    return p->n + 4;
+}
+
+static const struct sealer sealer = {test_seal, test_size};
+
+/* ---- machines and links ---- */
+
+struct packet {
+    struct packet *next;
+    uint8_t from;
+    size_t n;
+    uint8_t bytes[];
+};
+
+struct machine {
+    char dir[64];
+    struct engine *e;
+    struct cellnode *n;
+    struct sequencer_gate gate;
+    _Atomic int changed;
+    struct packet *in, **in_last;
+    int cut_off; /* from all others */
+    int halted;
+};
+
+static struct machine m[NODES];
+static uint64_t now_ms;
+static char root[40];
+
+static void changed(void *arg)
+{
+    struct machine *x = arg;
+    atomic_store(&x->changed, 1);
+}
+
+static void send_packet(void *arg, uint8_t to, struct bytes head, struct bytes records)
+{
+    struct machine *from = arg, *x = &m[to];
+    if (to >= NODES || !x->n || x->cut_off || from->cut_off)
+        return;
+    struct packet *p = malloc(sizeof *p + head.n + records.n);
+    *p = (struct packet){.from = (uint8_t)(from - m), .n = head.n + records.n};
+    memcpy(p->bytes, head.p, head.n);
+    if (records.n)
+        memcpy(p->bytes + head.n, records.p, records.n);
+    *x->in_last = p;
+    x->in_last = &p->next;
+}
+
+static void drop_packets(struct machine *x)
+{
+    for (struct packet *p; (p = x->in);) {
+        x->in = p->next;
+        free(p);
+    }
+    x->in_last = &x->in;
+}
+
+static void on_halt(void *arg, const char *why)
+{
+    (void)why;
+    ((struct machine *)arg)->halted = 1;
+}
+
+static void log_line(void *arg, int level, const char *line)
+{
+    (void)arg, (void)level, (void)line;
+}
+
+static void start(unsigned i, int newborn)
+{
+    struct machine *x = &m[i];
+    const char *why;
+    char vote[128];
+    struct engine_report report;
+
+    x->gate = (struct sequencer_gate){changed, x};
+    x->in_last = &x->in;
+    x->halted = x->cut_off = 0;
+    snprintf(x->dir, sizeof x->dir, "%s/%u", root, i);
+    struct engine_config cfg = {.dir = x->dir,
+                                .shards = 2,
+                                .wal_segment_bytes = 65536,
+                                .cache_bytes = 1 << 20,
+                                .dirty_bytes = 4 << 20,
+                                .write_buffer_bytes = 1 << 20,
+                                .secret_max_bytes = 1 << 20,
+                                .gate = &x->gate,
+                                .sealer = &sealer};
+    assert_int_equal(engine_open(&x->e, &cfg, &report, &why), ERR_OK);
+    snprintf(vote, sizeof vote, "%s/vote", x->dir);
+    struct cellnode_config node = {.engine = x->e,
+                                   .cell = cell_config_default,
+                                   .vote_path = vote,
+                                   .newborn = newborn,
+                                   .send = send_packet,
+                                   .halt = on_halt,
+                                   .log = log_line,
+                                   .arg = x};
+    node.cell.self = (uint8_t)i;
+    node.cell.voters = node.cell.peers = NODES;
+    node.cell.config_id = 77;
+    node.cell.seed = 1000 * now_ms + i;
+    assert_int_equal(cellnode_open(&x->n, &node, now_ms), ERR_OK);
+}
+
+static void stop(unsigned i)
+{
+    struct machine *x = &m[i];
+    drop_packets(x);
+    cellnode_close(x->n);
+    engine_close(x->e);
+    x->n = NULL;
+    x->e = NULL;
+    for (unsigned j = 0; j < NODES; j++)
+        if (m[j].n)
+            cellnode_link_down(m[j].n, (uint8_t)i, now_ms);
+}
+
+/* One cell id for all, as the handshake would see to. */
+static void same_cell(unsigned i)
+{
+    char cmd[256];
+    snprintf(cmd, sizeof cmd, "mkdir -p %s/%u && cp %s/0/cell %s/%u/ 2>/dev/null || true", root, i, root, root, i);
+    assert_int_equal(system(cmd), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(root, sizeof root, "%s/coffer-cell-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(root));
+    now_ms = 1000000;
+    for (unsigned i = 0; i < NODES; i++) {
+        if (i)
+            same_cell(i);
+        start(i, 1);
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    char cmd[128];
+    (void)state;
+    for (unsigned i = 0; i < NODES; i++)
+        if (m[i].n)
+            stop(i);
+    snprintf(cmd, sizeof cmd, "rm -rf %s", root);
+    assert_int_equal(system(cmd), 0);
+    memset(m, 0, sizeof m);
+    return 0;
+}
+
+/* ---- the world turns ---- */
+
+static int deliver(struct machine *x)
+{
+    struct packet *p = x->in;
+    struct cell_msg msg;
+    uint32_t record_bytes;
+
+    if (!p || !x->n)
+        return 0;
+    assert_int_equal(cellwire_get(p->bytes, &msg, &record_bytes), ERR_OK);
+    assert_int_equal(record_bytes, p->n - CELLWIRE_HEAD_BYTES);
+    enum err err =
+        cellnode_received(x->n, p->from, &msg, bytes_of(p->bytes + CELLWIRE_HEAD_BYTES, record_bytes), now_ms);
+    if (err == ERR_AGAIN)
+        return 0;
+    assert_int_equal(err, ERR_OK);
+    x->in = p->next;
+    if (!x->in)
+        x->in_last = &x->in;
+    free(p);
+    return 1;
+}
+
+static int is_writing(struct machine *x)
+{
+    struct sequencer *q = atomic_load(&x->e->seq);
+    pthread_mutex_lock(&q->lock);
+    int is = q->writing != NULL;
+    pthread_mutex_unlock(&q->lock);
+    return is;
+}
+
+/* Everything that can happen now; when nothing does, and no log is being written, some milliseconds. */
+static void turn(void)
+{
+    int busy = 0;
+    for (unsigned i = 0; i < NODES; i++) {
+        if (!m[i].n)
+            continue;
+        int something = atomic_exchange(&m[i].changed, 0), writing = is_writing(&m[i]);
+        if (something)
+            cellnode_changed(m[i].n, now_ms);
+        busy |= something | writing | deliver(&m[i]);
+    }
+    if (busy) {
+        sched_yield();
+        return;
+    }
+    now_ms += 5;
+    for (unsigned i = 0; i < NODES; i++)
+        if (m[i].n)
+            cellnode_tick(m[i].n, now_ms);
+}
+
+#define UNTIL(holds)                                \
+    for (unsigned turns_ = 0; !(holds); turns_++) { \
+        assert_true(turns_ < 1000000);              \
+        turn();                                     \
+    }
+
+static int serving(unsigned i)
+{
+    return m[i].n && cell_serving(cellnode_cell(m[i].n));
+}
+
+static void promote(unsigned i)
+{
+    assert_int_equal(cellnode_promote(m[i].n, 0, now_ms), ERR_OK);
+    UNTIL(serving(i));
+}
+
+/* ---- writes ---- */
+
+struct asked {
+    struct write w;
+    struct step s;
+    _Atomic int done;
+};
+
+static void done(struct write *w)
+{
+    struct asked *x = w->arg;
+    atomic_store(&x->done, 1);
+}
+
+static void ask(unsigned i, struct asked *x, struct vault *v, struct step s)
+{
+    *x = (struct asked){.s = s};
+    x->w = (struct write){.vault = v, .step = &x->s, .steps = 1, .done = done, .arg = x};
+    engine_submit(m[i].e, &x->w);
+}
+
+static void ask_set(unsigned i, struct asked *x, const char *path, const char *value)
+{
+    struct plain *p = malloc(sizeof *p + strlen(value));
+    p->n = strlen(value);
+    memcpy(p->bytes, value, p->n);
+    ask(i, x, vaults_find(engine_vaults(m[i].e), bytes_str("v")),
+        (struct step){.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = p});
+}
+
+static enum err outcome(struct asked *x)
+{
+    UNTIL(atomic_load(&x->done));
+    free(x->s.plain);
+    x->s.plain = NULL;
+    return x->w.err;
+}
+
+static enum err set(unsigned i, const char *path, const char *value)
+{
+    struct asked x;
+    ask_set(i, &x, path, value);
+    return outcome(&x);
+}
+
+static void make_vault(unsigned i)
+{
+    static const struct vault_settings settings = {.max_versions = 3, .recovery_ms = 10000};
+    struct asked x;
+    ask(i, &x, NULL,
+        (struct step){.kind = STEP_VAULT_CREATE,
+                      .path = bytes_str("v"),
+                      .record = bytes_str("partition"),
+                      .settings = &settings});
+    assert_int_equal(outcome(&x), ERR_OK);
+}
+
+static int reads(unsigned i, const char *path, const char *want)
+{
+    struct secret_view view;
+    char got[64];
+    struct vault *v = vaults_find(engine_vaults(m[i].e), bytes_str("v"));
+    if (!v || secret_read(m[i].e, v, bytes_str(path), 0, bytes_of(NULL, 0), &view) != ERR_OK)
+        return want == NULL;
+    snprintf(got, sizeof got, "%u:%.*s", view.version, (int)view.value.raw.n - 4, view.value.raw.p + 4);
+    secret_view_release(&view);
+    return want && strcmp(got, want) == 0;
+}
+
+static void assert_logs_equal(unsigned i, unsigned j)
+{
+    struct wal_cursor *a, *b;
+    struct record r;
+    struct bytes x, y;
+    assert_int_equal(wal_cursor_open(&a, m[i].e->wal, 1), ERR_OK);
+    assert_int_equal(wal_cursor_open(&b, m[j].e->wal, 1), ERR_OK);
+    for (;;) {
+        enum err ea = wal_cursor_next(a, &r, &x), eb = wal_cursor_next(b, &r, &y);
+        assert_int_equal(ea, eb);
+        if (ea == ERR_END)
+            break;
+        assert_int_equal(ea, ERR_OK);
+        assert_int_equal(x.n, y.n);
+        assert_memory_equal(x.p, y.p, x.n);
+    }
+    wal_cursor_close(a);
+    wal_cursor_close(b);
+}
+
+/* Of the core, when all of it is durable. */
+static uint64_t last_lsn(unsigned i)
+{
+    const struct cell *c = cellnode_cell(m[i].n);
+    return c->durable_lsn == c->last_lsn ? c->last_lsn : 0;
+}
+
+static int same_end(unsigned i, unsigned j)
+{
+    return last_lsn(i) && last_lsn(i) == last_lsn(j);
+}
+
+/* ---- tests ---- */
+
+static void a_write_is_on_a_majority_before_it_is_told(void **state)
+{
+    (void)state;
+    promote(0);
+    make_vault(0);
+    assert_int_equal(set(0, "p", "one"), ERR_OK);
+    unsigned holders = 0;
+    for (unsigned i = 0; i < NODES; i++)
+        holders += sequencer_durable(atomic_load(&m[i].e->seq)) >= 3;
+    assert_true(holders >= 2);
+    UNTIL(reads(1, "p", "1:one") && reads(2, "p", "1:one"));
+    assert_logs_equal(0, 1);
+    assert_logs_equal(0, 2);
+}
+
+static void a_replica_refuses_writes(void **state)
+{
+    struct asked x;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    UNTIL(vaults_find(engine_vaults(m[1].e), bytes_str("v")));
+    ask_set(1, &x, "p", "no");
+    assert_int_equal(outcome(&x), ERR_READONLY);
+}
+
+static void another_primary_has_all_that_was_told(void **state)
+{
+    char value[16];
+    (void)state;
+    promote(0);
+    make_vault(0);
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(value, sizeof value, "%u", i);
+        assert_int_equal(set(0, "p", value), ERR_OK);
+    }
+    stop(0);
+    promote(2);
+    assert_true(reads(2, "p", "50:49"));
+    assert_int_equal(set(2, "p", "more"), ERR_OK);
+    start(0, 0);
+    UNTIL(reads(0, "p", "51:more") && reads(1, "p", "51:more"));
+    UNTIL(same_end(0, 2) && same_end(1, 2));
+    assert_logs_equal(0, 2);
+    assert_logs_equal(1, 2);
+}
+
+/* A primary cut off from the others: what it appended goes, and its client hears that it is gone. */
+static void what_no_other_has_is_cut(void **state)
+{
+    struct asked x;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    assert_int_equal(set(0, "p", "one"), ERR_OK);
+    m[0].cut_off = 1;
+    ask_set(0, &x, "p", "lost");
+    UNTIL(last_lsn(0) == 4);
+    promote(1);
+    assert_int_equal(set(1, "p", "two"), ERR_OK);
+    assert_false(atomic_load(&x.done) && x.w.err == ERR_OK);
+    m[0].cut_off = 0;
+    enum err err = outcome(&x);
+    assert_true(err == ERR_ROLLEDBACK || err == ERR_UNCERTAIN);
+    UNTIL(reads(0, "p", "2:two"));
+    assert_int_equal(set(1, "q", "end"), ERR_OK);
+    UNTIL(same_end(0, 1));
+    assert_logs_equal(0, 1);
+    promote(0);
+    assert_int_equal(set(0, "p", "three"), ERR_OK);
+    assert_true(reads(0, "p", "3:three"));
+}
+
+static void without_a_majority_writes_are_refused(void **state)
+{
+    struct asked x;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    m[0].cut_off = 1;
+    UNTIL(cell_writable(cellnode_cell(m[0].n), now_ms) == ERR_NOREPLICAS);
+    ask_set(0, &x, "p", "no");
+    assert_int_equal(outcome(&x), ERR_NOREPLICAS);
+    m[0].cut_off = 0;
+    UNTIL(serving(0) && cell_writable(cellnode_cell(m[0].n), now_ms) == ERR_OK &&
+          cellnode_cell(m[0].n)->commit_lsn == last_lsn(0));
+    assert_int_equal(set(0, "p", "yes"), ERR_OK);
+}
+
+static void who_was_away_for_long_reads_from_the_log(void **state)
+{
+    char value[1200];
+    (void)state;
+    promote(0);
+    make_vault(0);
+    stop(2);
+    memset(value, 'x', sizeof value - 1);
+    value[sizeof value - 1] = '\0';
+    for (unsigned i = 0; i < 300; i++)
+        assert_int_equal(set(0, "p", value), ERR_OK);
+    start(2, 0);
+    UNTIL(same_end(2, 0) && cellnode_cell(m[2].n)->commit_lsn == last_lsn(0));
+    assert_logs_equal(0, 2);
+}
+
+static void a_lost_voting_file_does_not_vote_at_once(void **state)
+{
+    char cmd[128];
+    (void)state;
+    promote(0);
+    make_vault(0);
+    stop(2);
+    snprintf(cmd, sizeof cmd, "rm %s/2/vote", root);
+    assert_int_equal(system(cmd), 0);
+    start(2, 0);
+    assert_int_equal(cellnode_cell(m[2].n)->vote.mute, CELL_LOST);
+    assert_int_not_equal(cellnode_promote(m[2].n, 0, now_ms), ERR_OK);
+    assert_int_equal(set(0, "p", "one"), ERR_OK);
+    UNTIL(reads(2, "p", "1:one"));
+}
+
+/* ---- the formats ---- */
+
+static void the_voting_file(void **state)
+{
+    struct vote_file v = {.vote = {.promised = 9, .promised_to = 2, .mute = CELL_DAMAGED}}, got;
+    uint8_t out[VOTE_BYTES];
+    (void)state;
+    memset(v.node_id, 'n', sizeof v.node_id);
+    memset(v.cell_id, 'c', sizeof v.cell_id);
+    vote_put(out, &v);
+    assert_int_equal(vote_get(bytes_of(out, sizeof out), &got), ERR_OK);
+    assert_memory_equal(&got, &v, sizeof v);
+    for (unsigned bit = 0; bit < 8 * sizeof out; bit++) {
+        out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_int_equal(vote_get(bytes_of(out, sizeof out), &got), ERR_CORRUPT);
+        out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    for (size_t n = 0; n < sizeof out; n++)
+        assert_int_equal(vote_get(bytes_of(out, n), &got), ERR_CORRUPT);
+}
+
+static void messages(void **state)
+{
+    struct cell_msg msg = {.type = CELL_JOIN,
+                           .full = 1,
+                           .leader = 3,
+                           .why = 2,
+                           .promised = 4,
+                           .term = 5,
+                           .session = 6,
+                           .config_id = 7,
+                           .first = 8,
+                           .last = 9,
+                           .commit = 10,
+                           .seq = 11,
+                           .lsn = 12,
+                           .at = {13, 14, {15}},
+                           .want = {16, 17, {18}},
+                           .end = {19, 20, {21}}},
+                    got;
+    uint8_t out[CELLWIRE_HEAD_BYTES];
+    uint32_t bytes;
+    (void)state;
+    cellwire_put(out, &msg, 0);
+    assert_int_equal(cellwire_get(out, &got, &bytes), ERR_OK);
+    assert_int_equal(got.type, CELL_JOIN);
+    assert_true(got.full && !got.granted && !got.mute);
+    assert_int_equal(got.lsn, 12);
+    assert_int_equal(got.want.lsn, 16);
+    assert_int_equal(got.end.chain[0], 21);
+    for (unsigned bit = 0; bit < 8 * sizeof out; bit++) {
+        out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_int_equal(cellwire_get(out, &got, &bytes), ERR_CORRUPT);
+        out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    cellwire_put(out, &msg, 8); /* records behind what is not RECORDS */
+    assert_int_equal(cellwire_get(out, &got, &bytes), ERR_CORRUPT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_voting_file),
+        cmocka_unit_test(messages),
+        cmocka_unit_test_setup_teardown(a_write_is_on_a_majority_before_it_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_replica_refuses_writes, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_no_other_has_is_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_a_majority_writes_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_was_away_for_long_reads_from_the_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_voting_file_does_not_vote_at_once, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("cellnode", tests, NULL, NULL);
+}
