@@ -329,8 +329,17 @@ static enum err observe_counters(struct vault *v, const struct blob *value)
     return ERR_OK;
 }
 
+static enum err observe_user(struct engine *e, struct bytes name, const struct blob *value)
+{
+    struct bytes rules = {NULL, 0};
+    enum err err = value->tombstone ? ERR_OK : user_rules(blob_bytes(value), &rules);
+    return err || !e->cfg.on_user ? err : e->cfg.on_user(e->cfg.arg, name, rules);
+}
+
 enum err engine_observe(struct engine *e, struct bytes key, const struct blob *value)
 {
+    if (key.p[0] == 'U')
+        return observe_user(e, bytes_of(key.p + 1, key.n - 1), value);
     if (value->tombstone)
         return ERR_OK;
     if (key.p[0] == 'V')
@@ -448,6 +457,12 @@ static enum err load_vaults(struct engine *e)
     }
     storedir_name(name, store, e->generation[store], 0);
     return err ? engine_refuse(e, err, "the vaults in %s do not verify, and it could not be rebuilt", name) : ERR_OK;
+}
+
+static enum err load_users(struct engine *e)
+{
+    enum err err = observe_all(e, 'U');
+    return err ? engine_refuse(e, err, "the base store's users do not verify") : ERR_OK;
 }
 
 /* ---- open and close ---- */
@@ -617,7 +632,7 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = has_begun(e, rep)) ||
         (err = open_snapshots(e)) || (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) ||
         (err = start_apply(e)) || (err = engine_replay(e, rep)) || (err = stores_recovered(e)) ||
-        (err = rebuild_start(e->rebuild)) || (err = load_vaults(e)))
+        (err = rebuild_start(e->rebuild)) || (err = load_vaults(e)) || (err = load_users(e)))
         return err;
     e->term = rep->wal.first_lsn ? rep->wal.last_term : e->begin.term; /* the next one is above it */
     struct sequencer *q;

@@ -28,6 +28,7 @@
 #include "engine/key.h"
 #include "engine/secret.h"
 #include "engine/snapwrite.h"
+#include "engine/user.h"
 #include "engine/vault.h"
 #include "engine/wal.h"
 
@@ -61,6 +62,9 @@ struct engine_config {
     void (*on_applied)(void *arg, uint64_t lsn); /* applier's thread; wakes listings that wait */
     void (*on_vault)(void *arg,
                      struct vault *v); /* a vault appeared (recovery, or the log writer's thread): set v->user */
+    /* A user is there, or is as rules says now (user.h); rules.p NULL: it is gone. Recovery tells of each once, before
+     * engine_open returns; then the log writer's thread, before done() of the write. ERR_OOM: it will be told again. */
+    enum err (*on_user)(void *arg, struct bytes name, struct bytes rules);
     void *arg;
 };
 
@@ -104,6 +108,8 @@ enum step_kind {
     STEP_DEK_ADD,
     STEP_KEY_PUT, /* create, rotate, change: the whole new record, if the old one is as expected */
     STEP_KEY_DESTROY,
+    STEP_USER_PUT, /* the whole user; of no vault */
+    STEP_USER_DELETE,
     STEP_KINDS
 };
 
@@ -126,12 +132,13 @@ struct step {
     uint8_t kind; /* enum step_kind */
     uint16_t flags;
     uint32_t version;
-    struct bytes path;   /* or the vault's or key's name */
+    struct bytes path;   /* or the vault's, key's or user's name */
     struct plain *plain; /* SET: sealed and wiped by the sequencer; freed by the submitter after done() */
     uint64_t expires_ms; /* SET, EXPIRE: absolute, 0: none */
     struct bytes label;
     struct bytes meta;   /* KEY_PUT: the old record that `record` was made from, else CONFLICT; empty: not compared */
-    struct bytes record; /* KEY_PUT: encoded key_record; VAULT_CREATE: partition config; DEK_ADD: wrapped data key */
+    struct bytes record; /* KEY_PUT: encoded key_record; VAULT_CREATE: partition config; DEK_ADD: wrapped data key;
+                            USER_PUT: rules */
     const uint8_t *hmac; /* KEY_PUT: 32 bytes of the new masked object's tag, or NULL */
     const struct vault_settings
         *settings;    /* VAULT_CREATE; VAULT_SET: those in flags (enum vault_field; 0: all) count, the others stay */
@@ -153,7 +160,7 @@ struct step {
 
 struct write {
     struct mpsc_node node;
-    struct vault *vault; /* NULL for VAULT_CREATE */
+    struct vault *vault; /* NULL for VAULT_CREATE and users */
     struct step *step;
     unsigned steps;
     uint8_t token[RECORD_TOKEN_BYTES];

@@ -46,7 +46,7 @@ struct engine {
 };
 
 /* Looks at one committed operation and brings the vault registry in line: vaults, settings, counters, data key
- * versions. Log writer and recovery. */
+ * versions; of users the server is told. Log writer and recovery. */
 must_use enum err engine_observe(struct engine *e, struct bytes key, const struct blob *value);
 /* A committed record that was not made here: its operations become visible, vaults are brought in line. ERR_OOM: try
  * again, before the next one. ERR_CORRUPT. Whoever is the log writer for the hot table. */
@@ -57,7 +57,7 @@ must_use enum err engine_view_all(struct engine *e);
 /* 1 when engine_observe has anything to do for this key: most operations are a secret's and cost only this test. */
 static inline int engine_observes(struct bytes key)
 {
-    return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D';
+    return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D' || key.p[0] == 'U';
 }
 
 /* 1: its values are to be had. A relaxed look: it may have failed since. */

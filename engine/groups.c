@@ -328,7 +328,7 @@ static void take_up(struct engine *e, struct bytes key, const struct blob *value
     while (try_again(err = engine_observe(e, key, value)))
         ;
     if (err)
-        engine_logf(e, LOG_WARNING, "a committed vault record could not be taken up; restart the server");
+        engine_logf(e, LOG_WARNING, "a committed record of a vault or user could not be taken up; restart the server");
 }
 
 static void now_visible(struct engine *e, uint64_t lsn)

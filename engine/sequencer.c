@@ -26,8 +26,8 @@ static enum err run_steps(struct txn *t, struct write *w)
     enum err err = ERR_OK;
     for (unsigned i = 0; i < w->steps && err == ERR_OK; i++) {
         struct step *s = &w->step[i];
-        s->err = err = s->kind < STEP_KINDS && (t->vault || s->kind == STEP_VAULT_CREATE) ? step_table[s->kind](t, s)
-                                                                                          : ERR_INTERNAL;
+        int of_none = s->kind == STEP_VAULT_CREATE || s->kind == STEP_USER_PUT || s->kind == STEP_USER_DELETE;
+        s->err = err = s->kind < STEP_KINDS && (t->vault || of_none) ? step_table[s->kind](t, s) : ERR_INTERNAL;
     }
     return err;
 }

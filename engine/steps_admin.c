@@ -1,5 +1,5 @@
-/* steps_admin.c - steps on vaults, data keys and customers' keys. Sequencer thread only. All of them write full values.
- */
+/* steps_admin.c - steps on vaults, data keys, customers' keys and users. Sequencer thread only. All of them write full
+ * values. */
 #include "engine/engine_impl.h"
 
 #define BASE 0 /* the base store */
@@ -208,4 +208,42 @@ enum err step_key_destroy(struct txn *t, struct step *s)
 out:
     blob_unref(old);
     return err;
+}
+
+/* ---- users ---- */
+
+enum err step_user_put(struct txn *t, struct step *s)
+{
+    uint8_t key[USER_KEY_MAX];
+    t->type = RECORD_USER;
+    t->key = s->path;
+    if (!user_name_ok(s->path))
+        return ERR_BADNAME;
+    if (s->record.n > USER_RULES_MAX)
+        return ERR_TOOBIG;
+    struct blob *b = blob_new(bytes_of(NULL, 0), 1 + s->record.n, t->lsn);
+    if (!b)
+        return ERR_OOM;
+    b->data[0] = USER_FORMAT;
+    if (s->record.n)
+        memcpy(b->data + 1, s->record.p, s->record.n);
+    s->changed = 1;
+    return txn_put(t, BASE, user_key(key, s->path), b);
+}
+
+enum err step_user_delete(struct txn *t, struct step *s)
+{
+    uint8_t key[USER_KEY_MAX];
+    struct blob *old = NULL;
+    t->type = RECORD_USER;
+    t->key = s->path;
+    if (!user_name_ok(s->path))
+        return ERR_BADNAME;
+    enum err err = txn_get(t, BASE, user_key(key, s->path), &old);
+    s->nil = !old;
+    blob_unref(old);
+    if (err || s->nil)
+        return err;
+    s->changed = 1;
+    return txn_delete(t, BASE, user_key(key, s->path));
 }

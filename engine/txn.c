@@ -198,4 +198,6 @@ const step_fn step_table[STEP_KINDS] = {
     [STEP_DEK_ADD] = step_dek_add,
     [STEP_KEY_PUT] = step_key_put,
     [STEP_KEY_DESTROY] = step_key_destroy,
+    [STEP_USER_PUT] = step_user_put,
+    [STEP_USER_DELETE] = step_user_delete,
 };

@@ -91,5 +91,7 @@ enum err step_vault_set(struct txn *t, struct step *s);
 enum err step_dek_add(struct txn *t, struct step *s);
 enum err step_key_put(struct txn *t, struct step *s);
 enum err step_key_destroy(struct txn *t, struct step *s);
+enum err step_user_put(struct txn *t, struct step *s);
+enum err step_user_delete(struct txn *t, struct step *s);
 
 #endif
