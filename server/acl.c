@@ -1,69 +1,635 @@
-/* acl.c - users and passwords; see acl.h.
+/* acl.c - the table of users: logins, changes, where each is at home; see acl.h.
  *
- * Users hang in a list under a lock, each immutable and reference-counted: a change replaces the struct, raises the
- * epoch, and connections look theirs up by name when they next run a command. So the check of a command reads the user
- * without a lock.
+ * Users hang in a hash table under a lock, each immutable and reference-counted: a change puts another struct in the
+ * place of the old one, raises the epoch, and connections look theirs up by name when they next run a command. So the
+ * check of a command reads the user without a lock.
  *
- * Passwords: SHA-256, kept in the user (in locked memory: a fast hash of a weak password is nearly the password). A
- * login compares with every hash of the user, and with a dummy when there is no such user or it is off, so that the
- * time says nothing about which it was.
- *
- * Rules: on off nopass resetpass >password <password #hash !hash reset, and of permissions all or nothing: +@all
- * (allcommands), ~* (allkeys), &* (allchannels), -@all (nocommands), resetkeys, resetchannels. What narrows permissions
- * further is refused rather than ignored. A user without +@all and ~* may run what needs no login and no more.
+ * Passwords: a login compares with every hash of the user, and with a dummy when there is no such user, so that the
+ * time says nothing about which it was. They are hashes of SHA-256 as in Redis, so that its files and its ACL LIST can
+ * be taken over; a fast hash of a weak password is nearly the password, and they are in locked memory therefore.
  */
 #include "server/acl.h"
 
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
-#include "server/command.h"
+#include "server/acl_user.h"
+#include "server/config.h"
 
-#define HASH_BYTES 32
-#define HASHES_MAX 32
-#define NAME_MAX_BYTES 255
+#define FILE_MAX_BYTES (64u << 20)
 
-struct acl_user {
-    _Atomic unsigned refs;
-    struct acl_user *next;
-    char name[NAME_MAX_BYTES + 1];
-    int enabled, nopass, all_commands, all_keys, all_channels;
-    unsigned hashes;
-    uint8_t hash[HASHES_MAX][HASH_BYTES];
+struct line_name { /* of a `user` line */
+    struct line_name *next;
+    char name[USER_NAME_MAX + 1];
 };
 
 struct acl {
     pthread_mutex_t lock;
-    struct acl_user *users; /* the default user first */
+    struct acl_user *users; /* hash table, by name and sorted by it; "default" is always there */
     _Atomic uint64_t epoch;
+    uint64_t identities;
+    struct line_name *lines;
+    int lines_changed;
+    char *file;                /* NULL: none */
+    int awaiting;              /* the log's users are not known */
+    struct acl_user *password; /* of requirepass: a user that has nothing else; NULL: not given */
+    _Atomic int channels_default;
+    void (*changed)(void *arg);
+    void *changed_arg;
 };
 
-/* ---- users ---- */
+static const char default_name[] = "default", default_rules[] = "on nopass ~* &* +@all";
 
-static struct acl_user *user_new(struct bytes name)
+/* ---- the table; under the lock ---- */
+
+static struct acl_user *find(struct acl *a, struct bytes name)
 {
-    struct acl_user *u = mem_secret_alloc(sizeof *u);
+    struct acl_user *u;
+    HASH_FIND(hh, a->users, name.p, name.n, u);
+    return u;
+}
+
+static int by_name(const struct acl_user *a, const struct acl_user *b)
+{
+    return strcmp(a->name, b->name);
+}
+
+static enum err add(struct acl_user **table, struct acl_user *u)
+{
+    size_t n = strlen(u->name);
+    u->hh.tbl = NULL;
+    HASH_ADD_KEYPTR_INORDER(hh, *table, u->name, n, u, by_name);
+    return u->hh.tbl ? ERR_OK : ERR_OOM;
+}
+
+static int has_line(const struct acl *a, struct bytes name)
+{
+    const struct line_name *l = a->lines;
+    while (l && !bytes_equal(bytes_str(l->name), name))
+        l = l->next;
+    return l != NULL;
+}
+
+static enum acl_home home_of(const struct acl *a, struct bytes name)
+{
+    return a->file ? ACL_HOME_FILE : has_line(a, name) ? ACL_HOME_LINES : ACL_HOME_LOG;
+}
+
+static void drop_all(struct acl_user **table)
+{
+    struct acl_user *u, *tmp;
+    HASH_ITER (hh, *table, u, tmp) {
+        HASH_DELETE(hh, *table, u);
+        acl_user_unref(u);
+    }
+}
+
+/* ---- publishing ---- */
+
+static void tell(struct acl *a)
+{
+    atomic_fetch_add_explicit(&a->epoch, 1, memory_order_release);
+    if (a->changed)
+        a->changed(a->changed_arg);
+}
+
+/* Takes u over in place of the user of that name, or adds it. */
+static enum err publish(struct acl *a, struct acl_user *u)
+{
+    pthread_mutex_lock(&a->lock);
+    struct acl_user *old = find(a, bytes_str(u->name));
+    u->identity = old ? old->identity : ++a->identities;
+    u->home = (uint8_t)home_of(a, bytes_str(u->name));
+    a->lines_changed |= u->home == ACL_HOME_LINES;
+    enum err e = add(&a->users, u);
+    if (!e && old)
+        HASH_DELETE(hh, a->users, old);
+    pthread_mutex_unlock(&a->lock);
+    if (e) {
+        acl_user_unref(u);
+        return e;
+    }
+    acl_user_unref(old);
+    tell(a);
+    return ERR_OK;
+}
+
+static int drop(struct acl *a, struct bytes name)
+{
+    pthread_mutex_lock(&a->lock);
+    struct acl_user *u = find(a, name);
+    if (u) {
+        HASH_DELETE(hh, a->users, u);
+        a->lines_changed |= u->home == ACL_HOME_LINES;
+    }
+    pthread_mutex_unlock(&a->lock);
+    acl_user_unref(u);
+    if (u)
+        tell(a);
+    return u != NULL;
+}
+
+static enum err from_text(struct bytes name, struct bytes text, int forgive, struct acl_user **out,
+                          struct acl_fault *why)
+{
+    *out = acl_user_new(name, 0);
+    enum err e = *out ? acl_user_apply_text(*out, text, forgive, why) : ERR_OOM;
+    if (e) {
+        acl_user_unref(*out);
+        *out = NULL;
+    }
+    return e;
+}
+
+/* requirepass, on a user that is not published yet. */
+static enum err require_password(struct acl *a, struct acl_user *u)
+{
+    struct acl_fault why;
+    struct buf text;
+    pthread_mutex_lock(&a->lock);
+    struct acl_user *p = a->password ? acl_user_ref(a->password) : NULL;
+    pthread_mutex_unlock(&a->lock);
+    if (!p)
+        return ERR_OK;
+    buf_init_secret(&text, 256);
+    enum err e = buf_put(&text, "resetpass", 9);
+    if (!e)
+        e = acl_user_put_passwords(p, &text);
+    if (!e)
+        e = acl_user_apply_text(u, buf_bytes(&text), 0, &why);
+    buf_fini(&text);
+    acl_user_unref(p);
+    return e;
+}
+
+/* The default user as it is when nothing says otherwise. */
+static enum err built_in(struct acl *a, struct acl_user **out)
+{
+    struct acl_fault why;
+    enum err e = from_text(bytes_str(default_name), bytes_str(default_rules), 0, out, &why);
+    if (!e && (e = require_password(a, *out))) {
+        acl_user_unref(*out);
+        *out = NULL;
+    }
+    return e;
+}
+
+/* ---- life ---- */
+
+enum err acl_new(struct acl **out)
+{
+    struct acl_user *u;
+    struct acl *a = *out = mem_zalloc(sizeof *a);
+    if (!a)
+        return ERR_OOM;
+    pthread_mutex_init(&a->lock, NULL);
+    enum err e = built_in(a, &u);
+    if (!e)
+        e = publish(a, u);
+    if (e) {
+        acl_free(a);
+        *out = NULL;
+    }
+    return e;
+}
+
+void acl_free(struct acl *a)
+{
+    if (!a)
+        return;
+    drop_all(&a->users);
+    while (a->lines) {
+        struct line_name *l = a->lines;
+        a->lines = l->next;
+        mem_free(l);
+    }
+    acl_user_unref(a->password);
+    mem_free(a->file);
+    pthread_mutex_destroy(&a->lock);
+    mem_free(a);
+}
+
+void acl_on_change(struct acl *a, void (*fn)(void *arg), void *arg)
+{
+    a->changed = fn;
+    a->changed_arg = arg;
+}
+
+void acl_set_channels_default(struct acl *a, int all)
+{
+    atomic_store_explicit(&a->channels_default, all, memory_order_relaxed);
+}
+
+/* ---- changes ---- */
+
+static enum err text_of(struct acl *a, struct bytes name, struct buf *out)
+{
+    pthread_mutex_lock(&a->lock);
+    const struct acl_user *u = find(a, name);
+    enum err e = !u ? ERR_NOTFOUND : u->unknown ? ERR_LOADING : acl_user_text(u, out);
+    pthread_mutex_unlock(&a->lock);
+    return e;
+}
+
+/* What the rules make of what is there, or of nothing. */
+static enum err changed(struct acl *a, struct bytes name, const struct bytes *rules, unsigned n, struct acl_user **out,
+                        struct acl_fault *why)
+{
+    int all = atomic_load_explicit(&a->channels_default, memory_order_relaxed);
+    struct buf was;
+    *out = NULL;
+    *why = (struct acl_fault){0, "Usernames can't contain spaces or null characters"};
+    if (!user_name_ok(name))
+        return ERR_SYNTAX;
+    buf_init_secret(&was, USER_RULES_MAX);
+    enum err e = text_of(a, name, &was);
+    if (!e || e == ERR_NOTFOUND) {
+        *out = acl_user_new(name, e == ERR_NOTFOUND && all);
+        e = *out ? ERR_OK : ERR_OOM;
+    }
+    if (!e)
+        e = acl_user_apply_text(*out, buf_bytes(&was), 0, why);
+    if (!e)
+        e = acl_user_apply(*out, rules, n, all, 0, why);
+    buf_fini(&was);
+    if (e) {
+        acl_user_unref(*out);
+        *out = NULL;
+    }
+    return e;
+}
+
+enum err acl_plan(struct acl *a, struct bytes name, const struct bytes *rules, unsigned n, struct buf *out,
+                  struct acl_fault *why)
+{
+    struct acl_user *u;
+    enum err e = changed(a, name, rules, n, &u, why);
+    if (!e)
+        e = acl_user_text(u, out);
+    acl_user_unref(u);
+    return e;
+}
+
+enum err acl_set(struct acl *a, const struct bytes *words, unsigned n, struct acl_fault *why)
+{
+    struct acl_user *u;
+    enum err e = changed(a, words[0], words + 1, n - 1, &u, why);
+    return e ? e : publish(a, u);
+}
+
+int acl_drop(struct acl *a, struct bytes name)
+{
+    return drop(a, name);
+}
+
+int acl_in_log(struct acl *a, struct bytes name)
+{
+    pthread_mutex_lock(&a->lock);
+    int yes = home_of(a, name) == ACL_HOME_LOG;
+    pthread_mutex_unlock(&a->lock);
+    return yes;
+}
+
+enum err acl_set_default_password(struct acl *a, struct bytes password)
+{
+    struct acl_fault why;
+    struct acl_user *u = acl_user_new(bytes_str(default_name), 0);
+    enum err e = u ? acl_user_set_password(u, password) : ERR_OOM;
+    if (e) {
+        acl_user_unref(u);
+        return e;
+    }
+    pthread_mutex_lock(&a->lock);
+    struct acl_user *old = a->password;
+    a->password = u;
+    pthread_mutex_unlock(&a->lock);
+    acl_user_unref(old);
+    e = changed(a, bytes_str(default_name), NULL, 0, &u, &why);
+    if (e == ERR_LOADING) /* acl_log_known comes back to it */
+        return ERR_OK;
+    if (!e && (e = require_password(a, u)))
+        acl_user_unref(u);
+    return e ? e : publish(a, u);
+}
+
+/* ---- users of the log ---- */
+
+enum err acl_await_log(struct acl *a)
+{
+    if (!acl_in_log(a, bytes_str("")))
+        return ERR_OK; /* a file has them all */
+    a->awaiting = 1;
+    if (!acl_in_log(a, bytes_str(default_name)))
+        return ERR_OK;
+    struct acl_user *u = acl_user_new(bytes_str(default_name), 0);
     if (!u)
-        return NULL;
-    memset(u, 0, sizeof *u);
-    atomic_init(&u->refs, 1);
-    memcpy(u->name, name.p, name.n);
+        return ERR_OOM;
+    u->enabled = u->unknown = 1;
+    return publish(a, u);
+}
+
+static enum err taken(struct acl *a, struct bytes name, struct bytes text, struct acl_user **out)
+{
+    struct acl_fault why;
+    enum err e = from_text(name, text, 1, out, &why);
+    if (e == ERR_SYNTAX) {
+        log_at(LOG_WARNING, "The rules of user %.*s are not understood (word %u: %s): it is off", (int)name.n,
+               (const char *)name.p, why.word + 1, why.text);
+        *out = acl_user_new(name, 0);
+        e = *out ? ERR_OK : ERR_OOM;
+    }
+    if (!e && a->awaiting && bytes_equal(name, bytes_str(default_name)) && (e = require_password(a, *out))) {
+        acl_user_unref(*out);
+        *out = NULL;
+    }
+    return e;
+}
+
+enum err acl_take(struct acl *a, struct bytes name, struct bytes text)
+{
+    struct acl_user *u;
+    if (!user_name_ok(name) || !acl_in_log(a, name))
+        return ERR_OK;
+    if (!text.p) {
+        drop(a, name);
+        return ERR_OK;
+    }
+    enum err e = taken(a, name, text, &u);
+    return e ? e : publish(a, u);
+}
+
+enum err acl_log_known(struct acl *a)
+{
+    struct acl_user *u = acl_default(a);
+    int unknown = u->unknown;
+    enum err e = ERR_OK;
+    acl_user_unref(u);
+    if (unknown && !(e = built_in(a, &u)))
+        e = publish(a, u);
+    if (e)
+        return e;
+    pthread_mutex_lock(&a->lock);
+    a->awaiting = 0;
+    pthread_mutex_unlock(&a->lock);
+    tell(a);
+    return ERR_OK;
+}
+
+/* ---- `user` lines ---- */
+
+enum err acl_configure(struct acl *a, const struct bytes *words, unsigned n, struct acl_fault *why)
+{
+    struct acl_user *u = NULL;
+    *why = (struct acl_fault){0, "Usernames can't contain spaces or null characters"};
+    if (a->file)
+        return ERR_CONFLICT;
+    if (n == 0 || !user_name_ok(words[0]))
+        return ERR_SYNTAX;
+    why->text = "Duplicate user found. A user can only be defined once in config files";
+    if (has_line(a, words[0]))
+        return ERR_SYNTAX;
+    int all = atomic_load_explicit(&a->channels_default, memory_order_relaxed);
+    struct line_name *l = mem_zalloc(sizeof *l);
+    u = l ? acl_user_new(words[0], all) : NULL;
+    enum err e = u ? acl_user_apply(u, words + 1, n - 1, all, 0, why) : ERR_OOM;
+    if (e) {
+        acl_user_unref(u);
+        mem_free(l);
+        return e;
+    }
+    memcpy(l->name, words[0].p, words[0].n);
+    l->next = a->lines;
+    a->lines = l;
+    e = publish(a, u);
+    a->lines_changed = 0;
+    return e;
+}
+
+static enum err put_line(const struct acl_user *u, struct buf *out)
+{
+    struct buf text;
+    buf_init_secret(&text, USER_RULES_MAX);
+    enum err e = acl_user_text(u, &text);
+    if (!e)
+        e = config_put_word(out, bytes_str(u->name));
+    for (struct bytes rest = buf_bytes(&text); rest.n && !e;) {
+        struct bytes w = {NULL, 0};
+        const uint8_t *end = memchr(rest.p, ' ', rest.n);
+        (void)bytes_take(&rest, end ? (size_t)(end - rest.p) : rest.n, &w);
+        e = buf_put_u8(out, ' ');
+        if (!e)
+            e = config_put_word(out, w);
+        if (rest.n)
+            rest = bytes_of(rest.p + 1, rest.n - 1);
+    }
+    buf_fini(&text);
+    return e ? e : buf_put_u8(out, '\n');
+}
+
+enum err acl_config_lines(struct acl *a, struct buf *out, int *changed_lines)
+{
+    enum err e = ERR_OK;
+    pthread_mutex_lock(&a->lock);
+    *changed_lines = a->lines_changed;
+    for (const struct acl_user *u = a->users; u && !e; u = u->hh.next)
+        e = u->home == ACL_HOME_LINES ? put_line(u, out) : ERR_OK;
+    pthread_mutex_unlock(&a->lock);
+    return e;
+}
+
+/* ---- the file ---- */
+
+int acl_has_file(const struct acl *a)
+{
+    return a->file != NULL;
+}
+
+static enum err load_line(struct acl *a, struct acl_user **table, struct bytes line, char *why, size_t room)
+{
+    struct acl_fault fault = {0, ""};
+    struct acl_user *u = NULL;
+    const uint8_t *end;
+    while (line.n && memchr(" \t\r", line.p[line.n - 1], 3))
+        line.n--;
+    while (line.n && memchr(" \t", line.p[0], 2))
+        line = bytes_of(line.p + 1, line.n - 1);
+    if (!line.n || line.p[0] == '#')
+        return ERR_OK;
+    snprintf(why, room, "a line begins with 'user' and a name");
+    if (line.n < 6 || memcmp(line.p, "user ", 5) != 0)
+        return ERR_SYNTAX;
+    line = bytes_of(line.p + 5, line.n - 5);
+    end = memchr(line.p, ' ', line.n);
+    struct bytes name = bytes_of(line.p, end ? (size_t)(end - line.p) : line.n);
+    if (!user_name_ok(name))
+        return ERR_SYNTAX;
+    HASH_FIND(hh, *table, name.p, name.n, u);
+    if (u) {
+        snprintf(why, room, "Duplicate user '%s' found", u->name);
+        return ERR_SYNTAX;
+    }
+    u = acl_user_new(name, atomic_load_explicit(&a->channels_default, memory_order_relaxed));
+    enum err e = u ? acl_user_apply_text(u, bytes_of(line.p + name.n, line.n - name.n), 0, &fault) : ERR_OOM;
+    if (!e)
+        e = add(table, u);
+    if (e) {
+        snprintf(why, room, "user %.*s, word %u: %s", (int)name.n, (const char *)name.p, fault.word + 1, fault.text);
+        acl_user_unref(u);
+    }
+    return e;
+}
+
+static enum err load_lines(struct acl *a, struct acl_user **table, struct bytes text, char *why, size_t room)
+{
+    char what[512] = "";
+    unsigned number = 0;
+    enum err e = ERR_OK;
+    while (text.n && !e) {
+        const uint8_t *end = memchr(text.p, '\n', text.n);
+        struct bytes line = {NULL, 0};
+        (void)bytes_take(&text, end ? (size_t)(end - text.p) : text.n, &line);
+        if (end)
+            text = bytes_of(text.p + 1, text.n - 1);
+        number++;
+        e = load_line(a, table, line, what, sizeof what);
+    }
+    if (e)
+        snprintf(why, room, "%s:%u: %s. No user was changed.", a->file, number, e == ERR_OOM ? err_text(e) : what);
+    return e;
+}
+
+/* A file that does not speak of the default user leaves it what it is by itself. */
+static enum err complete(struct acl *a, struct acl_user **table)
+{
+    struct acl_user *u;
+    HASH_FIND_STR(*table, default_name, u);
+    if (u)
+        return ERR_OK;
+    enum err e = built_in(a, &u);
+    if (!e && (e = add(table, u)))
+        acl_user_unref(u);
+    return e;
+}
+
+enum err acl_load_file(struct acl *a, char *why, size_t room)
+{
+    struct acl_user *table = NULL;
+    struct buf text;
+    snprintf(why, room, "out of memory");
+    buf_init_secret(&text, FILE_MAX_BYTES);
+    enum err e = file_read_all(a->file, &text, FILE_MAX_BYTES);
+    if (e && e != ERR_OOM)
+        snprintf(why, room, "Error loading ACLs, opening file '%s': %s", a->file, strerror(file_errno()));
+    if (!e)
+        e = load_lines(a, &table, buf_bytes(&text), why, room);
+    if (!e)
+        e = complete(a, &table);
+    buf_fini(&text);
+    if (!e) {
+        pthread_mutex_lock(&a->lock);
+        uint64_t same = find(a, bytes_str(default_name))->identity;
+        for (struct acl_user *u = table; u; u = u->hh.next) {
+            u->identity = strcmp(u->name, default_name) == 0 ? same : ++a->identities;
+            u->home = ACL_HOME_FILE;
+        }
+        struct acl_user *old = a->users;
+        a->users = table;
+        table = old;
+        pthread_mutex_unlock(&a->lock);
+        tell(a);
+    }
+    drop_all(&table);
+    return e;
+}
+
+enum err acl_use_file(struct acl *a, const char *path, char *why, size_t room)
+{
+    snprintf(why, room, "there are `user` lines and an aclfile: put all users in one place");
+    if (a->lines)
+        return ERR_CONFLICT;
+    size_t n = strlen(path);
+    if (!(a->file = mem_alloc(n + 1)))
+        return ERR_OOM;
+    memcpy(a->file, path, n + 1);
+    return acl_load_file(a, why, room);
+}
+
+enum err acl_save_file(struct acl *a)
+{
+    struct buf text;
+    unsigned n;
+    buf_init_secret(&text, FILE_MAX_BYTES);
+    enum err e = acl_list(a, &text, &n);
+    if (!e)
+        e = file_write_atomic(a->file, buf_bytes(&text), 0600);
+    buf_fini(&text);
+    return e;
+}
+
+/* ---- who ---- */
+
+/* All of the user's hashes, whichever matches, so that time tells nothing. */
+static int password_matches(const struct acl_user *u, const uint8_t hash[SHA256_BYTES])
+{
+    static const uint8_t dummy[SHA256_BYTES];
+    int found = 0;
+    for (unsigned i = 0; u && i < u->hashes; i++)
+        found |= mem_equal_ct(u->hash[i], hash, SHA256_BYTES);
+    if (!u || u->hashes == 0)
+        found = mem_equal_ct(dummy, hash, SHA256_BYTES) & 0;
+    return u && u->enabled && !u->unknown && (found || u->nopass);
+}
+
+enum err acl_login(struct acl *a, struct bytes name, struct bytes password, struct acl_user **out)
+{
+    uint8_t hash[SHA256_BYTES];
+    *out = NULL;
+    sha256_of(password.p, password.n, hash);
+    pthread_mutex_lock(&a->lock);
+    struct acl_user *u = find(a, name);
+    if (password_matches(u, hash))
+        *out = acl_user_ref(u);
+    int unknown = a->awaiting && (!u || u->unknown) && home_of(a, name) == ACL_HOME_LOG;
+    pthread_mutex_unlock(&a->lock);
+    mem_wipe(hash, sizeof hash);
+    return *out ? ERR_OK : unknown ? ERR_LOADING : ERR_WRONGPASS;
+}
+
+static struct acl_user *find_ref(struct acl *a, struct bytes name, uint64_t identity)
+{
+    pthread_mutex_lock(&a->lock);
+    struct acl_user *u = find(a, name);
+    if (u && identity && u->identity != identity)
+        u = NULL;
+    if (u)
+        acl_user_ref(u);
+    pthread_mutex_unlock(&a->lock);
     return u;
 }
 
-static struct acl_user *user_ref(struct acl_user *u)
+struct acl_user *acl_find(struct acl *a, struct bytes name)
 {
-    atomic_fetch_add_explicit(&u->refs, 1, memory_order_relaxed);
-    return u;
+    return find_ref(a, name, 0);
 }
 
-void acl_user_unref(struct acl_user *u)
+struct acl_user *acl_default(struct acl *a)
 {
-    if (u && atomic_fetch_sub_explicit(&u->refs, 1, memory_order_acq_rel) == 1)
-        mem_secret_free(u, sizeof *u);
+    return find_ref(a, bytes_str(default_name), 0);
+}
+
+struct acl_user *acl_refresh(struct acl *a, const struct acl_user *u)
+{
+    return find_ref(a, bytes_str(u->name), u->identity);
+}
+
+uint64_t acl_epoch(const struct acl *a)
+{
+    return atomic_load_explicit(&a->epoch, memory_order_acquire);
 }
 
 const char *acl_user_name(const struct acl_user *u)
@@ -81,365 +647,92 @@ int acl_user_nopass(const struct acl_user *u)
     return u->nopass;
 }
 
-/* Under the lock. */
-static struct acl_user **find(struct acl *a, struct bytes name)
+int acl_user_unknown(const struct acl_user *u)
 {
-    struct acl_user **at = &a->users;
-    while (*at && !bytes_equal(bytes_str((*at)->name), name))
-        at = &(*at)->next;
-    return at;
+    return u->unknown;
 }
 
-/* Takes u over in place of the user of that name, or adds it. */
-static void publish(struct acl *a, struct acl_user *u)
+int acl_user_open(const struct acl_user *u)
 {
-    pthread_mutex_lock(&a->lock);
-    struct acl_user **at = find(a, bytes_str(u->name)), *old = *at;
-    u->next = old ? old->next : NULL;
-    *at = u;
-    atomic_fetch_add_explicit(&a->epoch, 1, memory_order_release);
-    pthread_mutex_unlock(&a->lock);
-    acl_user_unref(old);
+    return u->enabled && (u->nopass || u->unknown);
 }
 
-/* A copy to change; a new user when there is none. NULL: no memory. */
-static struct acl_user *copy(struct acl *a, struct bytes name)
+const struct acl_selector *acl_user_selector(const struct acl_user *u, unsigned i)
 {
-    struct acl_user *u = user_new(name);
-    if (!u)
-        return NULL;
-    pthread_mutex_lock(&a->lock);
-    const struct acl_user *old = *find(a, name);
-    if (old) {
-        u->enabled = old->enabled;
-        u->nopass = old->nopass;
-        u->all_commands = old->all_commands;
-        u->all_keys = old->all_keys;
-        u->all_channels = old->all_channels;
-        u->hashes = old->hashes;
-        memcpy(u->hash, old->hash, sizeof u->hash);
-    }
-    pthread_mutex_unlock(&a->lock);
-    return u;
+    const struct acl_selector *s = &u->own;
+    while (s && i--)
+        s = s->next;
+    return s;
 }
 
-/* ---- passwords ---- */
-
-static void add_hash(struct acl_user *u, const uint8_t hash[HASH_BYTES])
+static int has_channel(const struct acl_user *u, const struct acl_item *pattern)
 {
-    for (unsigned i = 0; i < u->hashes; i++)
-        if (mem_equal_ct(u->hash[i], hash, HASH_BYTES))
-            return;
-    memcpy(u->hash[u->hashes++], hash, HASH_BYTES);
-    u->nopass = 0;
+    for (const struct acl_selector *s = &u->own; s; s = s->next)
+        for (unsigned i = 0; i < s->channels.n; i++)
+            if (s->channels.at[i].n == pattern->n && memcmp(s->channels.at[i].s, pattern->s, pattern->n) == 0)
+                return 1;
+    return 0;
 }
 
-static void drop_hash(struct acl_user *u, const uint8_t hash[HASH_BYTES])
+static int has_all_channels(const struct acl_user *u)
 {
-    for (unsigned i = 0; i < u->hashes; i++) {
-        if (!mem_equal_ct(u->hash[i], hash, HASH_BYTES))
-            continue;
-        memmove(u->hash[i], u->hash[i + 1], (HASHES_MAX - i - 1) * HASH_BYTES);
-        u->hashes--;
-        return;
-    }
+    const struct acl_selector *s = &u->own;
+    while (s && !(s->flags & ACL_ALL_CHANNELS))
+        s = s->next;
+    return s != NULL;
 }
 
-static void add_password(struct acl_user *u, struct bytes password)
+int acl_channels_kept(const struct acl_user *was, const struct acl_user *now)
 {
-    uint8_t hash[HASH_BYTES];
-    SHA256(password.p, password.n, hash);
-    add_hash(u, hash);
-    mem_wipe(hash, sizeof hash);
-}
-
-static int read_hash(struct bytes hex, uint8_t out[HASH_BYTES])
-{
-    if (hex.n != 2 * HASH_BYTES)
+    if (has_all_channels(now))
+        return 1;
+    if (has_all_channels(was))
         return 0;
-    for (size_t i = 0; i < hex.n; i++) {
-        uint8_t c = hex.p[i], v = c >= '0' && c <= '9'   ? (uint8_t)(c - '0')
-                                  : c >= 'a' && c <= 'f' ? (uint8_t)(c - 'a' + 10)
-                                                         : 255;
-        if (v == 255)
-            return 0;
-        out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | v : v << 4);
-    }
+    for (const struct acl_selector *s = &was->own; s; s = s->next)
+        for (unsigned i = 0; i < s->channels.n; i++)
+            if (!has_channel(now, &s->channels.at[i]))
+                return 0;
     return 1;
 }
 
-/* ---- rules ---- */
+/* ---- to be shown ---- */
 
-static void set_reset(struct acl_user *u)
+static enum err each(struct acl *a, enum err (*put)(const struct acl_user *u, struct buf *out), struct buf *out,
+                     unsigned *count)
 {
-    u->enabled = u->nopass = u->all_commands = u->all_keys = u->all_channels = 0;
-    u->hashes = 0;
-    mem_wipe(u->hash, sizeof u->hash);
-}
-
-static void set_resetpass(struct acl_user *u)
-{
-    u->nopass = 0;
-    u->hashes = 0;
-    mem_wipe(u->hash, sizeof u->hash);
-}
-
-static void set_nopass(struct acl_user *u)
-{
-    set_resetpass(u);
-    u->nopass = 1;
-}
-
-#define SETTER(fn, field, value)       \
-    static void fn(struct acl_user *u) \
-    {                                  \
-        u->field = value;              \
-    }
-SETTER(set_on, enabled, 1)
-SETTER(set_off, enabled, 0)
-SETTER(set_commands, all_commands, 1)
-SETTER(set_nocommands, all_commands, 0)
-SETTER(set_keys, all_keys, 1)
-SETTER(set_nokeys, all_keys, 0)
-SETTER(set_channels, all_channels, 1)
-SETTER(set_nochannels, all_channels, 0)
-
-static const struct {
-    const char *word;
-    void (*set)(struct acl_user *u);
-} rules[] = {
-    {"on", set_on},
-    {"off", set_off},
-    {"nopass", set_nopass},
-    {"resetpass", set_resetpass},
-    {"reset", set_reset},
-    {"+@all", set_commands},
-    {"allcommands", set_commands},
-    {"-@all", set_nocommands},
-    {"nocommands", set_nocommands},
-    {"~*", set_keys},
-    {"allkeys", set_keys},
-    {"resetkeys", set_nokeys},
-    {"&*", set_channels},
-    {"allchannels", set_channels},
-    {"resetchannels", set_nochannels},
-    {"sanitize-payload", NULL},
-    {"skip-sanitize-payload", NULL},
-};
-
-static enum err apply_password_rule(struct acl_user *u, struct bytes word, const char **why)
-{
-    struct bytes rest = bytes_of(word.p + 1, word.n - 1);
-    uint8_t hash[HASH_BYTES];
-
-    if (word.p[0] == '#' || word.p[0] == '!') {
-        if (!read_hash(rest, hash)) {
-            *why = "The provided password hash must be exactly 64 characters and contain only lowercase hexadecimal "
-                   "characters";
-            return ERR_SYNTAX;
-        }
-    } else {
-        SHA256(rest.p, rest.n, hash);
-    }
-    int add = word.p[0] == '>' || word.p[0] == '#';
-    if (add && u->hashes == HASHES_MAX) {
-        *why = "Too many passwords";
-        return ERR_SYNTAX;
-    }
-    (add ? add_hash : drop_hash)(u, hash);
-    mem_wipe(hash, sizeof hash);
-    return ERR_OK;
-}
-
-static enum err apply_rule(struct acl_user *u, struct bytes word, const char **why)
-{
-    if (word.n > 0 && memchr("><#!", word.p[0], 4))
-        return apply_password_rule(u, word, why);
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
-        if (!bytes_equal(word, bytes_str(rules[i].word)))
-            continue;
-        if (rules[i].set)
-            rules[i].set(u);
-        return ERR_OK;
-    }
-    *why = "Syntax error";
-    return ERR_SYNTAX;
-}
-
-/* ---- the interface ---- */
-
-enum err acl_new(struct acl **out)
-{
-    const char *why;
-    const struct bytes words[] = {bytes_str("default"), bytes_str("on"), bytes_str("nopass"),
-                                  bytes_str("~*"),      bytes_str("&*"), bytes_str("+@all")};
-    struct acl *a = *out = mem_zalloc(sizeof *a);
-    if (!a)
-        return ERR_OOM;
-    pthread_mutex_init(&a->lock, NULL);
-    enum err e = acl_set_user(a, words, 6, &why);
-    if (e) {
-        acl_free(a);
-        *out = NULL;
-    }
-    return e;
-}
-
-void acl_free(struct acl *a)
-{
-    if (!a)
-        return;
-    while (a->users) {
-        struct acl_user *u = a->users;
-        a->users = u->next;
-        acl_user_unref(u);
-    }
-    pthread_mutex_destroy(&a->lock);
-    mem_free(a);
-}
-
-enum err acl_set_user(struct acl *a, const struct bytes *words, unsigned n, const char **why)
-{
-    *why = "";
-    if (n == 0 || words[0].n == 0 || words[0].n > NAME_MAX_BYTES || memchr(words[0].p, 0, words[0].n) ||
-        memchr(words[0].p, ' ', words[0].n)) {
-        *why = "Usernames can't contain spaces or null characters";
-        return ERR_SYNTAX;
-    }
-    struct acl_user *u = copy(a, words[0]);
-    if (!u)
-        return ERR_OOM;
     enum err e = ERR_OK;
-    for (unsigned i = 1; i < n && !e; i++)
-        e = apply_rule(u, words[i], why);
-    if (e)
-        acl_user_unref(u);
-    else
-        publish(a, u);
+    *count = 0;
+    pthread_mutex_lock(&a->lock);
+    for (const struct acl_user *u = a->users; u && !e; u = u->hh.next, ++*count) {
+        e = put(u, out);
+        if (!e)
+            e = buf_put_u8(out, '\n');
+    }
+    pthread_mutex_unlock(&a->lock);
     return e;
 }
 
-enum err acl_set_default_password(struct acl *a, struct bytes password)
+static enum err put_name(const struct acl_user *u, struct buf *out)
 {
-    struct acl_user *u = copy(a, bytes_str("default"));
-    if (!u)
-        return ERR_OOM;
-    if (password.n) {
-        set_resetpass(u);
-        add_password(u, password);
-    } else {
-        set_nopass(u);
-    }
-    publish(a, u);
-    return ERR_OK;
+    return buf_put(out, u->name, strlen(u->name));
 }
 
-/* All of the user's hashes, whichever matches, so that time tells nothing. */
-static int password_matches(const struct acl_user *u, const uint8_t hash[HASH_BYTES])
+static enum err put_user(const struct acl_user *u, struct buf *out)
 {
-    static const uint8_t dummy[HASH_BYTES];
-    int found = 0;
-    for (unsigned i = 0; u && i < u->hashes; i++)
-        found |= mem_equal_ct(u->hash[i], hash, HASH_BYTES);
-    if (!u || u->hashes == 0)
-        found = mem_equal_ct(dummy, hash, HASH_BYTES) & 0;
-    return u && u->enabled && (found || u->nopass);
-}
-
-enum err acl_login(struct acl *a, struct bytes name, struct bytes password, struct acl_user **out)
-{
-    uint8_t hash[HASH_BYTES];
-    *out = NULL;
-    SHA256(password.p, password.n, hash);
-    pthread_mutex_lock(&a->lock);
-    struct acl_user *u = *find(a, name);
-    if (password_matches(u, hash))
-        *out = user_ref(u);
-    pthread_mutex_unlock(&a->lock);
-    mem_wipe(hash, sizeof hash);
-    return *out ? ERR_OK : ERR_WRONGPASS;
-}
-
-int acl_has(struct acl *a, struct bytes name)
-{
-    pthread_mutex_lock(&a->lock);
-    int has = *find(a, name) != NULL;
-    pthread_mutex_unlock(&a->lock);
-    return has;
-}
-
-struct acl_user *acl_default(struct acl *a)
-{
-    pthread_mutex_lock(&a->lock);
-    struct acl_user *u = user_ref(a->users);
-    pthread_mutex_unlock(&a->lock);
-    return u;
-}
-
-struct acl_user *acl_refresh(struct acl *a, const struct acl_user *u)
-{
-    pthread_mutex_lock(&a->lock);
-    struct acl_user *now = *find(a, bytes_str(u->name));
-    if (now)
-        user_ref(now);
-    pthread_mutex_unlock(&a->lock);
-    return now;
-}
-
-uint64_t acl_epoch(const struct acl *a)
-{
-    return atomic_load_explicit(&a->epoch, memory_order_acquire);
-}
-
-enum err acl_check(const struct acl_user *u, int authenticated, const struct call *c, enum acl_reason *why)
-{
-    *why = ACL_COMMAND;
-    if (c->cmd->flags & CMD_NOAUTH)
-        return ERR_OK;
-    if (!authenticated)
-        return ERR_NOAUTH;
-    if (!u->all_commands)
-        return ERR_NOPERM;
-    if (!u->all_keys && c->cmd->keys != KEYS_NONE) {
-        *why = ACL_KEY;
-        return ERR_NOPERM;
-    }
-    return ERR_OK;
-}
-
-static enum err describe(const struct acl_user *u, struct buf *out)
-{
-    enum err e = buf_putf(out, "user %s %s", u->name, u->enabled ? "on" : "off");
-    if (!e && u->nopass)
-        e = buf_putf(out, " nopass");
-    for (unsigned i = 0; i < u->hashes && !e; i++) {
-        e = buf_putf(out, " #");
-        for (unsigned k = 0; k < HASH_BYTES && !e; k++)
-            e = buf_putf(out, "%02x", u->hash[i][k]);
-    }
-    return e ? e
-             : buf_putf(out, " %s %s %s\n", u->all_keys ? "~*" : "resetkeys", u->all_channels ? "&*" : "resetchannels",
-                        u->all_commands ? "+@all" : "-@all");
+    enum err e = buf_put(out, "user ", 5);
+    if (!e)
+        e = put_name(u, out);
+    if (!e)
+        e = buf_put_u8(out, ' ');
+    return e ? e : acl_user_text(u, out);
 }
 
 enum err acl_list(struct acl *a, struct buf *out, unsigned *count)
 {
-    enum err e = ERR_OK;
-    *count = 0;
-    pthread_mutex_lock(&a->lock);
-    for (const struct acl_user *u = a->users; u && !e; u = u->next, ++*count)
-        e = describe(u, out);
-    pthread_mutex_unlock(&a->lock);
-    return e;
+    return each(a, put_user, out, count);
 }
 
 enum err acl_names(struct acl *a, struct buf *out, unsigned *count)
 {
-    enum err e = ERR_OK;
-    *count = 0;
-    pthread_mutex_lock(&a->lock);
-    for (const struct acl_user *u = a->users; u && !e; u = u->next, ++*count)
-        e = buf_putf(out, "%s\n", u->name);
-    pthread_mutex_unlock(&a->lock);
-    return e;
+    return each(a, put_name, out, count);
 }

@@ -1,4 +1,4 @@
-/* cmd_admin.c - INFO, TIME, ROLE, MONITOR, SHUTDOWN, SLOWLOG, DEBUG, ACL's small commands. */
+/* cmd_admin.c - INFO, TIME, ROLE, MONITOR, SHUTDOWN, SLOWLOG, DEBUG. */
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "resp/number.h"
-#include "server/acl.h"
 #include "server/cmd_config.h"
 #include "server/command.h"
 #include "server/conn_private.h"
@@ -115,97 +114,6 @@ enum call_result slowlog_reset_cmd(struct call *c)
 {
     slowlog_reset(c->srv->slowlog);
     reply_ok(c->reply);
-    return CALL_DONE;
-}
-
-/* ---- ACL ---- */
-
-enum call_result acl_whoami(struct call *c)
-{
-    reply_bulk_str(c->reply, acl_user_name(conn_user(c->conn)));
-    return CALL_DONE;
-}
-
-/* Lines of a list as an array. */
-static enum call_result reply_lines(struct call *c, enum err (*list)(struct acl *, struct buf *, unsigned *))
-{
-    struct buf b;
-    unsigned n = 0;
-    buf_init(&b, SIZE_MAX / 4);
-    enum err e = list(c->srv->acl, &b, &n);
-    if (e) {
-        call_error(c, e);
-    } else {
-        reply_array(c->reply, n);
-        for (unsigned i = 0; i < n; i++) {
-            const uint8_t *line = buf_data(&b), *end = memchr(line, '\n', buf_size(&b));
-            reply_bulk(c->reply, bytes_of(line, (size_t)(end - line)));
-            buf_consume(&b, (size_t)(end - line) + 1);
-        }
-    }
-    buf_fini(&b);
-    return CALL_DONE;
-}
-
-enum call_result acl_users(struct call *c)
-{
-    return reply_lines(c, acl_names);
-}
-
-enum call_result acl_list_cmd(struct call *c)
-{
-    return reply_lines(c, acl_list);
-}
-
-/* Redis's categories for types that are not here exist all the same. */
-static const char *const empty_categories[] = {"set",         "sortedset", "list",   "hash",     "bitmap",
-                                               "hyperloglog", "geo",       "stream", "scripting"};
-#define EMPTY_CATEGORIES (sizeof empty_categories / sizeof empty_categories[0])
-
-static enum call_result list_categories(struct call *c)
-{
-    size_t mark = reply_mark(c->reply), n = EMPTY_CATEGORIES;
-    const char *name;
-    for (unsigned bit = 0; (name = command_category_name(bit)); bit++, n++)
-        reply_bulk_str(c->reply, name);
-    for (size_t i = 0; i < EMPTY_CATEGORIES; i++)
-        reply_bulk_str(c->reply, empty_categories[i]);
-    reply_insert_array(c->reply, mark, n);
-    return CALL_DONE;
-}
-
-static int category_of(struct bytes word, unsigned *mask)
-{
-    const char *name;
-    *mask = 0;
-    for (unsigned bit = 0; (name = command_category_name(bit)); bit++)
-        if (is_word(word, name))
-            *mask = 1u << bit;
-    for (size_t i = 0; i < EMPTY_CATEGORIES; i++)
-        if (is_word(word, empty_categories[i]))
-            return 1;
-    return *mask != 0;
-}
-
-enum call_result acl_cat(struct call *c)
-{
-    unsigned mask;
-    if (c->argc == 2)
-        return list_categories(c);
-    if (c->argc > 3)
-        return call_errorf(c, ERR_ARITY, "wrong number of arguments for 'acl|cat' command");
-    if (!category_of(c->argv[2], &mask))
-        return call_errorf(c, ERR_SYNTAX, "Unknown category '%.*s'", (int)(c->argv[2].n < 64 ? c->argv[2].n : 64),
-                           (const char *)c->argv[2].p);
-    size_t mark = reply_mark(c->reply), n = 0;
-    for (size_t i = 0; i < commands_count; i++) {
-        char name[COMMAND_NAME_MAX];
-        if (!(command_categories(&commands[i]) & mask))
-            continue;
-        reply_bulk(c->reply, bytes_of(name, command_lower(&commands[i], name)));
-        n++;
-    }
-    reply_insert_array(c->reply, mark, n);
     return CALL_DONE;
 }
 

@@ -404,7 +404,9 @@ enum call_result client_list(struct call *c)
 
 static int parse_user(struct call *c, struct survey *s, struct bytes name)
 {
-    if (!acl_has(c->srv->acl, name)) {
+    struct acl_user *u = acl_find(c->srv->acl, name);
+    acl_user_unref(u);
+    if (!u) {
         call_errorf(c, ERR_SYNTAX, "No such user '%.*s'", (int)(name.n < 64 ? name.n : 64), (const char *)name.p);
         return 0;
     }

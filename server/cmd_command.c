@@ -92,16 +92,18 @@ static void reply_categories(struct reply *r, const struct command *cmd)
     reply_insert_set(r, mark, n);
 }
 
-/* ACLs of Redis ask for read permission where "access" is, for write permission where "update" is. */
-static void reply_key_flags(struct reply *r, const struct command *cmd)
+/* ACLs ask for read permission where "access" is, for write permission where "update" is. */
+static void reply_access(struct reply *r, unsigned access, int varies)
 {
-    int reads = (cmd->flags & CMD_READ) != 0, writes = (cmd->flags & CMD_WRITE) != 0;
-    reply_set(r, 1 + (size_t)(reads || !writes) + (size_t)writes);
+    int reads = (access & KEY_READS) != 0, writes = (access & KEY_WRITES) != 0;
+    reply_set(r, 1 + (size_t)reads + (size_t)writes + (size_t)varies);
     reply_simple(r, reads && writes ? "RW" : writes ? "OW" : "RO");
-    if (reads || !writes)
+    if (reads)
         reply_simple(r, "access");
     if (writes)
         reply_simple(r, "update");
+    if (varies)
+        reply_simple(r, "variable_flags");
 }
 
 static void reply_key_specs(struct reply *r, const struct command *cmd)
@@ -112,8 +114,9 @@ static void reply_key_specs(struct reply *r, const struct command *cmd)
     if (!first)
         return;
     reply_map(r, 3);
+    int varies = (cmd->flags & CMD_GETOPT) != 0;
     reply_bulk_str(r, "flags");
-    reply_key_flags(r, cmd);
+    reply_access(r, command_access(cmd, NULL, 0) | (varies ? KEY_READS : 0u), varies);
     reply_bulk_str(r, "begin_search");
     reply_map(r, 2);
     reply_bulk_str(r, "type");
@@ -303,15 +306,6 @@ enum call_result cmd_command_docs(struct call *c)
 
 /* ---- COMMAND LIST ---- */
 
-static unsigned category_bit(struct bytes name)
-{
-    const char *known;
-    for (unsigned bit = 0; (known = command_category_name(bit)); bit++)
-        if (is_word(name, known))
-            return 1u << bit;
-    return 0;
-}
-
 enum call_result cmd_command_list(struct call *c)
 {
     struct bytes pattern = {NULL, 0};
@@ -322,7 +316,7 @@ enum call_result cmd_command_list(struct call *c)
         if (is_word(c->argv[3], "PATTERN"))
             pattern = c->argv[4];
         else if (is_word(c->argv[3], "ACLCAT"))
-            category = category_bit(c->argv[4]);
+            category = command_category(c->argv[4]);
         else if (is_word(c->argv[3], "MODULE"))
             category = 0;
         else
@@ -390,7 +384,7 @@ enum call_result cmd_command_getkeysandflags(struct call *c)
     for (int i = first; i <= last; i += step, n++) {
         reply_array(c->reply, 2);
         reply_bulk(c->reply, c->argv[2 + i]);
-        reply_key_flags(c->reply, cmd);
+        reply_access(c->reply, command_access(cmd, c->argv + 2, c->argc - 2), 0);
     }
     reply_insert_array(c->reply, mark, n);
     return CALL_DONE;

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/glob.h"
 #include "base/mem.h"
+#include "server/acl.h"
 #include "server/chores.h"
 #include "server/cmd_config.h"
 #include "server/conn_private.h"
@@ -117,7 +118,7 @@ enum call_result config_resetstat(struct call *c)
 struct rewrite {
     struct pending p;
     struct chore chore;
-    struct config *config;
+    struct server *srv;
     enum err e;
     int error, all;
 };
@@ -125,8 +126,15 @@ struct rewrite {
 static void rewrite_run(struct chore *ch)
 {
     struct rewrite *w = mpsc_entry(ch, struct rewrite, chore);
-    w->e = config_rewrite(w->config, w->all);
+    struct buf users;
+    buf_init_secret(&users, SIZE_MAX / 4);
+    int changed;
+    w->e = acl_config_lines(w->srv->acl, &users, &changed);
+    struct bytes lines = buf_bytes(&users);
+    if (!w->e)
+        w->e = config_rewrite(w->srv->config, w->all, changed ? &lines : NULL);
     w->error = file_errno();
+    buf_fini(&users);
     pending_complete(&w->p);
 }
 
@@ -154,7 +162,7 @@ static enum call_result start_rewrite(struct call *c, int all)
     if (!w)
         return call_error(c, ERR_OOM);
     w->chore.run = rewrite_run;
-    w->config = c->srv->config;
+    w->srv = c->srv;
     w->all = all;
     call_pending(c, &w->p, rewrite_finish, rewrite_release);
     chores_post(c->srv->chores, &w->chore);

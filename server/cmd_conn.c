@@ -4,6 +4,7 @@
 
 #include "resp/number.h"
 #include "server/acl.h"
+#include "server/acl_log.h"
 #include "server/client.h"
 #include "server/conn_private.h"
 #include "server/handlers.h"
@@ -41,7 +42,10 @@ static int log_in(struct call *c, struct bytes name, struct bytes password)
     struct acl_user *u;
     enum err e = acl_login(c->srv->acl, name, password, &u);
     if (e) {
-        stat_add(&io_stats(c->io)->auth_failures, 1);
+        if (e == ERR_WRONGPASS) {
+            stat_add(&io_stats(c->io)->auth_failures, 1);
+            acl_log_add_login(c->srv->acl_log, c, name);
+        }
         call_error(c, e);
         return 0;
     }

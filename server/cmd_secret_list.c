@@ -6,6 +6,7 @@
  * the keys looked at are bounded too.
  */
 #include "server/access.h"
+#include "server/command.h"
 #include "server/handlers.h"
 #include "server/options.h"
 #include "server/server.h"
@@ -85,14 +86,6 @@ static const struct option options[OPTS] = {
     [WITHMETA] = {"WITHMETA", OPTION_FLAG},
 };
 
-/* The second argument is a folder unless it is one of the options' words: a folder of such a name is written with its
- * '/'. */
-static int has_folder(const struct call *c)
-{
-    static const char *const words[] = {"CURSOR", "COUNT", "RECURSIVE", "WITHMETA", NULL};
-    return c->argc > 2 && options_word(c->argv[2], words) < 0;
-}
-
 enum call_result secret_list_cmd(struct call *c)
 {
     struct option_value opt[OPTS];
@@ -100,7 +93,8 @@ enum call_result secret_list_cmd(struct call *c)
     struct buf prefix, after;
     enum call_result result;
     uint64_t lsn;
-    int folder = has_folder(c);
+    struct bytes name;
+    int folder = command_folder(c->argv, c->argc, &name);
 
     if (options_parse(c, folder ? 3 : 2, options, OPTS, opt))
         return CALL_DONE;
@@ -108,7 +102,7 @@ enum call_result secret_list_cmd(struct call *c)
     buf_init(&after, SECRET_PATH_MAX);
     enum err err = access_vault(c, c->argv[1], &v);
     if (err == ERR_OK && folder)
-        err = folder_prefix(c->argv[2], &prefix) ? ERR_BADPATH : ERR_OK;
+        err = folder_prefix(name, &prefix) ? ERR_BADPATH : ERR_OK;
     if (err == ERR_OK && opt[CURSOR].given && access_cursor_path(opt[CURSOR].b, &after)) {
         result = call_errorf(c, ERR_RANGE, "invalid cursor");
         goto out;

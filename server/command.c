@@ -15,6 +15,9 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <strings.h>
+
+#include "server/options.h"
 
 #define SLOTS 2048u
 #define NAME_WORDS (COMMAND_NAME_MAX / 8)
@@ -204,13 +207,45 @@ size_t command_lower(const struct command *cmd, char *out)
 /* ---- categories ---- */
 
 static const char *const category_names[] = {
-    "keyspace", "read",   "write", "string", "connection",  "admin",  "dangerous", "fast",
-    "slow",     "secret", "key",   "vault",  "transaction", "pubsub", "blocking",
+    "keyspace",
+    "read",
+    "write",
+    "string",
+    "connection",
+    "admin",
+    "dangerous",
+    "fast",
+    "slow",
+    "secret",
+    "key",
+    "vault",
+    "transaction",
+    "pubsub",
+    "blocking",
+    /* Redis's for what is not here: rules may name them. */
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "scripting",
 };
 
 const char *command_category_name(unsigned bit)
 {
     return bit < sizeof category_names / sizeof category_names[0] ? category_names[bit] : NULL;
+}
+
+unsigned command_category(struct bytes name)
+{
+    const char *known;
+    for (unsigned bit = 0; (known = command_category_name(bit)); bit++)
+        if (name.n == strlen(known) && strncasecmp((const char *)name.p, known, name.n) == 0)
+            return 1u << bit;
+    return 0;
 }
 
 unsigned command_categories(const struct command *cmd)
@@ -246,10 +281,11 @@ struct key_rule {
 };
 
 static const struct key_rule rules[] = {
-    [KEYS_NONE] = {0, 0, 0, 0, 0, 0, 0},        [KEYS_VAULT] = {1, 1, 1, 1, 0, 0, 0},
-    [KEYS_VAULT_ONE] = {1, 1, 1, 1, 2, 1, 1},   [KEYS_VAULT_MANY] = {1, 1, 1, 1, 2, 1, 0},
-    [KEYS_VAULT_PAIRS] = {1, 1, 1, 1, 2, 2, 0}, [KEYS_ONE] = {1, 1, 1, 0, 1, 1, 1},
-    [KEYS_MANY] = {1, -1, 1, 0, 1, 1, 0},       [KEYS_PAIRS] = {1, -1, 2, 0, 1, 2, 0},
+    [KEYS_NONE] = {0, 0, 0, 0, 0, 0, 0},       [KEYS_VAULT] = {1, 1, 1, 1, 0, 0, 0},
+    [KEYS_FOLDER] = {1, 1, 1, 1, 0, 0, 0},     [KEYS_VAULT_ONE] = {1, 1, 1, 1, 2, 1, 1},
+    [KEYS_VAULT_MANY] = {1, 1, 1, 1, 2, 1, 0}, [KEYS_VAULT_PAIRS] = {1, 1, 1, 1, 2, 2, 0},
+    [KEYS_ONE] = {1, 1, 1, 0, 1, 1, 1},        [KEYS_MANY] = {1, -1, 1, 0, 1, 1, 0},
+    [KEYS_PAIRS] = {1, -1, 2, 0, 1, 2, 0},
 };
 
 void command_key_range(const struct command *cmd, int *first, int *last, int *step)
@@ -260,6 +296,26 @@ void command_key_range(const struct command *cmd, int *first, int *last, int *st
     *step = r->step;
 }
 
+unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc)
+{
+    static const char *const get[] = {"GET", NULL};
+    unsigned access = (cmd->flags & CMD_WRITE ? KEY_WRITES : 0u);
+    if (!(cmd->flags & CMD_PEEK) && (cmd->flags & CMD_READ || !(cmd->flags & CMD_WRITE)))
+        access |= KEY_READS;
+    for (unsigned i = 3; cmd->flags & CMD_GETOPT && i < argc; i++)
+        if (options_word(argv[i], get) == 0)
+            access |= KEY_READS;
+    return access;
+}
+
+int command_folder(const struct bytes *argv, unsigned argc, struct bytes *folder)
+{
+    static const char *const words[] = {"CURSOR", "COUNT", "RECURSIVE", "WITHMETA", NULL};
+    int given = argc > 2 && options_word(argv[2], words) < 0;
+    *folder = given ? argv[2] : bytes_of(NULL, 0);
+    return given;
+}
+
 /* 1 when a façade key names its vault itself: "{vault}/path". */
 static int names_vault(struct bytes key)
 {
@@ -267,36 +323,65 @@ static int names_vault(struct bytes key)
     return end && end > key.p + 1 && (size_t)(end - key.p) + 1 < key.n && end[1] == '/';
 }
 
-static enum err put_key(struct buf *b, const struct key_rule *r, const struct bytes *argv, unsigned i, unsigned db)
+static enum err put_vault(struct buf *b, struct bytes vault)
+{
+    enum err e = buf_put_u8(b, '{');
+    if (!e)
+        e = buf_put(b, vault.p, vault.n);
+    return e ? e : buf_put_u8(b, '}');
+}
+
+static enum err put_path(struct buf *b, struct bytes path)
+{
+    enum err e = buf_put_u8(b, '/');
+    return e ? e : buf_put(b, path.p, path.n);
+}
+
+static enum err put_facade_key(struct buf *b, struct bytes key, unsigned db)
 {
     char vault[16];
-    struct bytes name = r->vault ? argv[1] : bytes_of(vault, (size_t)snprintf(vault, sizeof vault, "db%u", db));
-    enum err e;
+    if (names_vault(key))
+        return buf_put(b, key.p, key.n);
+    enum err e = put_vault(b, bytes_of(vault, (size_t)snprintf(vault, sizeof vault, "db%u", db)));
+    return e ? e : put_path(b, key);
+}
 
+static enum err put_folder(struct buf *b, const struct bytes *argv, unsigned argc)
+{
+    struct bytes folder;
+    (void)command_folder(argv, argc, &folder); /* none is the same as an empty one */
+    enum err e = put_path(b, folder);
+    return e || !folder.n || folder.p[folder.n - 1] == '/' ? e : buf_put_u8(b, '/');
+}
+
+static enum err put_key(struct buf *b, const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned i,
+                        unsigned db)
+{
     buf_clear(b);
-    if (!r->vault && names_vault(argv[i]))
-        return buf_put(b, argv[i].p, argv[i].n);
-    if ((e = buf_put_u8(b, '{')) || (e = buf_put(b, name.p, name.n)) || (e = buf_put_u8(b, '}')))
+    if (!rules[cmd->keys].vault)
+        return put_facade_key(b, argv[i], db);
+    enum err e = put_vault(b, argv[1]);
+    if (e || cmd->keys == KEYS_VAULT)
         return e;
-    if (i == 0)
-        return ERR_OK;
-    e = buf_put_u8(b, '/');
-    return e ? e : buf_put(b, argv[i].p, argv[i].n);
+    return cmd->keys == KEYS_FOLDER ? put_folder(b, argv, argc) : put_path(b, argv[i]);
 }
 
 int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db,
-                      struct buf *scratch, int (*visit)(void *arg, struct bytes key), void *arg)
+                      struct buf *scratch, int (*visit)(void *arg, const struct command_key *key), void *arg)
 {
     const struct key_rule *r = &rules[cmd->keys];
     if (!r->first || argc < 2)
         return 0;
-    if (!r->path_first) /* the vault as a whole */
-        return put_key(scratch, r, argv, 0, db) ? -1 : visit(arg, buf_bytes(scratch));
-    for (unsigned i = (unsigned)r->path_first; i < argc; i += (unsigned)r->path_step) {
-        if (put_key(scratch, r, argv, i, db))
+    struct command_key key = {.access = command_access(cmd, argv, argc)};
+    /* Of a command about the vault as a whole, that is the only one. */
+    for (unsigned i = r->path_first ? (unsigned)r->path_first : 1; i < argc; i += (unsigned)r->path_step) {
+        if (put_key(scratch, cmd, argv, argc, i, db))
             return -1;
-        int stop = visit(arg, buf_bytes(scratch));
-        if (stop || r->path_one)
+        key.name = buf_bytes(scratch);
+        key.written = r->vault ? bytes_of(NULL, 0) : bytes_of(argv[i].p ? argv[i].p : (const uint8_t *)"", argv[i].n);
+        key.arg = i;
+        int stop = visit(arg, &key);
+        if (stop || r->path_one || !r->path_first)
             return stop;
     }
     return 0;

@@ -25,7 +25,9 @@ enum command_flag {
     CMD_NOSCRIPT = 1 << 7,
     CMD_PUBSUB = 1 << 8,
     CMD_BLOCKING = 1 << 9,
-    CMD_HSM = 1 << 10, /* needs the HSM */
+    CMD_HSM = 1 << 10,  /* needs the HSM */
+    CMD_PEEK = 1 << 16, /* tells that a key is there, or how long it is, not its value: any permission on it will do */
+    CMD_GETOPT = 1 << 17, /* with the word GET behind the value it answers the old value: then it reads, too */
 };
 
 /* What may be under way on a connection when a command starts (call.h). Commands of the same lane overlap; all else
@@ -59,6 +61,7 @@ enum command_category { /* bits; Redis's and ours */
 enum command_keys {
     KEYS_NONE,
     KEYS_VAULT,       /* argv[1] is a vault: the key is "{vault}" */
+    KEYS_FOLDER,      /* argv[1] vault, argv[2] a folder (command_folder) or none: "{vault}/folder/", "{vault}/" */
     KEYS_VAULT_ONE,   /* argv[1] vault, argv[2] path or name */
     KEYS_VAULT_MANY,  /* argv[1] vault, argv[2..] paths */
     KEYS_VAULT_PAIRS, /* argv[1] vault, argv[2], argv[4] ... paths */
@@ -112,16 +115,33 @@ size_t command_lower(const struct command *cmd, char *out);
 unsigned command_categories(const struct command *cmd);
 /* "read", without the @; NULL past the last bit. */
 const char *command_category_name(unsigned bit);
+/* The bit of "read", any case; 0: there is no such category. */
+unsigned command_category(struct bytes name);
 
 /* What SLOWLOG, MONITOR and logs may show of argument i: argv[i], or "(redacted)". */
 struct bytes command_arg_shown(const struct command *cmd, const struct bytes *argv, unsigned i);
 
 /* Where the keys are, as Redis's clients want it: first, last (negative: from the end), step; 0, 0, 0: none. */
 void command_key_range(const struct command *cmd, int *first, int *last, int *step);
-/* Calls visit with each canonical key {vault}/path of the call, built in scratch (a plain buf, cleared here); db is
- * that of façade keys without a {vault}. visit returns 0 to go on; what else it returns ends the walk and is returned.
- * -1: out of memory. */
+
+/* What a call does to its keys: bits. 0: no more than to tell that they are there. */
+enum command_access { KEY_READS = 1, KEY_WRITES = 2 };
+unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc);
+
+/* The folder that a listing of a vault names, with or without its '/'; 0: none, the whole vault. argv[2] is one unless
+ * it is the word of an option: a folder of such a name is written with its '/'. */
+int command_folder(const struct bytes *argv, unsigned argc, struct bytes *folder);
+
+struct command_key {
+    struct bytes name;    /* canonical: {vault}/path; in scratch, until the next one */
+    struct bytes written; /* a façade key as the client wrote it; p NULL: it is none */
+    unsigned arg;         /* its place in argv; that of the vault when it has no other */
+    unsigned access;      /* enum command_access */
+};
+/* Calls visit with each key of the call, its name built in scratch (a plain buf, cleared here); db is that of façade
+ * keys without a {vault}. visit returns 0 to go on; what else it returns ends the walk and is returned. -1: out of
+ * memory. */
 int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db,
-                      struct buf *scratch, int (*visit)(void *arg, struct bytes key), void *arg);
+                      struct buf *scratch, int (*visit)(void *arg, const struct command_key *key), void *arg);
 
 #endif

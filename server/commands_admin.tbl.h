@@ -82,6 +82,27 @@ COMMAND("ACL|USERS", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KE
         "O(N) of the users", "", "Lists user names", "array", acl_users)
 COMMAND("ACL|LIST", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
         "O(N) of the users", "", "Lists users with their rules", "array of lines", acl_list_cmd)
+COMMAND("ACL|GETUSER", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the user's rules", "username", "Shows a user",
+        "map of flags, passwords (SHA-256), commands, keys, channels, selectors; or nil", acl_getuser)
+COMMAND("ACL|SETUSER", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT | CMD_REDACT, 0, LANE_ALONE, KEYS_NONE, 3, "server",
+        "1.0.0", "O(N) of the user's rules", "username [rule [rule ...]]", "Makes or changes a user: docs/acl.md",
+        "OK", acl_setuser)
+COMMAND("ACL|DELUSER", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the users", "username [username ...]", "Removes users and closes their connections",
+        "number of users removed", acl_deluser)
+COMMAND("ACL|DRYRUN", -4, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT | CMD_REDACT, 0, LANE_NONE, KEYS_NONE, 4, "server",
+        "1.0.0", "O(N) of the keys and patterns", "username command [arg [arg ...]]",
+        "Tells whether a user may run a command, without running it", "OK, or what is not allowed", acl_dryrun)
+COMMAND("ACL|GENPASS", -2, CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "[bits]",
+        "Makes a random password", "hex digits, 64 or so many bits", acl_genpass)
+COMMAND("ACL|LOG", -2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the entries", "[count|RESET]", "Shows the newest refusals, or forgets all",
+        "array of maps: count, reason, context, object, username, age-seconds, client-info; OK", acl_log_cmd)
+COMMAND("ACL|LOAD", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the users", "", "Reads the aclfile; everybody but the default user is logged out", "OK", acl_load_cmd)
+COMMAND("ACL|SAVE", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the users", "", "Writes the aclfile", "OK", acl_save_cmd)
 COMMAND("ACL|CAT", -2, CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
         "O(N) of the commands", "[category]", "Lists the categories, or the commands of one", "array", acl_cat)
 COMMAND("ACL|HELP", 2, CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",

@@ -11,7 +11,7 @@ COMMAND("SECRET.MGET", -3, CMD_READ, CAT_SECRET, LANE_NONE, KEYS_VAULT_MANY, 0, 
 COMMAND("SECRET.MSET", -4, CMD_WRITE | CMD_REDACT, CAT_SECRET, LANE_WRITE, KEYS_VAULT_PAIRS, 2, "secret", "1.0.0", "O(N)",
         "vault path value [path value ...]", "Writes several secrets: all or nothing, one log record", "array of the new versions",
         secret_mset)
-COMMAND("SECRET.LIST", -2, CMD_READ, CAT_SECRET, LANE_NONE, KEYS_VAULT, 0, "secret", "1.0.0", "O(N) of the page, whatever the vault holds",
+COMMAND("SECRET.LIST", -2, CMD_READ, CAT_SECRET, LANE_NONE, KEYS_FOLDER, 0, "secret", "1.0.0", "O(N) of the page, whatever the vault holds",
         "vault [folder] [CURSOR cursor] [COUNT count] [RECURSIVE] [WITHMETA]",
         "Lists a folder, one level (sub-folders end in /) or all below it",
         "[cursor, paths]; cursor 0 at the end; with WITHMETA each path is followed by a map", secret_list_cmd)

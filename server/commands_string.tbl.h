@@ -1,20 +1,20 @@
 /* The string facade: plain Redis clients store and read secrets. Database n is the vault "dbn"; a key {vault}/path addresses that vault. */
 COMMAND("GET", 2, CMD_READ | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(1)", "key",
         "Reads a secret", "the value or nil", string_get)
-COMMAND("SET", -3, CMD_WRITE | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
+COMMAND("SET", -3, CMD_WRITE | CMD_REDACT | CMD_GETOPT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]",
         "Writes a secret", "OK; nil when NX or XX does not hold; with GET the old value or nil", string_set)
 COMMAND("MGET", -2, CMD_READ | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_MANY, 0, "string", "1.0.0", "O(N)", "key [key ...]",
         "Reads several secrets", "array of values and nils", string_mget)
-COMMAND("STRLEN", 2, CMD_READ | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(1)", "key",
+COMMAND("STRLEN", 2, CMD_READ | CMD_FAST | CMD_PEEK, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(1)", "key",
         "Length of a secret's value in bytes", "the length, 0 when there is no such key", string_strlen)
 COMMAND("DEL", -2, CMD_WRITE, CAT_KEYSPACE, LANE_WRITE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)", "key [key ...]",
         "Destroys secrets for good", "number of keys that were there", string_del)
 COMMAND("UNLINK", -2, CMD_WRITE | CMD_FAST, CAT_KEYSPACE, LANE_WRITE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)", "key [key ...]",
         "The same as DEL", "number of keys that were there", string_del)
-COMMAND("EXISTS", -2, CMD_READ | CMD_FAST, CAT_KEYSPACE, LANE_NONE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)", "key [key ...]",
+COMMAND("EXISTS", -2, CMD_READ | CMD_FAST | CMD_PEEK, CAT_KEYSPACE, LANE_NONE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)", "key [key ...]",
         "Counts how many of the keys are there", "the number; a key given twice counts twice", string_exists)
-COMMAND("TYPE", 2, CMD_READ | CMD_FAST, CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "generic", "1.0.0", "O(1)", "key",
+COMMAND("TYPE", 2, CMD_READ | CMD_FAST | CMD_PEEK, CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "generic", "1.0.0", "O(1)", "key",
         "Type of the value: everything is a string", "string or none", string_type)
 COMMAND("TTL", 2, CMD_READ | CMD_FAST, CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "generic", "1.0.0", "O(1)", "key",
         "Seconds until a key expires", "seconds; -1: it does not expire; -2: there is no such key", string_ttl)

@@ -149,7 +149,9 @@ const char *config_name(enum config_id id, unsigned i);
 
 /* Writes the file anew: comments and order stay, lines of changed rows are replaced, rows that are not default and not
  * there are added at the end. Atomic. ERR_NOTFOUND: there is no file; ERR_IO, ERR_MISCONF, ERR_OOM. Blocks. */
-must_use enum err config_rewrite(struct config *c, int all); /* all: rows at their initial value too */
+/* all: rows at their initial value too. user_lines: what stands in the place of the file's `user` lines, the
+ * directive's name left out; NULL: they stay. */
+must_use enum err config_rewrite(struct config *c, int all, const struct bytes *user_lines);
 
 /* ---- for config*.c ---- */
 

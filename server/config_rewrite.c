@@ -113,7 +113,8 @@ struct rewrite {
     struct config *c;
     struct buf out;
     uint8_t seen[CFG_COUNT];
-    int signed_already;
+    struct bytes user_lines; /* to be written still */
+    int signed_already, new_users;
 };
 
 /* Does this line alone say what the row says now? Then it stays as it was written. */
@@ -146,6 +147,21 @@ static enum err keep_line(struct rewrite *w, struct bytes line)
     return e ? e : buf_put_u8(&w->out, '\n');
 }
 
+/* All of them where the first one was. */
+static enum err put_user_lines(struct rewrite *w)
+{
+    enum err e = ERR_OK;
+    while (w->user_lines.n && !e) {
+        struct bytes line = {NULL, 0};
+        const uint8_t *end = memchr(w->user_lines.p, '\n', w->user_lines.n);
+        (void)bytes_take(&w->user_lines, (size_t)(end - w->user_lines.p) + 1, &line);
+        e = put_blank_and(&w->out, config_rows[CFG_USER].name);
+        if (!e)
+            e = buf_put(&w->out, line.p, line.n);
+    }
+    return e;
+}
+
 static enum err rewrite_line(struct rewrite *w, struct bytes line)
 {
     struct bytes words[CONFIG_WORDS_MAX];
@@ -165,6 +181,10 @@ static enum err rewrite_line(struct rewrite *w, struct bytes line)
     enum config_id id = n > 0 ? config_find(words[0]) : CFG_COUNT;
     if (e)
         goto out;
+    if (id == CFG_USER && w->new_users) {
+        e = put_user_lines(w);
+        goto out;
+    }
     if (id == CFG_COUNT || config_rows[id].type == CONFIG_LINES) {
         e = keep_line(w, line);
         goto out;
@@ -210,14 +230,16 @@ static enum err append_rest(struct rewrite *w, int all)
     return e;
 }
 
-enum err config_rewrite(struct config *c, int all)
+enum err config_rewrite(struct config *c, int all, const struct bytes *user_lines)
 {
-    struct rewrite w = {.c = c};
+    struct rewrite w = {.c = c, .new_users = user_lines != NULL};
     struct buf old;
     struct stat st;
 
     if (!c->path)
         return ERR_NOTFOUND;
+    if (user_lines)
+        w.user_lines = *user_lines;
     buf_init_secret(&old, FILE_MAX_BYTES);
     buf_init_secret(&w.out, FILE_MAX_BYTES);
     pthread_mutex_lock(&c->change);
@@ -228,6 +250,8 @@ enum err config_rewrite(struct config *c, int all)
         e = rewrite_lines(&w, buf_bytes(&old));
     if (!e)
         e = append_rest(&w, all);
+    if (!e)
+        e = put_user_lines(&w);
     if (!e)
         e = file_write_atomic(c->path, buf_bytes(&w.out), stat(c->path, &st) == 0 ? st.st_mode & 0777 : 0600);
     pthread_mutex_unlock(&c->change);

@@ -139,15 +139,51 @@ void conn_set_user(struct conn *c, struct acl_user *u, int authenticated)
     acl_user_unref(c->user);
     c->user = u;
     c->authenticated = (uint8_t)authenticated;
-    c->acl_epoch = acl_epoch(c->io->srv->acl);
+    c->acl_epoch = 0;
     c->parser.limits = authenticated ? &c->io->limits : &c->io->limits_unauth;
+}
+
+/* As soon as what it was promised is written. */
+static void end(struct conn *c)
+{
+    const struct buf *out = c->io->running == c ? c->reply.b : &c->out;
+    int waits = c->pendings && !(c->last->cmd && c->last->cmd->flags & CMD_BLOCKING);
+    if (!waits && buf_size(out) == 0) {
+        conn_kill(c);
+    } else if (c->state != CONN_CLOSING) {
+        conn_set_state(c, CONN_CLOSING);
+        io_todo(c);
+    }
+}
+
+/* As protected-mode has it: a default user without a password is for this machine only. */
+static int is_open_to(const struct acl_user *u, const struct conn *c)
+{
+    return acl_user_open(u) && (conn_is_local(c) || !config_int(c->io->srv->config, CFG_PROTECTED_MODE));
+}
+
+void conn_refresh_user(struct conn *c)
+{
+    struct acl *acl = c->io->srv->acl;
+    uint64_t epoch = acl_epoch(acl);
+    if (c->acl_epoch == epoch)
+        return;
+    struct acl_user *u = acl_refresh(acl, c->user);
+    if (!u || (acl_user_unknown(c->user) && !is_open_to(u, c)) ||
+        (c->slot[SLOT_PUBSUB].state && !acl_channels_kept(c->user, u))) {
+        acl_user_unref(u);
+        end(c);
+        return;
+    }
+    conn_set_user(c, u, c->authenticated);
+    c->acl_epoch = epoch;
 }
 
 void conn_reset(struct conn *c)
 {
     drop_slots(c);
     struct acl_user *u = acl_default(c->io->srv->acl);
-    conn_set_user(c, u, acl_user_nopass(u) && acl_user_enabled(u));
+    conn_set_user(c, u, acl_user_open(u));
     c->db = 0;
     c->proto = 2;
     c->reply.proto = 2;

@@ -75,7 +75,7 @@ struct conn {
     uint8_t obuf; /* enum obuf_class */
     unsigned db;
     struct acl_user *user; /* a reference */
-    uint64_t acl_epoch;
+    uint64_t acl_epoch;    /* when it was looked up; 0: not since the login */
 
     struct event read_ev, write_ev;
     struct request_parser parser;
@@ -150,7 +150,8 @@ struct io {
     struct conn *dead;
     int stopping, idle_told;
     uint64_t deadline_us;
-    struct io_task stop_task;
+    struct io_task stop_task, users_task;
+    _Atomic int users_posted;
 
     struct opener *opener;
     void (*opener_free)(struct opener *o), (*opener_drop)(struct opener *o); /* opener_drop_stale */
@@ -178,8 +179,12 @@ void conn_free(struct conn *c); /* of a dead one, at the end of the turn */
 void conn_run(struct conn *c);  /* finishes, resumes, parses, dispatches, writes: all that can be done now */
 void conn_input(struct conn *c, uint8_t **p, size_t *n);                   /* unparsed input */
 void conn_set_user(struct conn *c, struct acl_user *u, int authenticated); /* takes the reference over */
-void conn_check_limits(struct conn *c);                                    /* idle, output: once a second */
-void conn_reset(struct conn *c); /* RESET: as just accepted, the user included */
+/* Users change under the feet of connections: looks the user up again if any has changed. The connection ends when it
+ * is gone, when channels that it may listen to were taken from it, or when it was taken for a default user that needs
+ * no password, before users were known, and that is not so. */
+void conn_refresh_user(struct conn *c);
+void conn_check_limits(struct conn *c); /* idle, output: once a second */
+void conn_reset(struct conn *c);        /* RESET: as just accepted, the user included */
 void conn_set_state(struct conn *c, enum conn_state to);
 void conn_set_monitor(struct conn *c, int on);
 size_t conn_describe(struct conn *c, char *out,

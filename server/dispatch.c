@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/acl.h"
+#include "server/acl_log.h"
 #include "server/command.h"
 #include "server/conn_private.h"
 #include "server/latency.h"
@@ -85,37 +86,21 @@ static void refuse_sub(struct call *c)
                 (int)(c->argv[1].n < 128 ? c->argv[1].n : 128), (const char *)c->argv[1].p, (int)n, container);
 }
 
-static void refuse_permission(struct call *c, enum acl_reason why)
+static void refuse_permission(struct call *c, const struct acl_denial *why)
 {
     char name[COMMAND_NAME_MAX];
     command_lower(c->cmd, name);
     stat_add(&c->io->stats.acl_denied, 1);
-    if (why == ACL_KEY)
+    acl_log_add(c->srv->acl_log, c, why);
+    if (why->reason == ACL_KEY)
         call_errorf(c, ERR_NOPERM, "this user has no permissions to access one of the keys used as arguments");
-    else if (why == ACL_CHANNEL)
+    else if (why->reason == ACL_CHANNEL)
         call_errorf(c, ERR_NOPERM, "this user has no permissions to access one of the channels used as arguments");
     else
         call_errorf(c, ERR_NOPERM, "this user has no permissions to run the '%s' command", name);
 }
 
 /* ---- what must hold before a handler runs ---- */
-
-/* Users change under the feet of connections. 0: this one is gone. */
-static int refresh_user(struct conn *c)
-{
-    struct acl *acl = c->io->srv->acl;
-    uint64_t epoch = acl_epoch(acl);
-    if (c->acl_epoch == epoch)
-        return 1;
-    struct acl_user *u = acl_refresh(acl, c->user);
-    if (!u) {
-        conn_kill(c);
-        return 0;
-    }
-    conn_set_user(c, u, c->authenticated && acl_user_enabled(u));
-    c->acl_epoch = epoch;
-    return 1;
-}
 
 static int paused(struct call *c)
 {
@@ -130,7 +115,7 @@ static int paused(struct call *c)
 static int admit(struct call *c, int sub_unknown)
 {
     const struct command *cmd = c->cmd;
-    enum acl_reason why = ACL_COMMAND;
+    struct acl_denial why;
 
     if (!cmd) {
         if (sub_unknown)
@@ -149,7 +134,7 @@ static int admit(struct call *c, int sub_unknown)
     }
     enum err e = acl_check(c->conn->user, c->conn->authenticated, c, &why);
     if (e == ERR_NOPERM)
-        refuse_permission(c, why);
+        refuse_permission(c, &why);
     else if (e)
         call_error(c, e);
     else if (cmd->flags & CMD_LOADING)
@@ -252,7 +237,8 @@ enum dispatched dispatch(struct conn *c)
     call.cmd = command_find(call.argv, call.argc, &sub_unknown);
     if (!may_overlap(c, call.cmd))
         return DISPATCH_HOLD;
-    if (!refresh_user(c))
+    conn_refresh_user(c);
+    if (c->state == CONN_DEAD || c->state == CONN_CLOSING) /* its user is gone */
         return DISPATCH_DONE;
     if (behind)
         c->reply.b = &io->side;

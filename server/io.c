@@ -133,6 +133,25 @@ void io_tour(struct io *home, struct io_tour *t)
     io_post(t->srv->io[0], &t->task);
 }
 
+/* ---- users ---- */
+
+static void run_users(struct io_task *t, struct io *io)
+{
+    (void)t;
+    atomic_store(&io->users_posted, 0);
+    for (struct conn *c = io->conns, *next; c; c = next) {
+        next = c->next;
+        if (c->state != CONN_DEAD && c->state != CONN_CLOSING)
+            conn_refresh_user(c);
+    }
+}
+
+void io_users_changed(struct io *io)
+{
+    if (!atomic_exchange(&io->users_posted, 1))
+        io_post(io, &io->users_task);
+}
+
 /* ---- the loop ---- */
 
 void io_todo(struct conn *c)
@@ -327,6 +346,7 @@ enum err io_new(struct io **out, struct server *srv, unsigned index)
         return ERR_OOM;
     io->srv = srv;
     io->index = index;
+    io->users_task.run = run_users;
     io->wake_fd = -1;
     io->todo_end = &io->todo;
     mpsc_init(&io->tasks);

@@ -49,6 +49,9 @@ struct io_task {
 };
 void io_post(struct io *io, struct io_task *t);
 
+/* Users have changed: connections look theirs up again soon, also those that send nothing. Any thread, never blocks. */
+void io_users_changed(struct io *io);
+
 /* A walk through all I/O threads, one after the other, so that its state needs no lock: visit() on each, then done() on
  * the thread where it began. For CLIENT LIST, CLIENT KILL and whatever else concerns every connection. */
 struct io_tour {

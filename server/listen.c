@@ -83,7 +83,7 @@ static int is_protected(struct server *srv)
     if (!config_int(srv->config, CFG_PROTECTED_MODE))
         return 0;
     struct acl_user *u = acl_default(srv->acl);
-    int open = acl_user_nopass(u) && acl_user_enabled(u);
+    int open = acl_user_open(u) && !acl_user_unknown(u); /* one that is not known yet may do nothing */
     acl_user_unref(u);
     return open;
 }

@@ -33,6 +33,7 @@
 #include "engine/scrub.h"
 #include "engine/snapshots.h"
 #include "server/acl.h"
+#include "server/acl_log.h"
 #include "server/cmd_command.h"
 #include "server/io.h"
 #include "server/latency.h"
@@ -287,6 +288,13 @@ static unsigned thread_count(void)
     return cores <= 2 ? 1 : cores > 9 ? 8 : (unsigned)cores - 1;
 }
 
+static void on_users_changed(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < srv.io_count; i++)
+        io_users_changed(srv.io[i]);
+}
+
 static enum err make_threads(void)
 {
     srv.io_count = thread_count();
@@ -294,6 +302,8 @@ static enum err make_threads(void)
     enum err e = srv.io ? io_new(&srv.main, &srv, UINT_MAX) : ERR_OOM;
     for (unsigned i = 0; i < srv.io_count && !e; i++)
         e = io_new(&srv.io[i], &srv, i);
+    if (!e)
+        acl_on_change(srv.acl, on_users_changed, NULL);
     return e;
 }
 
@@ -316,6 +326,10 @@ static enum err make_parts(void)
         e = waitlist_new(&srv.paused);
     if (!e)
         e = restore_new(&srv.restore, &srv);
+    if (!e)
+        e = waitlist_new(&srv.users_turn);
+    if (!e)
+        e = acl_log_new(&srv.acl_log, srv.config);
     if (!e)
         e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
     return e ? e : make_threads();
@@ -395,6 +409,7 @@ static void clean_up(void)
     start_close(&srv);
     waitlist_free(srv.applied);
     waitlist_free(srv.paused);
+    waitlist_free(srv.users_turn);
     if (srv.io)
         io_free_all(&srv);
     start_free(&srv);
@@ -408,6 +423,7 @@ static void clean_up(void)
     slowlog_free(srv.slowlog);
     latency_free(srv.latency);
     acl_free(srv.acl);
+    acl_log_free(srv.acl_log);
     if (m.pidfile_written)
         (void)unlink(config_str(srv.config, CFG_PIDFILE));
     log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
@@ -561,6 +577,8 @@ int main(int argc, char **argv)
         return 1;
     }
     say_warnings();
+    if (setup_users(srv.acl, srv.config))
+        return 1;
     if (fault && fault_arm_text(fault))
         log_at(LOG_WARNING, "COFFER_FAULT is not understood");
     if (run())

@@ -13,6 +13,7 @@
 #include "server/config.h"
 
 struct acl;       /* acl.h */
+struct acl_log;   /* acl_log.h */
 struct chores;    /* chores.h */
 struct cursors;   /* cursors.h */
 struct deks;      /* dek.h */
@@ -49,6 +50,9 @@ struct server {
     struct waitlist *applied; /* listings waiting for the applier */
     struct waitlist *paused;  /* CLIENT PAUSE */
     struct acl *acl;
+    struct acl_log *acl_log;     /* NULL in a test server */
+    struct waitlist *users_turn; /* changes of users, waiting for the one under way (cmd_acl.c) */
+    _Atomic int users_changing;  /* 1: there is one */
     struct slowlog *slowlog;
     struct latency *latency;
     struct listeners *listeners; /* NULL in a test server */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "base/log.h"
 #include "server/command.h"
 
 static enum err apply_requirepass(struct acl *a, struct config *c)
@@ -30,13 +31,22 @@ static enum err on_requirepass(void *arg, enum config_id id, const char **why)
     return apply_requirepass(h->acl, h->config);
 }
 
+static enum err on_channels_default(void *arg, enum config_id id, const char **why)
+{
+    struct hook_arg *h = arg;
+    enum { ALL, NONE };
+    (void)why;
+    acl_set_channels_default(h->acl, config_int(h->config, id) == ALL);
+    return ERR_OK;
+}
+
 static enum err apply_user(struct acl *a, const struct bytes *words, unsigned n, struct config_loader *l)
 {
-    const char *why;
-    enum err e = acl_set_user(a, words, n, &why);
+    struct acl_fault why;
+    enum err e = acl_configure(a, words, n, &why);
     if (e == ERR_SYNTAX)
-        snprintf(l->error, sizeof l->error, "user %.*s: %s", (int)(words[0].n < 64 ? words[0].n : 64),
-                 (const char *)words[0].p, why);
+        snprintf(l->error, sizeof l->error, "user %.*s, word %u: %s", (int)(words[0].n < 64 ? words[0].n : 64),
+                 (const char *)words[0].p, why.word + 1, why.text);
     return e;
 }
 
@@ -81,8 +91,8 @@ static enum err apply_lines(struct acl *a, struct config *c, enum config_id id, 
 
 /* What an operator relies on once it is written down, and this server does not do: better not to start than to leave it
  * out in silence. A feature that comes takes its row away. */
-static const enum config_id not_offered[] = {CFG_TLS_PORT, CFG_ACLFILE,         CFG_REPLICAOF,
-                                             CFG_VOTERS,   CFG_CLUSTER_ENABLED, CFG_AUDIT_LOG};
+static const enum config_id not_offered[] = {CFG_TLS_PORT, CFG_REPLICAOF, CFG_VOTERS, CFG_CLUSTER_ENABLED,
+                                             CFG_AUDIT_LOG};
 
 static enum err refuse_absent(struct config *c, struct config_loader *l)
 {
@@ -99,13 +109,34 @@ static enum err refuse_absent(struct config *c, struct config_loader *l)
 enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l)
 {
     static struct hook_arg h; /* one server in a process */
+    const char *why;
     enum err e = refuse_absent(c, l);
     h = (struct hook_arg){a, c};
+    if (!e && config_given(c, CFG_ACLFILE) && config_given(c, CFG_USER)) {
+        snprintf(l->error, sizeof l->error,
+                 "There are `user` lines and an aclfile: define all users in one place, or one of them is forgotten");
+        e = ERR_SYNTAX;
+    }
+    if (!e)
+        e = on_channels_default(&h, CFG_ACL_PUBSUB_DEFAULT, &why);
     if (!e && config_given(c, CFG_REQUIREPASS))
         e = apply_requirepass(a, c);
     if (!e)
         e = apply_lines(a, c, CFG_USER, apply_user, l);
     if (!e)
         e = apply_lines(a, c, CFG_RENAME_COMMAND, apply_rename, l);
+    if (!e)
+        e = config_on_change(c, CFG_ACL_PUBSUB_DEFAULT, on_channels_default, &h);
     return e ? e : config_on_change(c, CFG_REQUIREPASS, on_requirepass, &h);
+}
+
+enum err setup_users(struct acl *a, struct config *c)
+{
+    char why[1024];
+    enum err e = ERR_OK;
+    if (config_given(c, CFG_ACLFILE))
+        e = acl_use_file(a, config_str(c, CFG_ACLFILE), why, sizeof why);
+    if (e)
+        log_at(LOG_WARNING, "%s", why);
+    return e ? e : acl_await_log(a);
 }

@@ -11,4 +11,8 @@
  * which line; ERR_OOM. Once, before there are threads. */
 must_use enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l);
 
+/* In the server's directory, before there are threads: the aclfile, or that users of the log will be known later.
+ * Errors are logged. Blocks. */
+must_use enum err setup_users(struct acl *a, struct config *c);
+
 #endif

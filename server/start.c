@@ -31,6 +31,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "hsm/provision.h"
+#include "server/acl.h"
 #include "server/bucketlink.h"
 #include "server/chores.h"
 #include "server/command.h"
@@ -238,6 +239,11 @@ static void on_applied(void *arg, uint64_t lsn)
     waitlist_wake(srv->applied);
 }
 
+static enum err on_user(void *arg, struct bytes name, struct bytes rules)
+{
+    return acl_take(((struct server *)arg)->acl, name, rules);
+}
+
 static void read_defaults(struct server *srv)
 {
     const struct config *c = srv->config;
@@ -287,6 +293,7 @@ static enum err open_engine(struct server *srv)
         .fetch_snapshot = restore_snapshot,
         .log = log_line,
         .on_applied = on_applied,
+        .on_user = on_user,
         .arg = srv,
     };
     drop_lock(); /* the engine takes it, and refuses when somebody was faster */
@@ -322,7 +329,8 @@ enum err start_open(struct server *srv)
         log_at(LOG_WARNING, "Out of memory at start");
         return e;
     }
-    if (!(e = restore_begin(srv->restore)) && !(e = open_engine(srv)) && (e = bucketlink_start(srv)))
+    if (!(e = restore_begin(srv->restore)) && !(e = open_engine(srv)) &&
+        ((e = bucketlink_start(srv)) || (e = acl_log_known(srv->acl))))
         log_at(LOG_WARNING, "Out of memory at start");
     if (!e)
         atomic_store_explicit(&srv->loading, 0, memory_order_release);

@@ -188,10 +188,10 @@ static void args_become_trees(void **state)
 
 static char seen[512];
 
-static int note_key(void *arg, struct bytes key)
+static int note_key(void *arg, const struct command_key *key)
 {
     (void)arg;
-    strncat(seen, (const char *)key.p, key.n);
+    strncat(seen, (const char *)key->name.p, key->name.n);
     strcat(seen, " ");
     return 0;
 }
@@ -213,6 +213,10 @@ static void keys_are_canonical(void **state)
     (void)state;
     expect_keys(KEYS_NONE, "x a b", "");
     expect_keys(KEYS_VAULT, "x v", "{v} ");
+    expect_keys(KEYS_FOLDER, "x v", "{v}/ ");
+    expect_keys(KEYS_FOLDER, "x v a", "{v}/a/ ");
+    expect_keys(KEYS_FOLDER, "x v a/b/ COUNT 3", "{v}/a/b/ ");
+    expect_keys(KEYS_FOLDER, "x v count 3", "{v}/ ");
     expect_keys(KEYS_VAULT_ONE, "x v p q", "{v}/p ");
     expect_keys(KEYS_VAULT_MANY, "x v p q r", "{v}/p {v}/q {v}/r ");
     expect_keys(KEYS_VAULT_PAIRS, "x v p 1 q 2", "{v}/p {v}/q ");

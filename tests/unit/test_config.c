@@ -353,7 +353,7 @@ static void rewrite_keeps_what_it_can(void **state)
     assert_int_equal(SET(c, "maxclients", "70", "requirepass", "new \"pass\"", "timeout", "9", "masteruser", "a b",
                          "repl-backlog-size", "2097152"),
                      ERR_OK);
-    assert_int_equal(config_rewrite(c, 0), ERR_OK);
+    assert_int_equal(config_rewrite(c, 0, NULL), ERR_OK);
     expect_file("r.conf", "# my server\n"
                           "port   7001   \n"
                           "\n"
@@ -367,7 +367,7 @@ static void rewrite_keeps_what_it_can(void **state)
                           "timeout 9\n"
                           "masteruser \"a b\"\n"
                           "repl-backlog-size 2mb\n");
-    assert_int_equal(config_rewrite(c, 0), ERR_OK); /* nothing changes any more */
+    assert_int_equal(config_rewrite(c, 0, NULL), ERR_OK); /* nothing changes any more */
     struct config *d = fresh();
     assert_int_equal(config_load_file(d, path_of("r.conf"), &loader), ERR_OK);
     for (unsigned id = 0; id < CFG_COUNT; id++) { /* what was written is read as the same */
@@ -381,7 +381,7 @@ static void rewrite_keeps_what_it_can(void **state)
         buf_fini(&b);
     }
     assert_int_equal(SET(c, "requirepass", "", "masteruser", ""), ERR_OK);
-    assert_int_equal(config_rewrite(c, 0), ERR_OK);
+    assert_int_equal(config_rewrite(c, 0, NULL), ERR_OK);
     struct config *e = fresh();
     assert_int_equal(config_load_file(e, path_of("r.conf"), &loader), ERR_OK);
     expect(e, "requirepass", "");
@@ -398,7 +398,7 @@ static void rewrite_wants_a_file(void **state)
 {
     struct config *c = fresh();
     (void)state;
-    assert_int_equal(config_rewrite(c, 0), ERR_NOTFOUND);
+    assert_int_equal(config_rewrite(c, 0, NULL), ERR_NOTFOUND);
     config_free(c);
 }
 
@@ -481,7 +481,7 @@ static void every_row_survives_a_rewrite(void **state)
         assert_int_equal(config_put(c, r->name, other), ERR_OK);
         write_file("e.conf", "");
         assert_int_equal(config_load_file(c, path_of("e.conf"), &loader), ERR_OK);
-        assert_int_equal(config_rewrite(c, 0), ERR_OK);
+        assert_int_equal(config_rewrite(c, 0, NULL), ERR_OK);
         struct config *d = fresh();
         assert_int_equal(config_load_file(d, path_of("e.conf"), &loader), ERR_OK);
         struct buf a, b;
@@ -535,7 +535,7 @@ static void faults_leave_things_as_they_were(void **state)
         for (long n = 1;; n++) { /* CONFIG REWRITE: the old file or the new one, whole */
             write_file("f.conf", "port 1\n");
             fault_arm((enum fault_kind)kind, n, kind == FAULT_MEM ? 1 : 5);
-            enum err e = config_rewrite(c, 0);
+            enum err e = config_rewrite(c, 0, NULL);
             int fired = fault_fired((enum fault_kind)kind);
             fault_disarm((enum fault_kind)kind);
             (void)unlink(path_of("f.conf.tmp"));

@@ -73,25 +73,145 @@ static void before_auth_little_is_allowed(void **state)
     stop(&f);
 }
 
+static void set_user(struct fixture *f, const char *const *words)
+{
+    struct bytes w[8];
+    struct acl_fault why;
+    unsigned n = 0;
+    for (; words[n]; n++)
+        w[n] = bytes_str(words[n]);
+    assert_int_equal(acl_set(f->srv.acl, w, n, &why), ERR_OK);
+}
+
 static void a_changed_user_is_noticed(void **state)
 {
-    const struct bytes off[] = {bytes_str("ann"), bytes_str("off")};
-    const struct bytes on[] = {bytes_str("ann"), bytes_str("on"), bytes_str(">pw"), bytes_str("+@all"),
-                               bytes_str("~*")};
-    const char *why;
     struct fixture f;
     struct client c;
     (void)state;
     start(&f, NULL);
-    assert_int_equal(acl_set_user(f.srv.acl, on, 5, &why), ERR_OK);
+    set_user(&f, (const char *[]){"ann", "on", ">pw", "+@all", "~*", NULL});
     client_open(&f, &c, 0);
     say(&c, "AUTH ann pw\r\nT.FAST x\r\n");
     expect(&c, "OK");
     expect(&c, "x");
-    assert_int_equal(acl_set_user(f.srv.acl, off, 2, &why), ERR_OK);
-    say(&c, "T.FAST x\r\nAUTH ann pw\r\n");
-    expect(&c, "NOAUTH Authentication required.");
+    /* As in Redis, who is logged in stays it when the user goes off. */
+    set_user(&f, (const char *[]){"ann", "off", "-t.mark", NULL});
+    say(&c, "T.FAST x\r\nT.MARK\r\nAUTH ann pw\r\nT.FAST y\r\n");
+    expect(&c, "x");
+    expect(&c, "NOPERM this user has no permissions to run the 't.mark' command");
     expect(&c, "WRONGPASS invalid username-password pair or user is disabled.");
+    expect(&c, "y");
+    client_close(&c);
+    stop(&f);
+}
+
+static void users_changed(void *arg)
+{
+    struct fixture *f = arg;
+    for (unsigned i = 0; i < THREADS; i++)
+        io_users_changed(f->io[i]);
+}
+
+static void a_user_that_is_gone_is_cut_off(void **state)
+{
+    struct fixture f;
+    struct client idle, busy, other;
+    (void)state;
+    start(&f, NULL);
+    acl_on_change(f.srv.acl, users_changed, &f);
+    set_user(&f, (const char *[]){"ann", "on", ">pw", "+@all", "~*", NULL});
+    client_open(&f, &idle, 0);
+    client_open(&f, &busy, 1);
+    client_open(&f, &other, 0);
+    say(&idle, "AUTH ann pw\r\n");
+    expect(&idle, "OK");
+    say(&busy, "AUTH ann pw\r\nT.WRITE w\r\n");
+    expect(&busy, "OK");
+    wait_for(&t.started, 1);
+    assert_int_equal(acl_drop(f.srv.acl, bytes_str("ann")), 1);
+    set_user(&f, (const char *[]){"ann", "on", ">pw", "+@all", "~*", NULL}); /* another one */
+    expect_end(&idle);                                                       /* though it sends nothing */
+    ping_round(&f, 1);
+    complete(0);
+    expect(&busy, "w"); /* what had begun is answered */
+    expect_end(&busy);
+    say(&other, "PING\r\n");
+    expect(&other, "PONG");
+    client_close(&idle);
+    client_close(&busy);
+    client_close(&other);
+    stop(&f);
+}
+
+/* Between a start and the end of recovery nobody knows whether the default user is open. */
+static void who_came_before_users_were_known_is_judged_then(void **state)
+{
+    for (int open = 0; open < 2; open++) {
+        struct fixture f;
+        struct client c;
+        (void)state;
+        start(&f, NULL);
+        acl_on_change(f.srv.acl, users_changed, &f);
+        assert_int_equal(acl_await_log(f.srv.acl), ERR_OK);
+        client_open(&f, &c, 0);
+        say(&c, "PING\r\nT.FAST x\r\nAUTH default pw\r\n");
+        for (int i = 0; i < 3; i++) {
+            const struct answer *a = hear(&c);
+            assert_non_null(a);
+            assert_memory_equal(a->text.p, "LOADING ", 8);
+        }
+        if (!open)
+            assert_int_equal(acl_take(f.srv.acl, bytes_str("default"), bytes_str("on >pw ~* &* +@all")), ERR_OK);
+        assert_int_equal(acl_log_known(f.srv.acl), ERR_OK);
+        if (open) {
+            say(&c, "T.FAST x\r\n");
+            expect(&c, "x");
+        } else {
+            expect_end(&c);
+        }
+        client_close(&c);
+        stop(&f);
+    }
+}
+
+static void drop_nothing(struct conn *c, void *arg)
+{
+    (void)c;
+    (void)arg;
+}
+
+struct listen { /* makes the newest connection of a thread look like one that has subscribed */
+    struct io_task task;
+    _Atomic int done;
+};
+
+static void become_listener(struct io_task *task, struct io *io)
+{
+    struct listen *l = mpsc_entry(task, struct listen, task);
+    conn_set_slot(io->conns, SLOT_PUBSUB, l, drop_nothing);
+    atomic_store(&l->done, 1);
+}
+
+static void a_listener_whose_channels_are_taken_is_cut_off(void **state)
+{
+    struct listen l = {.task.run = become_listener};
+    struct fixture f;
+    struct client c;
+    (void)state;
+    start(&f, NULL);
+    acl_on_change(f.srv.acl, users_changed, &f);
+    set_user(&f, (const char *[]){"ann", "on", ">pw", "+@all", "~*", "&a", NULL});
+    client_open(&f, &c, 0);
+    say(&c, "AUTH ann pw\r\n");
+    expect(&c, "OK");
+    io_post(f.io[0], &l.task);
+    ping_round(&f, 0);
+    assert_int_equal(atomic_load(&l.done), 1);
+    set_user(&f, (const char *[]){"ann", "&b", NULL});
+    say(&c, "T.FAST x\r\n");
+    expect(&c, "x");
+    set_user(&f, (const char *[]){"ann", "resetchannels", "&b", NULL});
+    expect_end(&c);
     client_close(&c);
     stop(&f);
 }
@@ -392,6 +512,9 @@ int main(void)
         cmocka_unit_test(the_query_limit_closes),
         cmocka_unit_test(before_auth_little_is_allowed),
         cmocka_unit_test(a_changed_user_is_noticed),
+        cmocka_unit_test(a_user_that_is_gone_is_cut_off),
+        cmocka_unit_test(who_came_before_users_were_known_is_judged_then),
+        cmocka_unit_test(a_listener_whose_channels_are_taken_is_cut_off),
         cmocka_unit_test(hello_switches_the_protocol),
         cmocka_unit_test(client_kill_reaches_all_threads),
         cmocka_unit_test(client_reply_suppresses),
