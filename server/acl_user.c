@@ -9,8 +9,8 @@
  * Commands become bits, one a row of the command table, when the word is applied: a command is allowed when its bit is
  * set. The words themselves are kept too, as rules, since bits do not tell "+@read" from what was in it when it was
  * said. A rule takes earlier ones of the same name out, a command's those of its sub-commands, +@all and -@all
- * everything: what they did is overridden anyway, so the list stays shorter than the table. "+@all" means commands of
- * later versions as well.
+ * everything: what they did is overridden anyway, so the list stays shorter than the table. What is then first and says
+ * no more than +@all or -@all goes, too. "+@all" means commands of later versions as well.
  *
  * Texts of errors are Redis's: people and programs know them.
  */
@@ -282,24 +282,26 @@ static int is_overridden(const struct acl_item *i, struct bytes name, unsigned n
     return i->n >= name.n && memcmp(i->s, name.p, name.n) == 0 && (i->n == name.n || i->s[name.n] == '|');
 }
 
-static int takes_away(const struct acl_selector *s)
+/* The first rules may say what is so without them by now. */
+static void drop_empty_rules(struct acl_selector *s)
 {
-    for (unsigned i = 0; i < s->rules.n; i++)
-        if (!s->rules.at[i].num)
-            return 1;
-    return 0;
+    unsigned n = 0;
+    while (n < s->rules.n && (int)s->rules.at[n].num == s->all_but)
+        mem_free(s->rules.at[n++].s);
+    if (n)
+        memmove(s->rules.at, s->rules.at + n, (s->rules.n - n) * sizeof *s->rules.at);
+    s->rules.n -= n;
+    s->flags &= ~(unsigned)ACL_ALL_COMMANDS;
+    if (s->all_but && !s->rules.n)
+        s->flags |= ACL_ALL_COMMANDS;
 }
 
 static enum err note_rule(struct acl_selector *s, int allow, struct bytes name)
 {
     items_drop(&s->rules, is_overridden, name, 0);
-    if (allow && s->all_but && !takes_away(s)) { /* as +@all left it, or again */
-        items_clear(&s->rules);
-        s->flags |= ACL_ALL_COMMANDS;
-        return ERR_OK;
-    }
-    s->flags &= ~(unsigned)ACL_ALL_COMMANDS;
-    return items_add(&s->rules, name, (unsigned)allow);
+    enum err e = items_add(&s->rules, name, (unsigned)allow);
+    drop_empty_rules(s);
+    return e;
 }
 
 /* By the name in the table, whatever rename-command says. */
@@ -357,8 +359,6 @@ static enum err first_argument_rule(struct acl_selector *s, int allow, struct by
                                            : NULL;
     if (*why)
         return ERR_SYNTAX;
-    if (s->flags & ACL_ALL_COMMANDS)
-        return ERR_OK;
     struct buf rule;
     buf_init(&rule, name.n + 1);
     enum err e = buf_put(&rule, lower, command_lower(cmd, lower));
@@ -367,7 +367,7 @@ static enum err first_argument_rule(struct acl_selector *s, int allow, struct by
     if (!e)
         e = note_rule(s, 1, buf_bytes(&rule));
     items_drop(&s->first_arguments, is_same, argument, (unsigned)command_index(cmd));
-    if (!e)
+    if (!e && !(s->allowed[command_index(cmd) / 64] >> command_index(cmd) % 64 & 1))
         e = items_add(&s->first_arguments, argument, (unsigned)command_index(cmd));
     buf_fini(&rule);
     return e;

@@ -75,6 +75,8 @@ static unsigned scan_answers(void)
         "LATENCY HISTORY command",
         "CONFIG GET *",
         "ACL LIST",
+        "ACL LOG 100",
+        "ACL GETUSER alice",
         "WBL.INFO",
         "WBL.RANGE 1 1000",
         "WBL.VERIFY",
@@ -265,7 +267,8 @@ static void keys(void **state)
 
 static void passwords(void **state)
 {
-    const char *password = MARK("CONFIG SET requirepass"), *second = MARK("CONFIG SET requirepass, the second");
+    const char *password = MARK("CONFIG SET requirepass"), *second = MARK("CONFIG SET requirepass, the second"),
+               *users = MARK("ACL SETUSER, taken away again");
 
     (void)state;
     EXPECT("-ERR AUTH <password> called without any password...", "AUTH %s", MARK("AUTH without a password set"));
@@ -287,7 +290,14 @@ static void passwords(void **state)
     EXPECT("-ERR...", "CONFIG SET requirepasss %s", MARK("CONFIG SET, misspelt"));
     EXPECT("-ERR...", "CONFIG SETT requirepass %s", MARK("CONFIG SETT"));
     EXPECT("-ERR...", "CONFIG SET requirepass %s %s", MARK("CONFIG SET, odd"), MARK("CONFIG SET, odd, the second"));
-    EXPECT("-ERR...", "ACL SETUSER alice on >%s", MARK("ACL SETUSER"));
+    EXPECT("+OK", "ACL SETUSER alice on >%s >%s", MARK("ACL SETUSER"), users);
+    EXPECT("+OK", "ACL SETUSER alice <%s", users);
+    EXPECT("-ERR...", "ACL SETUSER alice <%s", MARK("ACL SETUSER, not there"));
+    EXPECT("-ERR...", "ACL SETUSER alice %s", MARK("ACL SETUSER, without its >"));
+    EXPECT("-ERR...", "ACL SETUSER alice #%s", MARK("ACL SETUSER, no hash"));
+    EXPECT("-ERR...", "ACL SETUSER alice >%s +nosuch", MARK("ACL SETUSER, refused"));
+    EXPECT("-WRONGPASS...", "AUTH %s alice", MARK("AUTH, in the wrong place"));
+    EXPECT("+OK", "ACL DRYRUN alice HELLO 2 AUTH alice %s x x", MARK("ACL DRYRUN"));
     EXPECT("+OK", "CONFIG SET requirepass %b", "", (size_t)0); /* else CONFIG GET has to show it */
     nothing_is_left();
 }

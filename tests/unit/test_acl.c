@@ -221,6 +221,10 @@ static void rules_become_text_and_back(void **state)
         {"allchannels resetchannels &x", "off resetchannels &x -@all"},
         /* What a rule overrides is not kept. */
         {"+get -get +get", "off resetchannels -@all +get"},
+        {"+get -get", "off resetchannels -@all"},
+        {"+@all -client +@geo -client +client|id", "off resetchannels +@all -client +client|id"},
+        {"+@connection -@fast +select|0 -@fast +get", "off resetchannels -@all +@connection +select|0 -@fast +get"},
+        {"+select +select|0", "off resetchannels -@all +select +select|0"},
         {"+client|id +client", "off resetchannels -@all +client"},
         {"+client -client|kill", "off resetchannels -@all +client -client|kill"},
         {"+@all -client +client|id +client|kill", "off resetchannels +@all -client +client|id +client|kill"},
@@ -229,9 +233,9 @@ static void rules_become_text_and_back(void **state)
         {"+@all -@string +@all", "off resetchannels +@all"},
         {"+get -@all", "off resetchannels -@all"},
         {"+select|0 +select|1 +select|0", "off resetchannels -@all +select|1 +select|0"},
-        {"+select|0 -select", "off resetchannels -@all -select"},
+        {"+select|0 -select", "off resetchannels -@all"},
         {"+select|0 +select", "off resetchannels -@all +select"},
-        {"+@STRING -@geo", "off resetchannels -@all +@string -@geo"},
+        {"-@geo +@STRING -@geo", "off resetchannels -@all +@string -@geo"},
         {"(+get ~a) \"( ~b &c )\" () (%R~d +@all -get )",
          "off resetchannels -@all (~a resetchannels -@all +get) (~b resetchannels &c -@all) (resetchannels -@all) "
          "(%R~d resetchannels +@all -get)"},
