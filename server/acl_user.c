@@ -17,10 +17,12 @@
 #include "server/acl_user.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <strings.h>
 
 #include "base/mem.h"
 #include "server/command.h"
+#include "server/redis_names.h"
 
 static const char syntax_error[] = "Syntax error";
 static const char unknown_name[] = "Unknown command or category name in ACL";
@@ -373,11 +375,24 @@ static enum err first_argument_rule(struct acl_selector *s, int allow, struct by
     return e;
 }
 
+/* One of Redis's that is not here: the rule is kept, for a version that has it. */
+static enum err foreign_rule(struct acl_selector *s, int allow, struct bytes name)
+{
+    char lower[COMMAND_NAME_MAX];
+    for (size_t i = 0; i < name.n; i++)
+        lower[i] = (char)tolower(name.p[i]);
+    return note_rule(s, allow, bytes_of(lower, name.n));
+}
+
 static enum err command_rule(struct acl_selector *s, int allow, struct bytes name, const char **why)
 {
     char lower[COMMAND_NAME_MAX];
+    const uint8_t *bar = name.n ? memchr(name.p, '|', name.n) : NULL;
     const struct command *cmd = row_named(name);
-    if (!cmd && name.n && memchr(name.p, '|', name.n))
+    int here = cmd || (bar && row_named(bytes_of(name.p, (size_t)(bar - name.p))));
+    if (!here && redis_has_command(name) && name.n < sizeof lower)
+        return foreign_rule(s, allow, name);
+    if (!cmd && bar)
         return first_argument_rule(s, allow, name, why);
     if (!cmd) {
         *why = unknown_name;

@@ -341,18 +341,44 @@ static enum call_result user_write_submit(struct call *c, struct user_write *uw)
 
 /* ---- SETUSER ---- */
 
-/* Names the word that is wrong, unless it could be a password: what is no rule, and what begins like one of a password.
+/* Appends the word that is wrong, of a selector all its words, unless there could be a password in it: then its number.
  */
+static enum err put_wrong(const struct call *c, const struct acl_fault *why, int whole, struct buf *out)
+{
+    unsigned i = why->word + 3, last = i;
+    enum err e = ERR_OK;
+    if (i >= c->argc)
+        return ERR_OK;
+    int selector = c->argv[i].n && c->argv[i].p[0] == '(',
+        secret = !c->argv[i].n || !memchr("+-~%&()", c->argv[i].p[0], 7);
+    while (selector && whole && last + 1 < c->argc && !(c->argv[last].n && c->argv[last].p[c->argv[last].n - 1] == ')'))
+        last++;
+    for (; i <= last && !secret && !e; i++) {
+        for (size_t k = 0; k < c->argv[i].n; k++)
+            secret |= selector && memchr("><#!", c->argv[i].p[k], 4) != NULL;
+        e = buf_size(out) ? buf_put_u8(out, ' ') : ERR_OK;
+        if (!e)
+            e = buf_put(out, c->argv[i].p, c->argv[i].n);
+    }
+    if (!secret)
+        return e;
+    buf_clear(out);
+    return buf_putf(out, "(word %u)", why->word + 1);
+}
+
 static enum call_result refuse_rules(struct call *c, const struct acl_fault *why)
 {
-    struct bytes w = why->word + 3 < c->argc ? c->argv[why->word + 3] : bytes_of(NULL, 0);
-    if (strcmp(why->text, "Unmatched parenthesis") == 0)
+    struct buf *b = &c->io->scratch;
+    int unmatched = strcmp(why->text, "Unmatched parenthesis") == 0;
+    buf_clear(b);
+    enum err e = put_wrong(c, why, !unmatched, b);
+    struct bytes w = buf_bytes(b);
+    if (e)
+        return call_error(c, e);
+    if (unmatched)
         return call_errorf(c, ERR_SYNTAX, "Unmatched parenthesis in acl selector starting at '%.*s'.", cut(w),
                            (const char *)w.p);
-    if (w.n && memchr("+-~%&()", w.p[0], 7))
-        return call_errorf(c, ERR_SYNTAX, "Error in ACL SETUSER modifier '%.*s': %s", cut(w), (const char *)w.p,
-                           why->text);
-    return call_errorf(c, ERR_SYNTAX, "Error in ACL SETUSER modifier '(word %u)': %s", why->word + 1, why->text);
+    return call_errorf(c, ERR_SYNTAX, "Error in ACL SETUSER modifier '%.*s': %s", cut(w), (const char *)w.p, why->text);
 }
 
 static enum call_result log_user(struct call *c, const struct buf *rules)

@@ -296,6 +296,9 @@ static void passwords(void **state)
     EXPECT("-ERR...", "ACL SETUSER alice %s", MARK("ACL SETUSER, without its >"));
     EXPECT("-ERR...", "ACL SETUSER alice #%s", MARK("ACL SETUSER, no hash"));
     EXPECT("-ERR...", "ACL SETUSER alice >%s +nosuch", MARK("ACL SETUSER, refused"));
+    EXPECT("-ERR...", "ACL SETUSER alice (+get >%s )", MARK("ACL SETUSER, in a selector"));
+    EXPECT("-ERR...", "ACL SETUSER alice ( >%s", MARK("ACL SETUSER, in half a selector"));
+    EXPECT("-ERR...", "ACL SETUSER alice (>%s", MARK("ACL SETUSER, in half a selector, its first word"));
     EXPECT("-WRONGPASS...", "AUTH %s alice", MARK("AUTH, in the wrong place"));
     EXPECT("+OK", "ACL DRYRUN alice HELLO 2 AUTH alice %s x x", MARK("ACL DRYRUN"));
     EXPECT("+OK", "CONFIG SET requirepass %b", "", (size_t)0); /* else CONFIG GET has to show it */

@@ -224,6 +224,8 @@ static void rules_become_text_and_back(void **state)
         {"+get -get", "off resetchannels -@all"},
         {"+@all -client +@geo -client +client|id", "off resetchannels +@all -client +client|id"},
         {"+@connection -@fast +select|0 -@fast +get", "off resetchannels -@all +@connection +select|0 -@fast +get"},
+        {"+EVAL -script|Kill +set", "off resetchannels -@all +eval -script|kill +set"}, /* Redis's, not here */
+        {"+script|kill +script", "off resetchannels -@all +script"},
         {"+select +select|0", "off resetchannels -@all +select +select|0"},
         {"+client|id +client", "off resetchannels -@all +client"},
         {"+client -client|kill", "off resetchannels -@all +client -client|kill"},
