@@ -361,9 +361,9 @@ enum err engine_take_record(struct engine *e, const struct record *r)
     enum err err;
 
     while ((err = ops_next(&rest, &op)) == ERR_OK) {
-        if (!engine_observes(op.key) || op.kind == OPS_DELETE)
+        if (!engine_observes(op.key))
             continue;
-        struct blob *b = blob_new(op.value, op.value.n, r->lsn);
+        struct blob *b = op.kind == OPS_DELETE ? blob_tombstone(r->lsn) : blob_new(op.value, op.value.n, r->lsn);
         err = b ? engine_observe(e, op.key, b) : ERR_OOM;
         blob_unref(b);
         if (err)

@@ -47,6 +47,7 @@ struct node {
     enum err admits;
     uint64_t asked_first;
     uint32_t asked_records;
+    char user[32]; /* rules of the last one that the engine told of */
 };
 
 static struct node a, b;
@@ -58,6 +59,14 @@ static void changed(void *arg)
     n->changes++;
     pthread_cond_broadcast(&n->cond);
     pthread_mutex_unlock(&n->lock);
+}
+
+static enum err note_user(void *arg, struct bytes name, struct bytes rules)
+{
+    struct node *n = arg;
+    snprintf(n->user, sizeof n->user, "%.*s %.*s", (int)name.n, (const char *)name.p, rules.p ? (int)rules.n : 4,
+             rules.p ? (const char *)rules.p : "gone");
+    return ERR_OK;
 }
 
 static void open_node(struct node *n)
@@ -78,6 +87,8 @@ static void open_node(struct node *n)
                                 .write_buffer_bytes = 1 << 20,
                                 .secret_max_bytes = 1 << 20,
                                 .gate = &n->gate,
+                                .on_user = note_user,
+                                .arg = n,
                                 .sealer = &sealer};
     assert_int_equal(engine_open(&n->e, &cfg, &report, &why), ERR_OK);
     n->q = atomic_load(&n->e->seq);
@@ -615,6 +626,30 @@ static void writers_beside_a_gate_that_opens_and_closes(void **state)
     }
 }
 
+static void users_are_told_of_when_they_are_committed(void **state)
+{
+    struct asked put, gone;
+    (void)state;
+    (void)primary_with_vault(&a, 1);
+    ask(&a, &put, NULL, (struct step){.kind = STEP_USER_PUT, .path = bytes_str("ann"), .record = bytes_str("on")});
+    admit_to(&a, 2);
+    ask(&a, &gone, NULL, (struct step){.kind = STEP_USER_DELETE, .path = bytes_str("ann")});
+    admit_to(&a, 3);
+    hand(&a, &b, 1, 3);
+    assert_string_equal(a.user, "");
+    assert_string_equal(b.user, "");
+    sequencer_commit(a.q, 2);
+    sequencer_commit(b.q, 2);
+    assert_string_equal(a.user, "ann on");
+    assert_string_equal(b.user, "ann on");
+    sequencer_commit(a.q, 3);
+    sequencer_commit(b.q, 3);
+    assert_int_equal(outcome(&a, &put), ERR_OK);
+    assert_int_equal(outcome(&a, &gone), ERR_OK);
+    assert_string_equal(a.user, "ann gone");
+    assert_string_equal(b.user, "ann gone");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -630,6 +665,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_left_at_the_end_is_uncertain, setup, teardown),
         cmocka_unit_test_setup_teardown(another_node_shows_what_is_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
+        cmocka_unit_test_setup_teardown(users_are_told_of_when_they_are_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(writers_beside_a_gate_that_opens_and_closes, setup, teardown),
     };
     return cmocka_run_group_tests_name("gate", tests, NULL, NULL);
