@@ -92,11 +92,12 @@ CONFIG(RENAME_COMMAND, "rename-command", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, N
 CONFIG(INCLUDE, "include", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL, "Read another file here; later lines win.")
 
 SECTION("Users")
-CONFIG(REQUIREPASS, "requirepass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Password of the default user.")
+CONFIG(REQUIREPASS, "requirepass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL,
+       "Password of the default user, at each start, whatever its home has (docs/acl.md).")
 CONFIG(USER, "user", CONFIG_LINES, CONFIG_FIXED | CONFIG_SECRET, "", 0, 0, NULL,
-       "`user <name> <rules>` as in Redis's ACL language. Not together with aclfile.")
+       "`user <name> <rules>` as in Redis's ACL language; users without a line are in the log. Not together with aclfile.")
 CONFIG(ACLFILE, "aclfile", CONFIG_TEXT, CONFIG_FIXED, "", 0, 0, NULL,
-       "File of `user` lines, read at start and by ACL LOAD, written by ACL SAVE.")
+       "File of `user` lines with all users of this node, read at start and by ACL LOAD, written by ACL SAVE.")
 CONFIG(ACLLOG_MAX_LEN, "acllog-max-len", CONFIG_NUMBER, 0, "128", 0, 1000000, NULL, "Refusals that ACL LOG keeps.")
 CONFIG(ACL_PUBSUB_DEFAULT, "acl-pubsub-default", CONFIG_NAME, 0, "resetchannels", 0, 0, "allchannels|resetchannels",
        "Channels of a new user.")

@@ -394,6 +394,22 @@ static void rewrite_keeps_what_it_can(void **state)
     config_free(e);
 }
 
+static void rewriting_user_lines(void **state)
+{
+    struct bytes two = bytes_str("ann on \"#12\" -@all\nbob off -@all\n"), none = bytes_str("");
+    struct config *c = fresh();
+    (void)state;
+    write_file("u.conf", "port 7001\nuser ann on >pw\n# eve\nuser eve on\ntimeout 9\n");
+    assert_int_equal(config_load_file(c, path_of("u.conf"), &loader), ERR_OK);
+    assert_int_equal(config_rewrite(c, 0, &two), ERR_OK);
+    expect_file("u.conf", "port 7001\nuser ann on \"#12\" -@all\nuser bob off -@all\n# eve\ntimeout 9\n");
+    assert_int_equal(config_rewrite(c, 0, &none), ERR_OK);
+    expect_file("u.conf", "port 7001\n# eve\ntimeout 9\n");
+    assert_int_equal(config_rewrite(c, 0, &two), ERR_OK);
+    expect_file("u.conf", "port 7001\n# eve\ntimeout 9\nuser ann on \"#12\" -@all\nuser bob off -@all\n");
+    config_free(c);
+}
+
 static void rewrite_wants_a_file(void **state)
 {
     struct config *c = fresh();
@@ -610,6 +626,7 @@ int main(void)
         cmocka_unit_test(set_is_all_or_nothing),
         cmocka_unit_test(hooks_may_refuse),
         cmocka_unit_test(rewrite_keeps_what_it_can),
+        cmocka_unit_test(rewriting_user_lines),
         cmocka_unit_test(rewrite_wants_a_file),
         cmocka_unit_test(shaped_texts_are_looked_at),
         cmocka_unit_test(every_row_survives_a_rewrite),
