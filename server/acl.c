@@ -10,44 +10,15 @@
  */
 #include "server/acl.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "server/acl_user.h"
-#include "server/config.h"
-
-#define FILE_MAX_BYTES (64u << 20)
-
-struct line_name { /* of a `user` line */
-    struct line_name *next;
-    char name[USER_NAME_MAX + 1];
-};
-
-struct acl {
-    pthread_mutex_t lock;
-    struct acl_user *users; /* hash table, by name and sorted by it; "default" is always there */
-    _Atomic uint64_t epoch;
-    uint64_t identities;
-    struct line_name *lines;
-    int lines_changed;
-    char *file;                /* NULL: none */
-    int awaiting;              /* the log's users are not known */
-    struct acl_user *password; /* of requirepass: a user that has nothing else; NULL: not given */
-    _Atomic int channels_default;
-    void (*changed)(void *arg);
-    void *changed_arg;
-};
+#include "server/acl_table.h"
 
 static const char default_name[] = "default", default_rules[] = "on nopass ~* &* +@all";
 
 /* ---- the table; under the lock ---- */
 
-static struct acl_user *find(struct acl *a, struct bytes name)
+struct acl_user *acl_table_find(struct acl *a, struct bytes name)
 {
     struct acl_user *u;
     HASH_FIND(hh, a->users, name.p, name.n, u);
@@ -59,7 +30,7 @@ static int by_name(const struct acl_user *a, const struct acl_user *b)
     return strcmp(a->name, b->name);
 }
 
-static enum err add(struct acl_user **table, struct acl_user *u)
+enum err acl_table_add(struct acl_user **table, struct acl_user *u)
 {
     size_t n = strlen(u->name);
     u->hh.tbl = NULL;
@@ -67,9 +38,9 @@ static enum err add(struct acl_user **table, struct acl_user *u)
     return u->hh.tbl ? ERR_OK : ERR_OOM;
 }
 
-static int has_line(const struct acl *a, struct bytes name)
+int acl_has_line(const struct acl *a, struct bytes name)
 {
-    const struct line_name *l = a->lines;
+    const struct acl_line *l = a->lines;
     while (l && !bytes_equal(bytes_str(l->name), name))
         l = l->next;
     return l != NULL;
@@ -77,10 +48,10 @@ static int has_line(const struct acl *a, struct bytes name)
 
 static enum acl_home home_of(const struct acl *a, struct bytes name)
 {
-    return a->file ? ACL_HOME_FILE : has_line(a, name) ? ACL_HOME_LINES : ACL_HOME_LOG;
+    return a->file ? ACL_HOME_FILE : acl_has_line(a, name) ? ACL_HOME_LINES : ACL_HOME_LOG;
 }
 
-static void drop_all(struct acl_user **table)
+void acl_table_drop_all(struct acl_user **table)
 {
     struct acl_user *u, *tmp;
     HASH_ITER (hh, *table, u, tmp) {
@@ -91,7 +62,7 @@ static void drop_all(struct acl_user **table)
 
 /* ---- publishing ---- */
 
-static void tell(struct acl *a)
+void acl_tell(struct acl *a)
 {
     atomic_fetch_add_explicit(&a->epoch, 1, memory_order_release);
     if (a->changed)
@@ -99,14 +70,14 @@ static void tell(struct acl *a)
 }
 
 /* Takes u over in place of the user of that name, or adds it. */
-static enum err publish(struct acl *a, struct acl_user *u)
+enum err acl_publish(struct acl *a, struct acl_user *u)
 {
     pthread_mutex_lock(&a->lock);
-    struct acl_user *old = find(a, bytes_str(u->name));
+    struct acl_user *old = acl_table_find(a, bytes_str(u->name));
     u->identity = old ? old->identity : ++a->identities;
     u->home = (uint8_t)home_of(a, bytes_str(u->name));
     a->lines_changed |= u->home == ACL_HOME_LINES;
-    enum err e = add(&a->users, u);
+    enum err e = acl_table_add(&a->users, u);
     if (!e && old)
         HASH_DELETE(hh, a->users, old);
     pthread_mutex_unlock(&a->lock);
@@ -115,14 +86,14 @@ static enum err publish(struct acl *a, struct acl_user *u)
         return e;
     }
     acl_user_unref(old);
-    tell(a);
+    acl_tell(a);
     return ERR_OK;
 }
 
 static int drop(struct acl *a, struct bytes name)
 {
     pthread_mutex_lock(&a->lock);
-    struct acl_user *u = find(a, name);
+    struct acl_user *u = acl_table_find(a, name);
     if (u) {
         HASH_DELETE(hh, a->users, u);
         a->lines_changed |= u->home == ACL_HOME_LINES;
@@ -130,7 +101,7 @@ static int drop(struct acl *a, struct bytes name)
     pthread_mutex_unlock(&a->lock);
     acl_user_unref(u);
     if (u)
-        tell(a);
+        acl_tell(a);
     return u != NULL;
 }
 
@@ -168,7 +139,7 @@ static enum err require_password(struct acl *a, struct acl_user *u)
 }
 
 /* The default user as it is when nothing says otherwise. */
-static enum err built_in(struct acl *a, struct acl_user **out)
+enum err acl_built_in(struct acl *a, struct acl_user **out)
 {
     struct acl_fault why;
     enum err e = from_text(bytes_str(default_name), bytes_str(default_rules), 0, out, &why);
@@ -188,9 +159,9 @@ enum err acl_new(struct acl **out)
     if (!a)
         return ERR_OOM;
     pthread_mutex_init(&a->lock, NULL);
-    enum err e = built_in(a, &u);
+    enum err e = acl_built_in(a, &u);
     if (!e)
-        e = publish(a, u);
+        e = acl_publish(a, u);
     if (e) {
         acl_free(a);
         *out = NULL;
@@ -202,9 +173,9 @@ void acl_free(struct acl *a)
 {
     if (!a)
         return;
-    drop_all(&a->users);
+    acl_table_drop_all(&a->users);
     while (a->lines) {
-        struct line_name *l = a->lines;
+        struct acl_line *l = a->lines;
         a->lines = l->next;
         mem_free(l);
     }
@@ -230,7 +201,7 @@ void acl_set_channels_default(struct acl *a, int all)
 static enum err text_of(struct acl *a, struct bytes name, struct buf *out)
 {
     pthread_mutex_lock(&a->lock);
-    const struct acl_user *u = find(a, name);
+    const struct acl_user *u = acl_table_find(a, name);
     enum err e = !u ? ERR_NOTFOUND : u->unknown ? ERR_LOADING : acl_user_text(u, out);
     pthread_mutex_unlock(&a->lock);
     return e;
@@ -279,7 +250,7 @@ enum err acl_set(struct acl *a, const struct bytes *words, unsigned n, struct ac
 {
     struct acl_user *u;
     enum err e = changed(a, words[0], words + 1, n - 1, &u, why);
-    return e ? e : publish(a, u);
+    return e ? e : acl_publish(a, u);
 }
 
 int acl_drop(struct acl *a, struct bytes name)
@@ -314,7 +285,7 @@ enum err acl_set_default_password(struct acl *a, struct bytes password)
         return ERR_OK;
     if (!e && (e = require_password(a, u)))
         acl_user_unref(u);
-    return e ? e : publish(a, u);
+    return e ? e : acl_publish(a, u);
 }
 
 /* ---- users of the log ---- */
@@ -330,7 +301,7 @@ enum err acl_await_log(struct acl *a)
     if (!u)
         return ERR_OOM;
     u->enabled = u->unknown = 1;
-    return publish(a, u);
+    return acl_publish(a, u);
 }
 
 static enum err taken(struct acl *a, struct bytes name, struct bytes text, struct acl_user **out)
@@ -360,7 +331,7 @@ enum err acl_take(struct acl *a, struct bytes name, struct bytes text)
         return ERR_OK;
     }
     enum err e = taken(a, name, text, &u);
-    return e ? e : publish(a, u);
+    return e ? e : acl_publish(a, u);
 }
 
 enum err acl_log_known(struct acl *a)
@@ -369,206 +340,15 @@ enum err acl_log_known(struct acl *a)
     int unknown = u->unknown;
     enum err e = ERR_OK;
     acl_user_unref(u);
-    if (unknown && !(e = built_in(a, &u)))
-        e = publish(a, u);
+    if (unknown && !(e = acl_built_in(a, &u)))
+        e = acl_publish(a, u);
     if (e)
         return e;
     pthread_mutex_lock(&a->lock);
     a->awaiting = 0;
     pthread_mutex_unlock(&a->lock);
-    tell(a);
+    acl_tell(a);
     return ERR_OK;
-}
-
-/* ---- `user` lines ---- */
-
-enum err acl_configure(struct acl *a, const struct bytes *words, unsigned n, struct acl_fault *why)
-{
-    struct acl_user *u = NULL;
-    *why = (struct acl_fault){0, "Usernames can't contain spaces or null characters"};
-    if (a->file)
-        return ERR_CONFLICT;
-    if (n == 0 || !user_name_ok(words[0]))
-        return ERR_SYNTAX;
-    why->text = "Duplicate user found. A user can only be defined once in config files";
-    if (has_line(a, words[0]))
-        return ERR_SYNTAX;
-    int all = atomic_load_explicit(&a->channels_default, memory_order_relaxed);
-    struct line_name *l = mem_zalloc(sizeof *l);
-    u = l ? acl_user_new(words[0], all) : NULL;
-    enum err e = u ? acl_user_apply(u, words + 1, n - 1, all, 0, why) : ERR_OOM;
-    if (e) {
-        acl_user_unref(u);
-        mem_free(l);
-        return e;
-    }
-    memcpy(l->name, words[0].p, words[0].n);
-    l->next = a->lines;
-    a->lines = l;
-    e = publish(a, u);
-    a->lines_changed = 0;
-    return e;
-}
-
-static enum err put_line(const struct acl_user *u, struct buf *out)
-{
-    struct buf text;
-    buf_init_secret(&text, USER_RULES_MAX);
-    enum err e = acl_user_text(u, &text);
-    if (!e)
-        e = config_put_word(out, bytes_str(u->name));
-    for (struct bytes rest = buf_bytes(&text); rest.n && !e;) {
-        struct bytes w = {NULL, 0};
-        const uint8_t *end = memchr(rest.p, ' ', rest.n);
-        (void)bytes_take(&rest, end ? (size_t)(end - rest.p) : rest.n, &w);
-        e = buf_put_u8(out, ' ');
-        if (!e)
-            e = config_put_word(out, w);
-        if (rest.n)
-            rest = bytes_of(rest.p + 1, rest.n - 1);
-    }
-    buf_fini(&text);
-    return e ? e : buf_put_u8(out, '\n');
-}
-
-enum err acl_config_lines(struct acl *a, struct buf *out, int *changed_lines)
-{
-    enum err e = ERR_OK;
-    pthread_mutex_lock(&a->lock);
-    *changed_lines = a->lines_changed;
-    for (const struct acl_user *u = a->users; u && !e; u = u->hh.next)
-        e = u->home == ACL_HOME_LINES ? put_line(u, out) : ERR_OK;
-    pthread_mutex_unlock(&a->lock);
-    return e;
-}
-
-/* ---- the file ---- */
-
-int acl_has_file(const struct acl *a)
-{
-    return a->file != NULL;
-}
-
-static enum err load_line(struct acl *a, struct acl_user **table, struct bytes line, char *why, size_t room)
-{
-    struct acl_fault fault = {0, ""};
-    struct acl_user *u = NULL;
-    const uint8_t *end;
-    while (line.n && memchr(" \t\r", line.p[line.n - 1], 3))
-        line.n--;
-    while (line.n && memchr(" \t", line.p[0], 2))
-        line = bytes_of(line.p + 1, line.n - 1);
-    if (!line.n || line.p[0] == '#')
-        return ERR_OK;
-    snprintf(why, room, "a line begins with 'user' and a name");
-    if (line.n < 6 || memcmp(line.p, "user ", 5) != 0)
-        return ERR_SYNTAX;
-    line = bytes_of(line.p + 5, line.n - 5);
-    end = memchr(line.p, ' ', line.n);
-    struct bytes name = bytes_of(line.p, end ? (size_t)(end - line.p) : line.n);
-    if (!user_name_ok(name))
-        return ERR_SYNTAX;
-    HASH_FIND(hh, *table, name.p, name.n, u);
-    if (u) {
-        snprintf(why, room, "Duplicate user '%s' found", u->name);
-        return ERR_SYNTAX;
-    }
-    u = acl_user_new(name, atomic_load_explicit(&a->channels_default, memory_order_relaxed));
-    enum err e = u ? acl_user_apply_text(u, bytes_of(line.p + name.n, line.n - name.n), 0, &fault) : ERR_OOM;
-    if (!e)
-        e = add(table, u);
-    if (e) {
-        snprintf(why, room, "user %.*s, word %u: %s", (int)name.n, (const char *)name.p, fault.word + 1, fault.text);
-        acl_user_unref(u);
-    }
-    return e;
-}
-
-static enum err load_lines(struct acl *a, struct acl_user **table, struct bytes text, char *why, size_t room)
-{
-    char what[512] = "";
-    unsigned number = 0;
-    enum err e = ERR_OK;
-    while (text.n && !e) {
-        const uint8_t *end = memchr(text.p, '\n', text.n);
-        struct bytes line = {NULL, 0};
-        (void)bytes_take(&text, end ? (size_t)(end - text.p) : text.n, &line);
-        if (end)
-            text = bytes_of(text.p + 1, text.n - 1);
-        number++;
-        e = load_line(a, table, line, what, sizeof what);
-    }
-    if (e)
-        snprintf(why, room, "%s:%u: %s. No user was changed.", a->file, number, e == ERR_OOM ? err_text(e) : what);
-    return e;
-}
-
-/* A file that does not speak of the default user leaves it what it is by itself. */
-static enum err complete(struct acl *a, struct acl_user **table)
-{
-    struct acl_user *u;
-    HASH_FIND_STR(*table, default_name, u);
-    if (u)
-        return ERR_OK;
-    enum err e = built_in(a, &u);
-    if (!e && (e = add(table, u)))
-        acl_user_unref(u);
-    return e;
-}
-
-enum err acl_load_file(struct acl *a, char *why, size_t room)
-{
-    struct acl_user *table = NULL;
-    struct buf text;
-    snprintf(why, room, "out of memory");
-    buf_init_secret(&text, FILE_MAX_BYTES);
-    enum err e = file_read_all(a->file, &text, FILE_MAX_BYTES);
-    if (e && e != ERR_OOM)
-        snprintf(why, room, "Error loading ACLs, opening file '%s': %s", a->file, strerror(file_errno()));
-    if (!e)
-        e = load_lines(a, &table, buf_bytes(&text), why, room);
-    if (!e)
-        e = complete(a, &table);
-    buf_fini(&text);
-    if (!e) {
-        pthread_mutex_lock(&a->lock);
-        uint64_t same = find(a, bytes_str(default_name))->identity;
-        for (struct acl_user *u = table; u; u = u->hh.next) {
-            u->identity = strcmp(u->name, default_name) == 0 ? same : ++a->identities;
-            u->home = ACL_HOME_FILE;
-        }
-        struct acl_user *old = a->users;
-        a->users = table;
-        table = old;
-        pthread_mutex_unlock(&a->lock);
-        tell(a);
-    }
-    drop_all(&table);
-    return e;
-}
-
-enum err acl_use_file(struct acl *a, const char *path, char *why, size_t room)
-{
-    snprintf(why, room, "there are `user` lines and an aclfile: put all users in one place");
-    if (a->lines)
-        return ERR_CONFLICT;
-    size_t n = strlen(path);
-    if (!(a->file = mem_alloc(n + 1)))
-        return ERR_OOM;
-    memcpy(a->file, path, n + 1);
-    return acl_load_file(a, why, room);
-}
-
-enum err acl_save_file(struct acl *a)
-{
-    struct buf text;
-    unsigned n;
-    buf_init_secret(&text, FILE_MAX_BYTES);
-    enum err e = acl_list(a, &text, &n);
-    if (!e)
-        e = file_write_atomic(a->file, buf_bytes(&text), 0600);
-    buf_fini(&text);
-    return e;
 }
 
 /* ---- who ---- */
@@ -591,7 +371,7 @@ enum err acl_login(struct acl *a, struct bytes name, struct bytes password, stru
     *out = NULL;
     sha256_of(password.p, password.n, hash);
     pthread_mutex_lock(&a->lock);
-    struct acl_user *u = find(a, name);
+    struct acl_user *u = acl_table_find(a, name);
     if (password_matches(u, hash))
         *out = acl_user_ref(u);
     int unknown = a->awaiting && (!u || u->unknown) && home_of(a, name) == ACL_HOME_LOG;
@@ -603,7 +383,7 @@ enum err acl_login(struct acl *a, struct bytes name, struct bytes password, stru
 static struct acl_user *find_ref(struct acl *a, struct bytes name, uint64_t identity)
 {
     pthread_mutex_lock(&a->lock);
-    struct acl_user *u = find(a, name);
+    struct acl_user *u = acl_table_find(a, name);
     if (u && identity && u->identity != identity)
         u = NULL;
     if (u)

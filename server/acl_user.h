@@ -59,12 +59,27 @@ struct acl_user {
     unsigned selectors;
 };
 
+/* ---- acl_selector.c ---- */
+
+extern const char acl_syntax_error[];
+
+void acl_selector_init(struct acl_selector *s, int all_channels); /* may do nothing but what that says */
+void acl_selector_fini(struct acl_selector *s);
+/* One word. ERR_SYNTAX with *why, ERR_OOM: s is to be thrown away. forgive: a name of a command or category that is
+ * unknown and would have given something is passed over. */
+must_use enum err acl_selector_apply(struct acl_selector *s, struct bytes word, int forgive, const char **why);
+/* Words that make it of one that may do anything. ERR_OOM, ERR_TOOBIG (out's limit). */
+must_use enum err acl_selector_text(const struct acl_selector *s, struct buf *out);
+/* Takes a word and the blanks before it off the front; empty: there is none. */
+struct bytes acl_next_word(struct bytes *text);
+
+/* ---- acl_user.c ---- */
+
 /* Off, may do nothing but what all_channels says. NULL: no memory. */
 struct acl_user *acl_user_new(struct bytes name, int all_channels);
 struct acl_user *acl_user_ref(struct acl_user *u);
 
-/* Applies the words in order. ERR_SYNTAX with *why: u is to be thrown away; ERR_OOM. forgive: names of commands and
- * categories that are unknown and would have given something are passed over. */
+/* Applies the words in order. ERR_SYNTAX with *why: u is to be thrown away; ERR_OOM. forgive: as above. */
 must_use enum err acl_user_apply(struct acl_user *u, const struct bytes *words, unsigned n, int all_channels,
                                  int forgive, struct acl_fault *why);
 /* The same for a text, words with blanks between. */

@@ -1,7 +1,7 @@
-/* Fuzz target for server/acl_user.c: words of ACL SETUSER, one a line, up to an empty line, then the words of a
- * command. Whatever makes a user makes a text that makes the same user of a new one, whatever that could do before; and
- * both of them may carry out the same commands. Words that are refused change nothing that could be seen: they are
- * thrown away with the user. */
+/* Fuzz target for server/acl_user.c and acl_selector.c: words of ACL SETUSER, one a line, up to an empty line, then the
+ * words of a command. Whatever makes a user makes a text that makes the same user of a new one, whatever that could do
+ * before; and both of them may carry out the same commands. Words that are refused change nothing that could be seen:
+ * they are thrown away with the user. */
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
