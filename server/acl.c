@@ -285,7 +285,12 @@ enum err acl_set_default_password(struct acl *a, struct bytes password)
         return ERR_OK;
     if (!e && (e = require_password(a, u)))
         acl_user_unref(u);
-    return e ? e : acl_publish(a, u);
+    if (e)
+        return e;
+    old = acl_default(a);
+    u->stands_in = old->stands_in;
+    acl_user_unref(old);
+    return acl_publish(a, u);
 }
 
 /* ---- users of the log ---- */
@@ -300,7 +305,7 @@ enum err acl_await_log(struct acl *a)
     struct acl_user *u = acl_user_new(bytes_str(default_name), 0);
     if (!u)
         return ERR_OOM;
-    u->enabled = u->unknown = 1;
+    u->enabled = u->unknown = u->stands_in = 1;
     return acl_publish(a, u);
 }
 
@@ -334,14 +339,29 @@ enum err acl_take(struct acl *a, struct bytes name, struct bytes text)
     return e ? e : acl_publish(a, u);
 }
 
-enum err acl_log_known(struct acl *a)
+/* The default user as it is by itself, in the place of one that stands in for it. */
+static enum err replace_default(struct acl *a, int stands_in)
 {
     struct acl_user *u = acl_default(a);
-    int unknown = u->unknown;
-    enum err e = ERR_OK;
+    int replace = u->unknown || (u->stands_in && !stands_in);
     acl_user_unref(u);
-    if (unknown && !(e = acl_built_in(a, &u)))
-        e = acl_publish(a, u);
+    if (!replace)
+        return ERR_OK;
+    enum err e = acl_built_in(a, &u);
+    if (e)
+        return e;
+    u->stands_in = (uint8_t)stands_in;
+    return acl_publish(a, u);
+}
+
+enum err acl_log_lost(struct acl *a)
+{
+    return replace_default(a, 1);
+}
+
+enum err acl_log_known(struct acl *a)
+{
+    enum err e = replace_default(a, 0);
     if (e)
         return e;
     pthread_mutex_lock(&a->lock);
@@ -430,6 +450,11 @@ int acl_user_nopass(const struct acl_user *u)
 int acl_user_unknown(const struct acl_user *u)
 {
     return u->unknown;
+}
+
+int acl_user_stands_in(const struct acl_user *u)
+{
+    return u->stands_in;
 }
 
 int acl_user_open(const struct acl_user *u)

@@ -14,7 +14,9 @@
  * is taken up (acl_take): here, on a replica and at a start in the same way. For the others acl_set does both at once.
  *
  * Until the log has been read nobody knows its users, the default user included. Connections are served as by one that
- * may do nothing: commands are answered -LOADING, logins too (acl_await_log, acl_log_known).
+ * may do nothing: commands are answered -LOADING, logins too (acl_await_log, acl_log_known). When there is no log, and
+ * somebody has to say what is to be done, the default user of the configuration stands in, on this machine
+ * (acl_log_lost).
  *
  * Threads: acl_check and acl_login from any I/O thread; changes from any, under a lock inside. Whoever plans a change
  * and logs it sees to it that nobody plans another meanwhile (cmd_acl.c). Nothing blocks but what says so.
@@ -73,6 +75,9 @@ must_use enum err acl_plan(struct acl *a, struct bytes name, const struct bytes 
  * Rules that this version does not know give no permission; when they might have taken one away the user is off.
  * ERR_OOM alone. */
 must_use enum err acl_take(struct acl *a, struct bytes name, struct bytes text);
+/* There is no log yet that could say who the default user is: what it is without one stands in until acl_log_known.
+ * ERR_OOM. */
+must_use enum err acl_log_lost(struct acl *a);
 /* All of the log's users have been taken. ERR_OOM. */
 must_use enum err acl_log_known(struct acl *a);
 /* acl_plan and the change, in memory. words: name, then rules. */
@@ -110,8 +115,10 @@ uint64_t acl_epoch(const struct acl *a);
 const char *acl_user_name(const struct acl_user *u);
 int acl_user_enabled(const struct acl_user *u);
 int acl_user_nopass(const struct acl_user *u);
-/* 1: stands in for a default user that is not known yet. */
+/* 1: stands in for a default user that is not known yet, and may do nothing. */
 int acl_user_unknown(const struct acl_user *u);
+/* 1: stands in for a default user that is not known yet: who is this one now has to be judged again. */
+int acl_user_stands_in(const struct acl_user *u);
 /* 1: whoever connects is this user, if it is the default one, without a word: on and nopass, or not known yet. */
 int acl_user_open(const struct acl_user *u);
 /* 1: every channel and pattern that was allowed is allowed still, by the same words. */

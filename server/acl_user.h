@@ -52,7 +52,8 @@ struct acl_user {
     char name[USER_NAME_MAX + 1];
     uint64_t identity; /* the same through all changes, another one for each that comes anew */
     uint8_t home;      /* enum acl_home */
-    uint8_t enabled, nopass, unknown;
+    uint8_t enabled, nopass;
+    uint8_t unknown, stands_in; /* as acl_user_unknown, acl_user_stands_in have it */
     unsigned hashes;
     uint8_t (*hash)[SHA256_BYTES]; /* ACL_HASHES_MAX, in locked memory; NULL while there are none */
     struct acl_selector own;

@@ -156,10 +156,12 @@ static void end(struct conn *c)
     }
 }
 
-/* As protected-mode has it: a default user without a password is for this machine only. */
+/* A default user who needs no password: of this machine only, as protected-mode has it, and also one that stands in for
+ * another. One that is unknown can do no harm. */
 static int is_open_to(const struct acl_user *u, const struct conn *c)
 {
-    return acl_user_open(u) && (conn_is_local(c) || !config_int(c->io->srv->config, CFG_PROTECTED_MODE));
+    int restricted = acl_user_stands_in(u) || config_int(c->io->srv->config, CFG_PROTECTED_MODE);
+    return acl_user_open(u) && (acl_user_unknown(u) || conn_is_local(c) || !restricted);
 }
 
 void conn_refresh_user(struct conn *c)
@@ -169,7 +171,7 @@ void conn_refresh_user(struct conn *c)
     if (c->acl_epoch == epoch)
         return;
     struct acl_user *u = acl_refresh(acl, c->user);
-    if (!u || (acl_user_unknown(c->user) && !is_open_to(u, c)) ||
+    if (!u || (acl_user_stands_in(c->user) && !is_open_to(u, c)) ||
         (c->slot[SLOT_PUBSUB].state && !acl_channels_kept(c->user, u))) {
         acl_user_unref(u);
         end(c);
@@ -183,7 +185,7 @@ void conn_reset(struct conn *c)
 {
     drop_slots(c);
     struct acl_user *u = acl_default(c->io->srv->acl);
-    conn_set_user(c, u, acl_user_open(u));
+    conn_set_user(c, u, acl_user_stands_in(u) ? is_open_to(u, c) : acl_user_open(u));
     c->db = 0;
     c->proto = 2;
     c->reply.proto = 2;

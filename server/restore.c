@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "engine/celldir.h"
 #include "engine/room.h"
+#include "server/acl.h"
 #include "server/bucketlink.h"
 
 #define TICK_US 200000
@@ -68,6 +69,9 @@ static void enter(struct restore *r, enum restore_state s, const char *why)
     pthread_mutex_unlock(&r->lock);
     if (new)
         log_at(LOG_WARNING, "%s", why);
+    /* Users are in the log; somebody has to be able to say what is to be done without it. */
+    if (s == RESTORE_WAITING && r->srv->acl && acl_log_lost(r->srv->acl))
+        log_at(LOG_WARNING, "Out of memory: the default user may not say what is to be done");
 }
 
 static void hex16(const uint8_t id[16], char out[33])

@@ -171,6 +171,32 @@ static void test_nothing_is_open_before_users_are_known(void **state)
     e2e_finish(&s);
 }
 
+/* Without its log a node asks what is to be done; it must hear somebody, whose word ends when users are known again. */
+static void test_a_lost_log_is_recovered_by_who_is_on_the_machine(void **state)
+{
+    char command[2 * E2E_PATH];
+    struct e2e s;
+    (void)state;
+    e2e_start(&s, NULL);
+    e2e_expect(s.c, "+OK", "ACL SETUSER ann on >abc +@all ~*");
+    e2e_expect(s.c, "+OK", "ACL SETUSER default off");
+    e2e_expect(s.c, ":...", "SNAPSHOT.CREATE");
+    e2e_stop(&s);
+    snprintf(command, sizeof command, "cd %s && rm -r wal base* shard-*", s.dir);
+    assert_int_equal(system(command), 0);
+    e2e_again(&s);
+    e2e_expect(s.c, "-MISCONF there is no log here...", "PING");
+    e2e_expect(s.c, "-LOADING...", "AUTH ann abc");
+    e2e_expect(s.c, "[$cell...", "CELL.FORCE-RECOVER");
+    e2e_expect_closed(s.c);
+    redisContext *c = e2e_connect(&s);
+    e2e_expect(c, "-NOAUTH...", "PING");
+    e2e_expect(c, "+OK", "AUTH ann abc");
+    e2e_expect(c, "+PONG", "PING");
+    redisFree(c);
+    e2e_finish(&s);
+}
+
 static void test_requirepass_stands_over_the_log(void **state)
 {
     struct e2e s;
@@ -467,6 +493,7 @@ int main(void)
         cmocka_unit_test_teardown(test_keys_of_ours_are_guarded_by_their_canonical_names, e2e_teardown),
         cmocka_unit_test_teardown(test_users_survive, e2e_teardown),
         cmocka_unit_test_teardown(test_nothing_is_open_before_users_are_known, e2e_teardown),
+        cmocka_unit_test_teardown(test_a_lost_log_is_recovered_by_who_is_on_the_machine, e2e_teardown),
         cmocka_unit_test_teardown(test_requirepass_stands_over_the_log, e2e_teardown),
         cmocka_unit_test_teardown(test_changes_at_the_same_time_are_all_made, e2e_teardown),
         cmocka_unit_test_teardown(test_deleted_users_are_cut_off, e2e_teardown),

@@ -512,6 +512,36 @@ static void users_of_the_log(void **state)
     acl_free(a);
 }
 
+/* Somebody must be able to say what is to be done when there is no log. */
+static void the_default_user_stands_in_when_the_log_is_lost(void **state)
+{
+    struct acl *a = new_acl();
+    struct acl_denial d;
+    struct call c = {.cmd = command_by_name(bytes_str("PING"))};
+    (void)state;
+    assert_int_equal(acl_set_default_password(a, bytes_str("abc")), ERR_OK);
+    assert_int_equal(acl_await_log(a), ERR_OK);
+    assert_int_equal(acl_log_lost(a), ERR_OK);
+    uint64_t epoch = acl_epoch(a);
+    assert_int_equal(acl_log_lost(a), ERR_OK);
+    assert_int_equal(acl_epoch(a), epoch);
+    assert_int_equal(login(a, "default", "abc"), ERR_OK);
+    assert_int_equal(login(a, "default", "xyz"), ERR_WRONGPASS);
+    assert_int_equal(login(a, "ann", "abc"), ERR_LOADING);
+    assert_int_equal(acl_set_default_password(a, bytes_str("")), ERR_OK);
+    struct acl_user *u = acl_default(a);
+    assert_true(acl_user_open(u) && acl_user_stands_in(u) && !acl_user_unknown(u));
+    assert_int_equal(acl_check(u, 1, &c, &d), ERR_OK);
+    acl_user_unref(u);
+    assert_int_equal(take(a, "default", "off resetchannels -@all"), ERR_OK);
+    assert_int_equal(acl_log_known(a), ERR_OK);
+    assert_string_equal(user_text(a, "default"), "off nopass resetchannels -@all"); /* requirepass was said last */
+    u = acl_default(a);
+    assert_false(acl_user_stands_in(u));
+    acl_user_unref(u);
+    acl_free(a);
+}
+
 static void a_log_without_a_default_user_has_the_one_that_is_built_in(void **state)
 {
     struct acl *a = new_acl();
@@ -748,6 +778,7 @@ int main(void)
         cmocka_unit_test(channels_are_kept_or_not),
         cmocka_unit_test(new_users_may_have_all_channels),
         cmocka_unit_test(users_of_the_log),
+        cmocka_unit_test(the_default_user_stands_in_when_the_log_is_lost),
         cmocka_unit_test(a_log_without_a_default_user_has_the_one_that_is_built_in),
         cmocka_unit_test(requirepass_stands_over_the_log_at_a_start),
         cmocka_unit_test(what_a_later_version_wrote_gives_nothing),
