@@ -253,6 +253,14 @@ static enum err first_argument_rule(struct acl_selector *s, int allow, struct by
     return e;
 }
 
+/* "select|0": the command is here. */
+static int is_first_argument(struct bytes name)
+{
+    const uint8_t *bar = memchr(name.p, '|', name.n);
+    const struct command *cmd = bar ? row_named(bytes_of(name.p, (size_t)(bar - name.p))) : NULL;
+    return cmd && !has_subs(cmd);
+}
+
 /* One of Redis's that is not here: the rule is kept, for a version that has it. */
 static enum err foreign_rule(struct acl_selector *s, int allow, struct bytes name)
 {
@@ -265,12 +273,10 @@ static enum err foreign_rule(struct acl_selector *s, int allow, struct bytes nam
 static enum err command_rule(struct acl_selector *s, int allow, struct bytes name, const char **why)
 {
     char lower[COMMAND_NAME_MAX];
-    const uint8_t *bar = name.n ? memchr(name.p, '|', name.n) : NULL;
     const struct command *cmd = row_named(name);
-    int here = cmd || (bar && row_named(bytes_of(name.p, (size_t)(bar - name.p))));
-    if (!here && redis_has_command(name) && name.n < sizeof lower)
+    if (!cmd && name.n < sizeof lower && redis_has_command(name) && !is_first_argument(name))
         return foreign_rule(s, allow, name);
-    if (!cmd && bar)
+    if (!cmd && name.n && memchr(name.p, '|', name.n))
         return first_argument_rule(s, allow, name, why);
     if (!cmd) {
         *why = unknown_name;

@@ -116,7 +116,7 @@ static void reply_key_specs(struct reply *r, const struct command *cmd)
     reply_map(r, 3);
     int varies = (cmd->flags & CMD_GETOPT) != 0;
     reply_bulk_str(r, "flags");
-    reply_access(r, command_access(cmd, NULL, 0) | (varies ? KEY_READS : 0u), varies);
+    reply_access(r, command_access(cmd, NULL, 0, (unsigned)first) | (varies ? KEY_READS : 0u), varies);
     reply_bulk_str(r, "begin_search");
     reply_map(r, 2);
     reply_bulk_str(r, "type");
@@ -384,7 +384,7 @@ enum call_result cmd_command_getkeysandflags(struct call *c)
     for (int i = first; i <= last; i += step, n++) {
         reply_array(c->reply, 2);
         reply_bulk(c->reply, c->argv[2 + i]);
-        reply_access(c->reply, command_access(cmd, c->argv + 2, c->argc - 2), 0);
+        reply_access(c->reply, command_access(cmd, c->argv + 2, c->argc - 2, (unsigned)i), 0);
     }
     reply_insert_array(c->reply, mark, n);
     return CALL_DONE;

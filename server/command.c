@@ -296,11 +296,12 @@ void command_key_range(const struct command *cmd, int *first, int *last, int *st
     *step = r->step;
 }
 
-unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc)
+unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg)
 {
     static const char *const get[] = {"GET", NULL};
     unsigned access = (cmd->flags & CMD_WRITE ? KEY_WRITES : 0u);
-    if (!(cmd->flags & CMD_PEEK) && (cmd->flags & CMD_READ || !(cmd->flags & CMD_WRITE)))
+    (void)arg; /* all of them are treated alike, so far */
+    if (cmd->flags & CMD_OLD || (!(cmd->flags & CMD_PEEK) && !(cmd->flags & CMD_WRITE)))
         access |= KEY_READS;
     for (unsigned i = 3; cmd->flags & CMD_GETOPT && i < argc; i++)
         if (options_word(argv[i], get) == 0)
@@ -372,7 +373,7 @@ int command_keys_each(const struct command *cmd, const struct bytes *argv, unsig
     const struct key_rule *r = &rules[cmd->keys];
     if (!r->first || argc < 2)
         return 0;
-    struct command_key key = {.access = command_access(cmd, argv, argc)};
+    struct command_key key;
     /* Of a command about the vault as a whole, that is the only one. */
     for (unsigned i = r->path_first ? (unsigned)r->path_first : 1; i < argc; i += (unsigned)r->path_step) {
         if (put_key(scratch, cmd, argv, argc, i, db))
@@ -380,6 +381,7 @@ int command_keys_each(const struct command *cmd, const struct bytes *argv, unsig
         key.name = buf_bytes(scratch);
         key.written = r->vault ? bytes_of(NULL, 0) : bytes_of(argv[i].p ? argv[i].p : (const uint8_t *)"", argv[i].n);
         key.arg = i;
+        key.access = command_access(cmd, argv, argc, i);
         int stop = visit(arg, &key);
         if (stop || r->path_one || !r->path_first)
             return stop;

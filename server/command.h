@@ -28,6 +28,7 @@ enum command_flag {
     CMD_HSM = 1 << 10,  /* needs the HSM */
     CMD_PEEK = 1 << 16, /* tells that a key is there, or how long it is, not its value: any permission on it will do */
     CMD_GETOPT = 1 << 17, /* with the word GET behind the value it answers the old value: then it reads, too */
+    CMD_OLD = 1 << 18,    /* writes, and its answer tells what was there: GETDEL, INCR */
 };
 
 /* What may be under way on a connection when a command starts (call.h). Commands of the same lane overlap; all else
@@ -124,9 +125,9 @@ struct bytes command_arg_shown(const struct command *cmd, const struct bytes *ar
 /* Where the keys are, as Redis's clients want it: first, last (negative: from the end), step; 0, 0, 0: none. */
 void command_key_range(const struct command *cmd, int *first, int *last, int *step);
 
-/* What a call does to its keys: bits. 0: no more than to tell that they are there. */
+/* What a call does to its key argv[arg]: bits. 0: no more than to tell that it is there. */
 enum command_access { KEY_READS = 1, KEY_WRITES = 2 };
-unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc);
+unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg);
 
 /* The folder that a listing of a vault names, with or without its '/'; 0: none, the whole vault. argv[2] is one unless
  * it is the word of an option: a folder of such a name is written with its '/'. */

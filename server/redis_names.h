@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 
-/* 1: "get", any case, or a container with whatever behind it: "script|kill". */
+/* 1: "get", "script|kill", any case; also "hget|x", a command that has no sub-commands with a first argument. */
 int redis_has_command(struct bytes name);
 
 #endif

@@ -10,6 +10,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -489,6 +490,7 @@ static void test_a_default_user_without_password_is_for_this_machine_only(void *
 
 int main(void)
 {
+    signal(SIGPIPE, SIG_IGN); /* the prober's server is killed under it */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_keys_of_ours_are_guarded_by_their_canonical_names, e2e_teardown),
         cmocka_unit_test_teardown(test_users_survive, e2e_teardown),
