@@ -49,7 +49,8 @@ struct mem_secret_stats {
 void mem_secret_stats(struct mem_secret_stats *out);
 
 /* Process hygiene, called first in main(): PR_SET_DUMPABLE 0, RLIMIT_CORE 0, RLIMIT_MEMLOCK raised to its
- * hard limit, a first locked region reserved so that data keys and PINs come before anything else.
+ * hard limit, a first locked region reserved so that data keys and PINs come before anything else, and OpenSSL's
+ * memory wiped when it frees it.
  * keep_core 1 leaves dumps possible (the leak test looks into one). ERR_OK, or ERR_OOM when not even
  * unlocked memory was to be had. */
 must_use enum err mem_init(int keep_core);
