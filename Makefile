@@ -32,8 +32,9 @@ IPSEC_MB := $(if $(wildcard /usr/include/intel-ipsec-mb.h),-lIPSec_MB)
 # Not glibc's malloc: most of what one thread allocates here another one frees. Sanitizers bring their own.
 JEMALLOC := $(if $(SAN),,-ljemalloc)
 LIBS     := $(JEMALLOC) -levent_core -levent_pthreads -lcrypto $(IPSEC_MB) $(LEVELDB) -ldl
-# For the object store client; a program without it does not load the library. The HSM's programs are not offered it.
-CURL     := -Wl,--as-needed -lcurl -Wl,--no-as-needed
+# For the network: the object store client, TLS. A program that needs neither does not load them, and the HSM's programs are
+# not offered them.
+NET      := -Wl,--as-needed -lcurl -lssl -lcrypto -Wl,--no-as-needed
 
 .DEFAULT_GOAL := all
 
@@ -89,16 +90,16 @@ define \n
 endef
 
 $(call program,$(SERVER_MAINS)): $(B)/coffer-%: $(B)/server/main_%.o $(ALL_LIBS)
-	$(call link,$(CURL))
+	$(call link,$(NET))
 
 $(call program,$(HSM_MAINS)): $(B)/coffer-%: $(B)/hsm/main_%.o $(call lib,hsm) $(call lib,base)
 	$(call link)
 
 $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(ALL_LIBS)
-	$(call link,-lcmocka $(CURL))
+	$(call link,-lcmocka $(NET))
 
 $(E2E): $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(TESTLIB) $(ALL_LIBS) | $(PROGRAMS)
-	$(call link,-lcmocka -lhiredis $(CURL))
+	$(call link,-lcmocka -lhiredis $(NET))
 
 $(SIM): $(call obj,$(call src,tests/sim)) $(call lib,engine) $(call lib,base)
 	$(call link)
@@ -109,12 +110,12 @@ $(B)/tests/%.so: tests/shim/%.c
 	$(CC) $(CPPFLAGS) -std=c11 -O2 -g $(WARN) $(WERROR) -fPIC -shared -pthread -o $@.$$$$ $< -ldl && mv $@.$$$$ $@
 
 $(B)/bench/%: $(B)/bench/%.o $(ALL_LIBS)
-	$(call link,-lhiredis $(CURL))
+	$(call link,-lhiredis $(NET))
 
 # Fuzz targets: the layers compiled by clang with coverage feedback, in a build folder of their own.
 ifeq ($(B),build/fuzz)
 $(FUZZERS): build/fuzz/%: $(B)/tests/fuzz/%.o $(ALL_LIBS)
-	$(CC) -pthread -fsanitize=fuzzer,address,undefined -o $@.$$$$ $^ $(LIBS) $(CURL) && mv $@.$$$$ $@
+	$(CC) -pthread -fsanitize=fuzzer,address,undefined -o $@.$$$$ $^ $(LIBS) $(NET) && mv $@.$$$$ $@
 else
 $(FUZZERS): FORCE
 	@$(AS_FUZZ) $@

@@ -37,8 +37,11 @@ CONFIG(IO_THREADS, "io-threads", CONFIG_NUMBER, CONFIG_FIXED, "0", 0, 64, NULL,
        "there are cores, at most 8.")
 
 SECTION("TLS")
-CONFIG(TLS_PORT, "tls-port", CONFIG_NUMBER, 0, "0", 0, 65535, NULL, "TCP port for clients over TLS; 0: none.")
-CONFIG(TLS_CERT_FILE, "tls-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "The server's certificate, PEM.")
+CONFIG(TLS_PORT, "tls-port", CONFIG_NUMBER, 0, "0", 0, 65535, NULL,
+       "TCP port for clients over TLS; 0: none. With `port 0` clients must use it. See operations.md.")
+CONFIG(TLS_CERT_FILE, "tls-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "The server's certificate, PEM, and those between it and the authority behind it. Setting it again reads the "
+       "file again.")
 CONFIG(TLS_KEY_FILE, "tls-key-file", CONFIG_TEXT, 0, "", 0, 0, NULL, "The certificate's private key, PEM.")
 CONFIG(TLS_KEY_FILE_PASS, "tls-key-file-pass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL,
        "Passphrase of the private key.")
@@ -49,24 +52,32 @@ CONFIG(TLS_CLIENT_KEY_FILE, "tls-client-key-file", CONFIG_TEXT, 0, "", 0, 0, NUL
 CONFIG(TLS_CLIENT_KEY_FILE_PASS, "tls-client-key-file-pass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL,
        "Passphrase of that key.")
 CONFIG(TLS_DH_PARAMS_FILE, "tls-dh-params-file", CONFIG_TEXT, 0, "", 0, 0, NULL,
-       "Diffie-Hellman parameters, for old ciphers only.")
+       "Diffie-Hellman parameters, PEM; not given: a standard group that suits the key. Curves need none.")
 CONFIG(TLS_CA_CERT_FILE, "tls-ca-cert-file", CONFIG_TEXT, 0, "", 0, 0, NULL,
-       "Certificates of the authorities that peers are checked against.")
-CONFIG(TLS_CA_CERT_DIR, "tls-ca-cert-dir", CONFIG_TEXT, 0, "", 0, 0, NULL, "The same as a directory.")
+       "Certificates of the authorities that peers are checked against, PEM.")
+CONFIG(TLS_CA_CERT_DIR, "tls-ca-cert-dir", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "The same as a directory, of which every file is read once; setting it again reads it again.")
 CONFIG(TLS_AUTH_CLIENTS, "tls-auth-clients", CONFIG_NAME, 0, "yes", 0, 0, "no|yes|optional",
-       "Must clients show a certificate?")
+       "Must clients show a certificate of those authorities? optional: one that is shown must be good.")
+CONFIG(TLS_AUTH_CLIENTS_USER, "tls-auth-clients-user", CONFIG_NAME, 0, "off", 0, 0, "off|CN",
+       "CN: a client whose certificate's common name is the name of a user that is on is logged in as that user. "
+       "Others begin as without a certificate.")
 CONFIG(TLS_REPLICATION, "tls-replication", CONFIG_BOOL, 0, "no", 0, 0, NULL, "Use TLS towards the primary.")
 CONFIG(TLS_CLUSTER, "tls-cluster", CONFIG_BOOL, 0, "no", 0, 0, NULL, "Use TLS between cells.")
-CONFIG(TLS_PROTOCOLS, "tls-protocols", CONFIG_TEXT, 0, "", 0, 0, NULL, "\"TLSv1.2 TLSv1.3\" when not given.")
-CONFIG(TLS_CIPHERS, "tls-ciphers", CONFIG_TEXT, 0, "", 0, 0, NULL, "Ciphers of TLS 1.2, as OpenSSL lists them.")
+CONFIG(TLS_PROTOCOLS, "tls-protocols", CONFIG_TEXT, 0, "", 0, 0, "tls-protocols",
+       "One or both of `TLSv1.2 TLSv1.3`; not given: both. Older ones are not offered.")
+CONFIG(TLS_CIPHERS, "tls-ciphers", CONFIG_TEXT, 0, "", 0, 0, NULL,
+       "Ciphers of TLS 1.2, as OpenSSL lists them; not given: those with forward secrecy and AES-GCM or ChaCha20.")
 CONFIG(TLS_CIPHERSUITES, "tls-ciphersuites", CONFIG_TEXT, 0, "", 0, 0, NULL, "Cipher suites of TLS 1.3.")
 CONFIG(TLS_PREFER_SERVER_CIPHERS, "tls-prefer-server-ciphers", CONFIG_BOOL, 0, "no", 0, 0, NULL,
        "The server's order of ciphers wins.")
 CONFIG(TLS_SESSION_CACHING, "tls-session-caching", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "Let clients resume sessions.")
 CONFIG(TLS_SESSION_CACHE_SIZE, "tls-session-cache-size", CONFIG_NUMBER, 0, "20480", 0, 2147483647, NULL,
-       "Sessions that can be resumed.")
+       "Sessions that can be resumed; 0: no limit.")
 CONFIG(TLS_SESSION_CACHE_TIMEOUT, "tls-session-cache-timeout", CONFIG_NUMBER, 0, "300", 0, 2147483647, NULL,
        "Seconds for which a session can be resumed.")
+CONFIG(TLS_HANDSHAKE_TIMEOUT, "tls-handshake-timeout", CONFIG_NUMBER, CONFIG_OURS, "10", 1, 2147483647, NULL,
+       "Seconds that a client has for its handshake; at most 2 while many are under way.")
 
 SECTION("General")
 CONFIG(DIR, "dir", CONFIG_TEXT, CONFIG_FIXED | CONFIG_PROTECTED, ".", 0, 0, NULL,

@@ -196,6 +196,21 @@ static enum err check_shutdown(const struct check *k, struct bytes v, struct con
     return config_text_new(k->id, bytes_str(value), &out->text);
 }
 
+/* Nothing, or TLSv1.2 and TLSv1.3. */
+static enum err check_tls_protocols(const struct check *k, struct bytes v, struct config_parsed *out)
+{
+    struct bytes w[WORDS_MAX];
+    char line[128];
+    int n = words_of(v, line, sizeof line, w);
+    for (int i = 0; i < n; i++)
+        if (!is_name(w[i], "TLSv1.2") && !is_name(w[i], "TLSv1.3"))
+            return wrong(k,
+                         is_name(w[i], "TLSv1") || is_name(w[i], "TLSv1.1")
+                             ? "TLSv1 and TLSv1.1 are not safe any more and not offered: use TLSv1.2, TLSv1.3, or both"
+                             : "argument(s) must be one or both of the following: TLSv1.2, TLSv1.3");
+    return n < 0 ? wrong(k, "too many protocols") : config_text_new(k->id, v, &out->text);
+}
+
 /* A size, or a percentage. */
 static enum err check_memory_or_percent(const struct check *k, struct bytes v, struct config_parsed *out)
 {
@@ -250,7 +265,7 @@ static const struct {
     {"percentiles", check_percentiles}, {"host-port", check_host_port},
     {"shutdown", check_shutdown},       {"memory-or-percent", check_memory_or_percent},
     {"s3-url", check_s3_url},           {"endpoint", check_endpoint},
-    {"node-name", check_node_name},
+    {"node-name", check_node_name},     {"tls-protocols", check_tls_protocols},
 };
 
 static enum err check_text(const struct check *k, struct bytes v, struct config_parsed *out)

@@ -20,6 +20,11 @@
  * End of file: a client may send a pipeline and shut its side down (`printf ... | nc`): what it sent is answered
  * before the connection goes. Only a blocking command, which could wait for ever, is given up at once.
  *
+ * TLS: the same paths, one branch at the socket (transport_send, transport_read). What differs is around it: nothing is
+ * read before the handshake is over; bytes that wait inside of OpenSSL have no event, so the connection is put on the
+ * list of those that have something to do; and a read may wait for the socket to take bytes, or a write for some to
+ * come, so each event lets both try.
+ *
  * Failures: no memory for leftovers kills the connection, as do limits (query buffer, output buffer, idle). Answers
  * that were not delivered are the client's uncertainty, as ever.
  *
@@ -202,10 +207,32 @@ static void check_output(struct conn *c)
     }
 }
 
-/* The one place that sends: where another transport would go. */
+void conn_wait_writable(struct conn *c)
+{
+    c->writing = 1;
+    if (event_add(&c->write_ev, NULL) != 0)
+        conn_kill(c);
+}
+
+/* Asks for what the socket's events will not tell. errno stays. */
+static ssize_t read_tls(struct conn *c, uint8_t *p, size_t n)
+{
+    ssize_t got = tls_read(c->tls, p, n);
+    int error = errno;
+    if (tls_wants(c->tls) == TLS_WRITABLE)
+        conn_wait_writable(c);
+    if (tls_pending(c->tls))
+        io_todo(c);
+    errno = error;
+    return got;
+}
+
+/* The two places where bytes go out and come in. */
 static ssize_t transport_send(struct conn *c, const uint8_t *p, size_t n)
 {
     ssize_t got;
+    if (c->tls)
+        return tls_write(c->tls, p, n);
     do
         got = send(c->fd, p, n, MSG_NOSIGNAL);
     while (got < 0 && errno == EINTR);
@@ -215,6 +242,8 @@ static ssize_t transport_send(struct conn *c, const uint8_t *p, size_t n)
 static ssize_t transport_read(struct conn *c, uint8_t *p, size_t n)
 {
     ssize_t got;
+    if (c->tls)
+        return read_tls(c, p, n);
     do
         got = read(c->fd, p, n);
     while (got < 0 && errno == EINTR);
@@ -237,9 +266,12 @@ static void send_all(struct conn *c, struct buf *b)
             conn_kill(c);
             return;
         }
-        c->writing = 1;
-        if (event_add(&c->write_ev, NULL) != 0)
-            conn_kill(c);
+        if (c->tls && tls_wants(c->tls) == TLS_READABLE) { /* conn_on_read lets it try again */
+            c->writing = 1;
+            watch_input(c, 1);
+        } else {
+            conn_wait_writable(c);
+        }
     }
 }
 
@@ -355,6 +387,8 @@ static void run(struct conn *c, size_t fresh)
 void conn_run(struct conn *c)
 {
     run(c, 0);
+    if (c->tls && tls_pending(c->tls) && c->reading && c->state != CONN_DEAD)
+        conn_on_read(c->fd, EV_READ, c);
 }
 
 static void on_eof(struct conn *c)
@@ -395,8 +429,13 @@ void conn_on_read(evutil_socket_t fd, short what, void *arg)
     (void)what;
 
     io_clock(io);
-    if (c->state == CONN_YIELDED || c->state == CONN_DEAD)
+    if (c->state == CONN_YIELDED || c->state == CONN_DEAD || (c->handshake && !conn_handshake(c)))
         return;
+    if (c->tls && c->writing) { /* what could not be written may have waited for this */
+        event_del(&c->write_ev);
+        c->writing = 0;
+        io_todo(c);
+    }
     int own = buf_size(&c->in) > 0 || c->state != CONN_READY;
     uint8_t *p = own ? room_behind(c, &room) : io->in;
     if (!p)
@@ -447,7 +486,9 @@ void conn_on_write(evutil_socket_t fd, short what, void *arg)
     (void)what;
     io_clock(c->io);
     c->writing = 0;
-    if (c->state != CONN_DEAD)
+    if (c->tls && c->reading) /* a handshake, or a read, that had to write first */
+        conn_on_read(c->fd, EV_READ, c);
+    if (c->state != CONN_DEAD && !c->handshake)
         conn_run(c);
 }
 
@@ -457,6 +498,10 @@ void conn_check_limits(struct conn *c)
     int idle =
         !c->pendings && (c->state == CONN_READY || c->state == CONN_HELD) && c->obuf == OBUF_NORMAL && !c->monitor;
     uint64_t now = io_tick_ms(io);
+    if (c->handshake) {
+        conn_check_handshake(c);
+        return;
+    }
     if (idle && io->idle_ms && now > c->active_ms + io->idle_ms) {
         stat_add(&io->stats.idle_closed, 1);
         log_at(LOG_VERBOSE, "Closing idle client id=%llu addr=%s", (unsigned long long)c->id, c->peer);

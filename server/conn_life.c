@@ -7,10 +7,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/acl.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+
+#define HANDSHAKE_LOG_US UINT64_C(10000000) /* one line in so long about handshakes that failed */
+#define CERTIFICATE_NAME_BYTES 255
 
 static void put_address(char *out, const struct sockaddr_storage *a)
 {
@@ -50,7 +54,7 @@ static void tune_socket(struct conn *c)
 {
     int on = 1, interval = (int)config_int(c->io->srv->config, CFG_TCP_KEEPALIVE),
         probe = interval / 3 ? interval / 3 : 1, count = 3;
-    if (c->transport != IO_TCP)
+    if (c->transport == IO_UNIX)
         return;
     (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (!interval)
@@ -66,6 +70,77 @@ static void show_counts(struct io *io)
     atomic_store_explicit(&io->conn_count_shown, io->conn_count, memory_order_relaxed);
 }
 
+/* ---- TLS ---- */
+
+static void handshake_over(struct conn *c)
+{
+    c->handshake = 0;
+    atomic_fetch_sub(&c->io->srv->handshakes, 1);
+}
+
+/* Whoever scans ports fails at it all day: a line now and then, the number is in INFO. */
+static void handshake_failed(struct conn *c, const char *why)
+{
+    static _Atomic uint64_t last_us, unsaid;
+    uint64_t now = c->io->now_us, last = atomic_load(&last_us);
+    stat_add(&c->io->stats.tls_handshakes_failed, 1);
+    if ((last && now - last < HANDSHAKE_LOG_US) || !atomic_compare_exchange_strong(&last_us, &last, now))
+        atomic_fetch_add(&unsaid, 1);
+    else
+        log_at(LOG_NOTICE, "TLS: the handshake with %s failed: %s. So did %llu more since the last such line.", c->peer,
+               why, (unsigned long long)atomic_exchange(&unsaid, 0));
+    conn_kill(c);
+}
+
+/* tls-auth-clients-user: who shows a user's name in a certificate is that user. */
+static void login_by_certificate(struct conn *c)
+{
+    enum { OFF, CN };
+    char name[CERTIFICATE_NAME_BYTES];
+    if (!c->tls || c->handshake || config_int(c->io->srv->config, CFG_TLS_AUTH_CLIENTS_USER) != CN)
+        return;
+    size_t n = tls_peer_name(c->tls, name, sizeof name);
+    struct acl_user *u = n ? acl_find(c->io->srv->acl, bytes_of(name, n)) : NULL;
+    if (u && acl_user_enabled(u))
+        conn_set_user(c, u, 1);
+    else
+        acl_user_unref(u);
+}
+
+int conn_handshake(struct conn *c)
+{
+    struct io *io = c->io;
+    if (tls_wants(c->tls) != TLS_WRITABLE && io->handshake_steps++ >= CONN_HANDSHAKE_STEPS)
+        return 0; /* the socket is as readable in the next turn */
+    enum err e = tls_handshake(c->tls);
+    if (e == ERR_AGAIN) {
+        if (tls_wants(c->tls) == TLS_WRITABLE)
+            conn_wait_writable(c);
+        return 0;
+    }
+    if (e) {
+        handshake_failed(c, tls_error(c->tls));
+        return 0;
+    }
+    handshake_over(c);
+    c->active_ms = io_tick_ms(io);
+    stat_add(&io->stats.tls_handshakes, 1);
+    login_by_certificate(c);
+    return 1;
+}
+
+void conn_check_handshake(struct conn *c)
+{
+    struct io *io = c->io;
+    uint64_t ms = io->handshake_ms;
+    if (ms > CONN_HANDSHAKE_CROWDED_MS && atomic_load(&io->srv->handshakes) >= IO_HANDSHAKES / 2)
+        ms = CONN_HANDSHAKE_CROWDED_MS;
+    if (io_tick_ms(io) - c->created_ms > ms)
+        handshake_failed(c, "it took too long");
+}
+
+/* ---- life ---- */
+
 enum err conn_new(struct io *io, int fd, enum io_transport transport, struct conn **out)
 {
     *out = NULL;
@@ -75,6 +150,12 @@ enum err conn_new(struct io *io, int fd, enum io_transport transport, struct con
     c->io = io;
     c->fd = fd;
     c->transport = (uint8_t)transport;
+    c->handshake = transport == IO_TLS;
+    enum err e = c->handshake ? tls_server_new(io->srv->tls, fd, &c->tls) : ERR_OK;
+    if (e) {
+        mem_free(c);
+        return e;
+    }
     c->id = atomic_fetch_add(&io->srv->next_client_id, 1) + 1;
     buf_init_secret(&c->in, SIZE_MAX / 4);
     buf_init_secret(&c->out, 2 * (size_t)CONN_ANSWER_BYTES);
@@ -87,6 +168,7 @@ enum err conn_new(struct io *io, int fd, enum io_transport transport, struct con
         event_assign(&c->write_ev, io->base, fd, EV_WRITE, conn_on_write, c) != 0 ||
         event_add(&c->read_ev, NULL) != 0) {
         acl_user_unref(c->user);
+        tls_conn_free(c->tls);
         mem_free(c);
         return ERR_OOM;
     }
@@ -121,6 +203,9 @@ void conn_free(struct conn *c)
     buf_fini(&c->in);
     buf_fini(&c->out);
     request_parser_fini(&c->parser);
+    if (c->handshake)
+        handshake_over(c);
+    tls_conn_free(c->tls);
     close(c->fd); /* nothing was promised about bytes that are still in the socket */
     if (c->prev)
         c->prev->next = c->next;
@@ -195,6 +280,7 @@ void conn_reset(struct conn *c)
     c->name.n = 0;
     c->name.s[0] = 0;
     conn_set_monitor(c, 0);
+    login_by_certificate(c);
 }
 
 /* ---- what handlers ask ---- */

@@ -13,6 +13,7 @@
 #include "server/conn.h"
 #include "server/io.h"
 #include "server/server.h"
+#include "server/tls.h"
 
 #define CONN_READ_BYTES 65536       /* of one read */
 #define CONN_READ_AHEAD_BYTES 65536 /* a connection that waits reads no more than this and its present argument */
@@ -30,6 +31,11 @@
 #define CONN_PENDINGS 1024
 #define CONN_PENDING_BYTES (8u << 20)
 #define IO_PENDING_BYTES (256u << 20)
+/* A handshake's time while half of IO_HANDSHAKES are under way. Steps of handshakes that a thread takes in a turn: one
+ * is some hundred microseconds of computing, and others wait. */
+#define CONN_HANDSHAKE_CROWDED_MS 2000
+#define CONN_HANDSHAKE_STEPS 4
+
 #define CONN_PEER_BYTES 64
 #define CONN_NAME_BYTES 64
 
@@ -65,10 +71,11 @@ struct conn {
     uint8_t proto;
     uint8_t authenticated;
     uint8_t reply_mode;
-    uint8_t held;    /* parser.argv is the next command, dispatch it before parsing more */
-    uint8_t eof;     /* the client will send nothing more */
-    uint8_t reading; /* read_ev is added */
-    uint8_t writing; /* write_ev is added */
+    uint8_t handshake; /* TLS is not up yet: nothing is read from it */
+    uint8_t held;      /* parser.argv is the next command, dispatch it before parsing more */
+    uint8_t eof;       /* the client will send nothing more */
+    uint8_t reading;   /* read_ev is added */
+    uint8_t writing;   /* write_ev is added */
     uint8_t on_todo;
     uint8_t monitor;
     uint8_t no_evict, no_touch;
@@ -77,6 +84,7 @@ struct conn {
     struct acl_user *user; /* a reference */
     uint64_t acl_epoch;    /* when it was looked up; 0: not since the login */
 
+    struct tls_conn *tls; /* NULL: the socket as it is */
     struct event read_ev, write_ev;
     struct request_parser parser;
     struct buf in, out; /* what did not fit into this turn; secret */
@@ -125,12 +133,13 @@ struct io {
     /* This turn's clocks. */
     int clock_fresh;
     uint64_t now_ms, now_us;
-    uint64_t mark_us; /* end of the last command: the start of the next */
+    uint64_t mark_us;         /* end of the last command: the start of the next */
+    unsigned handshake_steps; /* taken */
 
     /* Settings as of config_epoch. */
     uint64_t config_epoch;
     struct request_limits limits, limits_unauth;
-    uint64_t query_limit, idle_ms;
+    uint64_t query_limit, idle_ms, handshake_ms;
     int64_t slower_than_us;
     uint64_t event_ms; /* latency-monitor-threshold, 0: none */
     int tracking;      /* latency-tracking */
@@ -174,9 +183,12 @@ void io_refresh_settings(struct io *io);
 must_use enum err conn_new(struct io *io, int fd, enum io_transport transport, struct conn **out);
 void conn_on_read(evutil_socket_t fd, short what, void *arg);
 void conn_on_write(evutil_socket_t fd, short what, void *arg);
-void conn_kill(struct conn *c); /* any state to CONN_DEAD */
-void conn_free(struct conn *c); /* of a dead one, at the end of the turn */
-void conn_run(struct conn *c);  /* finishes, resumes, parses, dispatches, writes: all that can be done now */
+void conn_kill(struct conn *c);            /* any state to CONN_DEAD */
+void conn_free(struct conn *c);            /* of a dead one, at the end of the turn */
+int conn_handshake(struct conn *c);        /* goes on with it; 1: it is over, input may be there */
+void conn_check_handshake(struct conn *c); /* its time: once a second */
+void conn_wait_writable(struct conn *c);
+void conn_run(struct conn *c); /* finishes, resumes, parses, dispatches, writes: all that can be done now */
 void conn_input(struct conn *c, uint8_t **p, size_t *n);                   /* unparsed input */
 void conn_set_user(struct conn *c, struct acl_user *u, int authenticated); /* takes the reference over */
 /* Users change under the feet of connections: looks the user up again if any has changed. The connection ends when it

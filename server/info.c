@@ -82,6 +82,7 @@ static void clients_section(struct printer *p)
     PUT_U64(p, "maxclients", config_int(p->srv->config, CFG_MAXCLIENTS));
     PUT_U64(p, "peak_clients", atomic_load(&p->srv->peak_clients));
     PUT(p, "client_recent_max_input_buffer:0\r\nclient_recent_max_output_buffer:0\r\nblocked_clients:%u\r\n", parked);
+    PUT_U64(p, "tls_handshakes_pending", atomic_load(&p->srv->handshakes));
     PUT(p, "tracking_clients:0\r\nclients_in_timeout_table:0\r\n");
     PUT_U64(p, "monitors", atomic_load(&p->srv->monitors));
 }
@@ -270,6 +271,9 @@ static void stats_section(struct printer *p)
     PUT_U64(p, "client_output_buffer_limit_disconnections", STATS_SUM(srv, obuf_closed));
     PUT_U64(p, "client_query_buffer_limit_disconnections", STATS_SUM(srv, qbuf_closed));
     PUT_U64(p, "protocol_errors", STATS_SUM(srv, protocol_errors));
+    PUT_U64(p, "tls_handshakes", STATS_SUM(srv, tls_handshakes));
+    PUT_U64(p, "tls_handshakes_failed", STATS_SUM(srv, tls_handshakes_failed));
+    PUT_U64(p, "tls_certificate_expires", srv->tls ? (uint64_t)tls_expires(srv->tls) : 0);
 }
 
 static void replication_section(struct printer *p)

@@ -280,6 +280,7 @@ static void loop(struct io *io)
             flags |= EVLOOP_NONBLOCK;
         }
         io->clock_fresh = 0;
+        io->handshake_steps = 0;
         event_base_loop(io->base, flags);
         atomic_store_explicit(&io->asleep, 0, memory_order_relaxed);
         turn_end(io);
@@ -313,6 +314,7 @@ void io_refresh_settings(struct io *io)
     io->limits_unauth.unauthenticated = 1;
     io->query_limit = (uint64_t)config_int(cfg, CFG_CLIENT_QUERY_BUFFER_LIMIT);
     io->idle_ms = (uint64_t)config_int(cfg, CFG_TIMEOUT) * 1000;
+    io->handshake_ms = (uint64_t)config_int(cfg, CFG_TLS_HANDSHAKE_TIMEOUT) * 1000;
     io->slower_than_us = config_int(cfg, CFG_SLOWLOG_LOG_SLOWER_THAN);
     io->event_ms = (uint64_t)config_int(cfg, CFG_LATENCY_MONITOR_THRESHOLD);
     io->tracking = (int)config_int(cfg, CFG_LATENCY_TRACKING);
@@ -489,6 +491,8 @@ static void adopt_now(struct io_task *task, struct io *io)
     struct conn *c;
     if (io->stopping || conn_new(io, t->fd, t->transport, &c)) {
         atomic_fetch_sub(&io->srv->clients, 1);
+        if (t->transport == IO_TLS)
+            atomic_fetch_sub(&io->srv->handshakes, 1);
         close(t->fd);
     }
     mem_free(t);

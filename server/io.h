@@ -80,8 +80,9 @@ void io_free_all(struct server *srv);
 void io_free(struct io *io); /* one without connections: srv->main */
 
 /* Gives a connected, non-blocking socket to the thread, which owns it from now on and takes it off srv->clients when it
- * closes. Any thread. ERR_OOM: the caller closes it. */
-enum io_transport { IO_TCP, IO_UNIX };
+ * closes; one of IO_TLS off srv->handshakes when its handshake is over. Any thread. ERR_OOM: the caller closes it. */
+#define IO_HANDSHAKES 512 /* under way: no more are accepted meanwhile */
+enum io_transport { IO_TCP, IO_TLS, IO_UNIX };
 must_use enum err io_adopt(struct io *io, int fd, enum io_transport transport);
 
 #endif

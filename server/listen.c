@@ -9,7 +9,8 @@
  * more in between: accept then fails with EINVAL, which is ignored.
  *
  * Out of descriptors: accept fails with EMFILE while the connection stays in the backlog and its event stays ready.
- * Accepting pauses for a tenth of a second then, instead of spinning.
+ * Accepting pauses for a tenth of a second then, instead of spinning. So it does, for TLS alone, while too many
+ * handshakes are under way: the others wait in the backlog, which is fair when a thousand clients come back at once.
  */
 #include "server/listen.h"
 
@@ -50,8 +51,8 @@ struct listeners {
     pthread_mutex_t lock; /* of list: changes come from any thread */
     struct listener *list;
     struct event pause_ev;
-    unsigned turn; /* main thread: which I/O thread is next */
-    int port;      /* under lock */
+    unsigned turn;        /* main thread: which I/O thread is next */
+    int port[IO_TLS + 1]; /* under lock */
     char unix_path[108];
 };
 
@@ -89,10 +90,12 @@ static int is_protected(struct server *srv)
 }
 
 /* Says why, as far as the socket takes it at once, and closes. */
-static void turn_away(struct server *srv, int fd, const char *why)
+static void turn_away(struct server *srv, int fd, enum io_transport transport, const char *why)
 {
+    static const uint8_t alert[] = {21, 3, 3, 0, 2, 2, 49}; /* TLS: fatal, access_denied */
+    struct bytes text = transport == IO_TLS ? bytes_of(alert, sizeof alert) : bytes_str(why);
     atomic_fetch_add(&srv->rejected_connections, 1);
-    ssize_t rc = send(fd, why, strlen(why), MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t rc = send(fd, text.p, text.n, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)rc;
     close(fd);
 }
@@ -105,25 +108,30 @@ static void take(struct listeners *l, struct listener *at, int fd, const struct 
 
     if (clients > (uint64_t)config_int(srv->config, CFG_MAXCLIENTS))
         why = too_many;
-    else if (at->transport == IO_TCP && !is_loopback(from) && is_protected(srv))
+    else if (at->transport != IO_UNIX && !is_loopback(from) && is_protected(srv))
         why = denied;
+    if (!why && at->transport == IO_TLS)
+        atomic_fetch_add(&srv->handshakes, 1);
     if (!why && io_adopt(srv->io[l->turn++ % srv->io_count], fd, at->transport) == ERR_OK) {
         if (clients > atomic_load_explicit(&srv->peak_clients, memory_order_relaxed))
             atomic_store_explicit(&srv->peak_clients, clients, memory_order_relaxed);
         return;
     }
     atomic_fetch_sub(&srv->clients, 1);
-    if (why)
-        turn_away(srv, fd, why);
-    else
-        close(fd);
+    if (why) {
+        turn_away(srv, fd, at->transport, why);
+        return;
+    }
+    if (at->transport == IO_TLS)
+        atomic_fetch_sub(&srv->handshakes, 1);
+    close(fd);
 }
 
-static void each_event(struct listeners *l, int (*fn)(struct event *))
+static void each_event(struct listeners *l, int tls_only, int (*fn)(struct event *))
 {
     pthread_mutex_lock(&l->lock);
     for (struct listener *at = l->list; at; at = at->next)
-        if (at->added)
+        if (at->added && (!tls_only || at->transport == IO_TLS))
             fn(&at->ev);
     pthread_mutex_unlock(&l->lock);
 }
@@ -137,15 +145,19 @@ static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    each_event(arg, add_event);
+    each_event(arg, 0, add_event);
 }
 
-static void pause_accepting(struct listeners *l, int error)
+static void pause_accepting(struct listeners *l, int tls_only)
 {
     struct timeval tenth = {.tv_usec = 100000};
-    log_at(LOG_WARNING, "Accepting client connection: %s", strerror(error));
-    each_event(l, event_del);
+    each_event(l, tls_only, event_del);
     event_add(&l->pause_ev, &tenth);
+}
+
+static int is_crowded(const struct listener *at)
+{
+    return at->transport == IO_TLS && atomic_load(&at->all->srv->handshakes) >= IO_HANDSHAKES;
 }
 
 static void on_accept(evutil_socket_t fd, short what, void *arg)
@@ -155,13 +167,20 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
         struct sockaddr_storage from;
         socklen_t n = sizeof from;
+        if (is_crowded(at)) {
+            pause_accepting(at->all, 1);
+            return;
+        }
         int client = accept4(fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (client >= 0) {
             take(at->all, at, client, &from);
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            pause_accepting(at->all, errno);
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            log_at(LOG_WARNING, "Accepting client connection: %s", strerror(errno));
+            pause_accepting(at->all, 0);
+            return;
+        }
         if (errno != EINTR && errno != ECONNABORTED)
             return;
     }
@@ -227,7 +246,8 @@ static int listening_socket(const struct addrinfo *ai, int backlog)
 }
 
 /* *out NULL with ERR_OK: an optional address that this machine does not have. */
-static enum err open_tcp(struct listeners *l, const char *host, int optional, int port, struct listener **out)
+static enum err open_tcp(struct listeners *l, enum io_transport transport, const char *host, int optional, int port,
+                         struct listener **out)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *ai;
     char service[8], address[128];
@@ -250,18 +270,18 @@ static enum err open_tcp(struct listeners *l, const char *host, int optional, in
         log_at(LOG_WARNING, "Could not create server TCP listening socket %s: bind: %s", address, strerror(error));
         return error == EADDRINUSE ? ERR_CONFLICT : ERR_IO;
     }
-    enum err e = wrap(l, fd, IO_TCP, address, out);
+    enum err e = wrap(l, fd, transport, address, out);
     if (e)
         close(fd);
     return e;
 }
 
-static struct listener *find_open(struct listeners *l, const char *host, int port)
+static struct listener *find_open(struct listeners *l, enum io_transport transport, const char *host, int port)
 {
     char address[128];
     struct listener **at = &l->list;
     snprintf(address, sizeof address, "%s:%d", host, port);
-    while (*at && ((*at)->transport != IO_TCP || strcmp((*at)->address, address) != 0))
+    while (*at && ((*at)->transport != transport || strcmp((*at)->address, address) != 0))
         at = &(*at)->next;
     struct listener *found = *at;
     if (found)
@@ -279,13 +299,14 @@ static void push_all(struct listener **to, struct listener *from)
     }
 }
 
-/* Under the lock: the TCP list as the configuration says it now. On an error everything is as before. */
-static enum err open_all_tcp(struct listeners *l)
+/* Under the lock: the listeners of IO_TCP or IO_TLS as the configuration says it now. On an error everything is as
+ * before. */
+static enum err open_all(struct listeners *l, enum io_transport transport)
 {
     struct listener *kept = NULL, *opened = NULL, *at;
     struct bytes words[BINDS_MAX];
     struct buf b;
-    int port = (int)config_int(l->srv->config, CFG_PORT), n = 0;
+    int port = (int)config_int(l->srv->config, transport == IO_TCP ? CFG_PORT : CFG_TLS_PORT), n = 0;
 
     buf_init(&b, 4096);
     enum err e = config_text(l->srv->config, CFG_BIND, &b);
@@ -297,12 +318,12 @@ static enum err open_all_tcp(struct listeners *l)
         char host[64];
         int optional = words[i].n > 1 && words[i].p[0] == '-';
         snprintf(host, sizeof host, "%.*s", (int)words[i].n - optional, (const char *)words[i].p + optional);
-        if ((at = find_open(l, host, port))) {
+        if ((at = find_open(l, transport, host, port))) {
             at->next = kept;
             kept = at;
             continue;
         }
-        e = open_tcp(l, host, optional, port, &at);
+        e = open_tcp(l, transport, host, optional, port, &at);
         if (at) {
             at->next = opened;
             opened = at;
@@ -325,7 +346,7 @@ static enum err open_all_tcp(struct listeners *l)
     struct listener *rest = NULL;
     while ((at = l->list)) { /* what nobody wants any more */
         l->list = at->next;
-        if (at->transport == IO_TCP) {
+        if (at->transport == transport) {
             drop(at);
         } else {
             at->next = rest;
@@ -337,7 +358,7 @@ static enum err open_all_tcp(struct listeners *l)
     for (at = opened; at; at = at->next)
         io_post(l->srv->main, &at->task);
     push_all(&l->list, opened);
-    l->port = port;
+    l->port[transport] = port;
     return ERR_OK;
 }
 
@@ -399,12 +420,25 @@ static enum err open_unix(struct listeners *l)
 static enum err on_change(void *arg, enum config_id id, const char **why)
 {
     struct listeners *l = arg;
+    enum err e = ERR_OK;
     pthread_mutex_lock(&l->lock);
-    enum err e = open_all_tcp(l);
+    if (id != CFG_TLS_PORT)
+        e = open_all(l, IO_TCP);
+    if (!e && id != CFG_PORT)
+        e = open_all(l, IO_TLS);
     pthread_mutex_unlock(&l->lock);
     if (e)
-        *why = id == CFG_PORT ? "Unable to listen on this port. Check server logs."
-                              : "Failed to bind to specified addresses.";
+        *why = id == CFG_BIND ? "Failed to bind to specified addresses."
+                              : "Unable to listen on this port. Check server logs.";
+    return e;
+}
+
+static enum err open_port(struct listeners *l, enum io_transport transport, enum config_id id)
+{
+    enum err e = open_all(l, transport);
+    if (e)
+        log_at(LOG_WARNING, "Failed listening on %s %lld, aborting.", config_rows[id].name,
+               (long long)config_int(l->srv->config, id));
     return e;
 }
 
@@ -416,17 +450,20 @@ enum err listen_open(struct listeners **out, struct server *srv)
     l->srv = srv;
     pthread_mutex_init(&l->lock, NULL);
     enum err e = event_assign(&l->pause_ev, io_base(srv->main), -1, 0, on_pause_over, l) == 0 ? ERR_OK : ERR_OOM;
-    if (!e && (e = open_all_tcp(l)))
-        log_at(LOG_WARNING, "Failed listening on port %lld (TCP), aborting.",
-               (long long)config_int(srv->config, CFG_PORT));
+    if (!e)
+        e = open_port(l, IO_TCP, CFG_PORT);
+    if (!e)
+        e = open_port(l, IO_TLS, CFG_TLS_PORT);
     if (!e)
         e = open_unix(l);
     if (!e && !l->list) {
-        log_at(LOG_WARNING, "Nothing to listen on: port is 0 and there is no unixsocket. Aborting.");
+        log_at(LOG_WARNING, "Nothing to listen on: port and tls-port are 0 and there is no unixsocket. Aborting.");
         e = ERR_IO;
     }
     if (!e)
         e = config_on_change(srv->config, CFG_PORT, on_change, l);
+    if (!e)
+        e = config_on_change(srv->config, CFG_TLS_PORT, on_change, l);
     return e ? e : config_on_change(srv->config, CFG_BIND, on_change, l);
 }
 
@@ -462,7 +499,7 @@ void listen_free(struct listeners *l)
 int listen_port(struct listeners *l)
 {
     pthread_mutex_lock(&l->lock);
-    int port = l->port;
+    int port = l->port[IO_TCP] ? l->port[IO_TCP] : l->port[IO_TLS];
     pthread_mutex_unlock(&l->lock);
     return port;
 }

@@ -1,7 +1,9 @@
 /* listen.h - listening sockets and the acceptor: the main thread accepts, I/O threads get the sockets by turns.
  *
- * TCP on every address of `bind` at `port`, and a UNIX socket. CONFIG SET port and bind take effect at once: new
- * sockets are opened first, so that a refusal changes nothing, then the old ones close; what is the same stays open.
+ * TCP on every address of `bind` at `port`, TLS at `tls-port`, and a UNIX socket. CONFIG SET port, tls-port and bind
+ * take effect at once: new sockets are opened first, so that a refusal changes nothing, then the old ones close; what
+ * is the same stays open. A port goes from one to the other as with Redis, by first closing the one: `CONFIG SET port 0
+ * tls-port N`.
  *
  * Refused with Redis's texts: more than maxclients, and outsiders while the default user needs no password
  * (protected-mode).
@@ -23,7 +25,7 @@ must_use enum err listen_open(struct listeners **out, struct server *srv);
 void listen_close(struct listeners *l);
 void listen_free(struct listeners *l); /* accepts NULL */
 
-/* The first TCP port, 0: none. */
+/* port, or else tls-port; 0: none. */
 int listen_port(struct listeners *l);
 
 #endif

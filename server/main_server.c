@@ -44,6 +44,7 @@
 #include "server/setup.h"
 #include "server/slowlog.h"
 #include "server/start.h"
+#include "server/tls.h"
 #include "server/version.h"
 
 #define DAEMON_MARK "COFFER_DAEMONIZED"
@@ -383,7 +384,7 @@ static int run(void)
         log_at(LOG_WARNING, "Out of memory at start");
         return 1;
     }
-    if (listen_open(&srv.listeners, &srv))
+    if (tls_new(&srv.tls, srv.config) || listen_open(&srv.listeners, &srv))
         return 1;
     log_at(LOG_NOTICE, "Running mode=standalone, port=%d, %u I/O thread%s.", listen_port(srv.listeners), srv.io_count,
            srv.io_count == 1 ? "" : "s");
@@ -424,6 +425,7 @@ static void clean_up(void)
     latency_free(srv.latency);
     acl_free(srv.acl);
     acl_log_free(srv.acl_log);
+    tls_free(srv.tls);
     if (m.pidfile_written)
         (void)unlink(config_str(srv.config, CFG_PIDFILE));
     log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
@@ -556,7 +558,7 @@ int main(int argc, char **argv)
     const char *fault = getenv("COFFER_FAULT");
 
     umask(0077);
-    if (mem_init(getenv("COFFER_KEEP_CORE") != NULL)) {
+    if (mem_init(getenv("COFFER_KEEP_CORE") != NULL) || tls_init()) {
         fprintf(stderr, "coffer-server: out of memory\n");
         return 1;
     }

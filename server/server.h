@@ -24,6 +24,7 @@ struct latency;   /* latency.h */
 struct listeners; /* listen.h */
 struct restore;   /* restore.h */
 struct slowlog;   /* slowlog.h */
+struct tls;       /* tls.h */
 struct upload;    /* upload.h */
 struct waitlist;  /* call.h */
 
@@ -56,6 +57,7 @@ struct server {
     struct slowlog *slowlog;
     struct latency *latency;
     struct listeners *listeners; /* NULL in a test server */
+    struct tls *tls;             /* the same */
     char run_id[41];             /* 40 hex */
     uint64_t started_ms;
 
@@ -72,6 +74,7 @@ struct server {
     _Atomic unsigned io_busy; /* I/O threads that still have connections, while stopping */
     _Atomic uint64_t next_client_id;
     _Atomic unsigned clients;        /* connected */
+    _Atomic unsigned handshakes;     /* of these, TLS is not up yet */
     _Atomic unsigned monitors;       /* in MONITOR */
     _Atomic uint64_t pending_bytes;  /* about: of all pendings (call.h), those of clients that are gone too */
     _Atomic uint64_t pause_until_us; /* monotonic */
