@@ -29,6 +29,7 @@
 #include <openssl/x509.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -234,8 +235,9 @@ static enum err add_directory(struct load *l)
     if (e)
         return e == ERR_OOM ? e : wrong(l, CFG_TLS_CA_CERT_DIR, strerror(file_errno()));
     for (size_t i = 0; i < n; i++) { /* what holds no certificate may lie there too */
+        struct stat st;
         snprintf(path, sizeof path, "%s/%s", l->text, names[i]);
-        found += X509_STORE_load_file(store, path) == 1;
+        found += stat(path, &st) == 0 && S_ISREG(st.st_mode) && X509_STORE_load_file(store, path) == 1;
     }
     ERR_clear_error();
     file_free_names(names, n);
