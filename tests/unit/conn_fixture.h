@@ -275,11 +275,12 @@ static void stop(struct fixture *f)
 
 struct client {
     int fd;
+    struct tls_conn *tls; /* NULL: plain */
     struct buf in;
     struct answer_parser parser;
 };
 
-static void client_open(struct fixture *f, struct client *c, unsigned io)
+static void client_open_as(struct fixture *f, struct client *c, unsigned io, enum io_transport transport)
 {
     int sv[2];
     struct timeval patience = {.tv_sec = 20};
@@ -287,14 +288,23 @@ static void client_open(struct fixture *f, struct client *c, unsigned io)
     assert_int_equal(fcntl(sv[0], F_SETFL, O_NONBLOCK), 0);
     setsockopt(sv[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     atomic_fetch_add(&f->srv.clients, 1);
-    assert_int_equal(io_adopt(f->io[io], sv[0], IO_UNIX), ERR_OK);
+    if (transport == IO_TLS)
+        atomic_fetch_add(&f->srv.handshakes, 1);
+    assert_int_equal(io_adopt(f->io[io], sv[0], transport), ERR_OK);
     c->fd = sv[1];
+    c->tls = NULL;
     buf_init(&c->in, SIZE_MAX / 4);
     answer_parser_init(&c->parser, &answer_default_limits, 0);
 }
 
+static void client_open(struct fixture *f, struct client *c, unsigned io)
+{
+    client_open_as(f, c, io, IO_UNIX);
+}
+
 static void client_close(struct client *c)
 {
+    tls_conn_free(c->tls);
     if (c->fd >= 0)
         close(c->fd);
     buf_fini(&c->in);
@@ -304,7 +314,7 @@ static void client_close(struct client *c)
 static void say_bytes(struct client *c, const void *p, size_t n)
 {
     while (n) {
-        ssize_t got = send(c->fd, p, n, MSG_NOSIGNAL);
+        ssize_t got = c->tls ? tls_write(c->tls, p, n) : send(c->fd, p, n, MSG_NOSIGNAL);
         assert_true(got > 0);
         p = (const char *)p + got;
         n -= (size_t)got;
@@ -328,7 +338,7 @@ static const struct answer *hear(struct client *c)
         assert_int_equal(s, ANSWER_MORE);
         uint8_t *room;
         assert_int_equal(buf_reserve(&c->in, 65536, &room), ERR_OK);
-        ssize_t n = read(c->fd, room, 65536);
+        ssize_t n = c->tls ? tls_read(c->tls, room, 65536) : read(c->fd, room, 65536);
         assert_true(n >= 0 || errno == ECONNRESET);
         if (n <= 0)
             return NULL;
@@ -365,7 +375,7 @@ static void ping_round(struct fixture *f, unsigned io)
 }
 
 /* A thread that completes what was started, newest first, until *over. */
-static void *completer(void *arg)
+__attribute__((unused)) static void *completer(void *arg)
 {
     unsigned done = 0, to = 0;
     int *over = arg, end;

@@ -1,12 +1,67 @@
 /* TLS: contexts and connections, both ends in one thread. What servers do with them is in test_conn_tls.c. */
-#include "tests/unit/tls_fixture.h"
-
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+
+#include "tests/unit/tls_fixture.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
 
 #define HANDSHAKES 10000
+
+/* ---- two ends ---- */
+
+struct link {
+    int fd[2];
+    struct tls_conn *server, *client;
+    enum err at_server, at_client; /* of the handshake */
+};
+
+static void sockets(int fd[2])
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(fcntl(fd[i], F_SETFL, O_NONBLOCK), 0);
+}
+
+static void link_open(struct link *l, struct party *server, struct party *client, const char *host)
+{
+    sockets(l->fd);
+    assert_int_equal(tls_server_new(server->tls, l->fd[0], &l->server), ERR_OK);
+    assert_int_equal(tls_client_new(client->tls, l->fd[1], host, &l->client), ERR_OK);
+    l->at_server = l->at_client = ERR_AGAIN;
+}
+
+/* To the end, however it ends. */
+static void link_shake(struct link *l)
+{
+    while (l->at_server == ERR_AGAIN || l->at_client == ERR_AGAIN) {
+        if (l->at_client == ERR_AGAIN)
+            l->at_client = tls_handshake(l->client);
+        if (l->at_server == ERR_AGAIN)
+            l->at_server = tls_handshake(l->server);
+    }
+}
+
+static void link_up(struct link *l, struct party *server, struct party *client)
+{
+    link_open(l, server, client, "localhost");
+    link_shake(l);
+    if (l->at_server || l->at_client)
+        fail_msg("server: %s; client: %s", tls_error(l->server), tls_error(l->client));
+}
+
+static void link_close(struct link *l)
+{
+    tls_conn_free(l->client);
+    tls_conn_free(l->server);
+    close(l->fd[0]);
+    close(l->fd[1]);
+}
 
 static void say(struct tls_conn *c, const char *text)
 {
