@@ -70,6 +70,8 @@ void request_parser_fini(struct request_parser *p)
     request_parser_init(p, p->limits);
 }
 
+#define TLS_HANDSHAKE 0x16 /* its first byte; a client that waits for an answer would wait for ever */
+
 static enum request_status bad(struct request_parser *p, const char *what)
 {
     p->argc = 0;
@@ -355,6 +357,8 @@ static inline enum request_status parse_start(struct request_parser *p, uint8_t 
 {
     if (n == 0)
         return more(p, 1);
+    if (in[0] == TLS_HANDSHAKE)
+        return bad(p, "a TLS handshake on a port without TLS");
     if (in[0] != '*')
         return parse_inline(p, in, n);
 

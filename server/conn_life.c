@@ -82,13 +82,16 @@ static void handshake_over(struct conn *c)
 static void handshake_failed(struct conn *c, const char *why)
 {
     static _Atomic uint64_t last_us, unsaid;
-    uint64_t now = c->io->now_us, last = atomic_load(&last_us);
+    uint64_t now = c->io->now_us, last = atomic_load(&last_us), n;
     stat_add(&c->io->stats.tls_handshakes_failed, 1);
-    if ((last && now - last < HANDSHAKE_LOG_US) || !atomic_compare_exchange_strong(&last_us, &last, now))
+    char more[48] = "";
+    if ((last && now - last < HANDSHAKE_LOG_US) || !atomic_compare_exchange_strong(&last_us, &last, now)) {
         atomic_fetch_add(&unsaid, 1);
-    else
-        log_at(LOG_NOTICE, "TLS: the handshake with %s failed: %s. So did %llu more since the last such line.", c->peer,
-               why, (unsigned long long)atomic_exchange(&unsaid, 0));
+    } else {
+        if ((n = atomic_exchange(&unsaid, 0)))
+            snprintf(more, sizeof more, " (and %llu others before)", (unsigned long long)n);
+        log_at(LOG_NOTICE, "TLS: the handshake with %s failed%s: %s", c->peer, more, why);
+    }
     conn_kill(c);
 }
 

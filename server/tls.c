@@ -86,7 +86,7 @@ struct load { /* one context in the making */
 
 const char *tls_openssl_says(void)
 {
-    unsigned long code = ERR_peek_last_error();
+    unsigned long code = ERR_peek_error(); /* the first is the cause, what follows says who stumbled over it */
     const char *text =
         ERR_GET_LIB(code) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
     ERR_clear_error();

@@ -14,7 +14,7 @@ struct tls {
     int64_t expires;
 };
 
-/* OpenSSL's words for the last error of this thread, which is then forgotten. Static memory. */
+/* OpenSSL's words for this thread's error, which is then forgotten. Static memory. */
 const char *tls_openssl_says(void);
 
 #endif

@@ -340,9 +340,12 @@ static void take_args(struct e2e *s, va_list ap)
     free_args(s);
     for (int i = 0; (arg = va_arg(ap, const char *)) != NULL; previous = arg, i++) {
         assert_true(i < E2E_ARGS);
-        if (strcmp(previous, "--port") == 0) {
-            s->port = strcmp(arg, "auto") == 0 ? e2e_free_port() : atoi(arg);
-            snprintf(number, sizeof number, "%d", s->port);
+        int *port = strcmp(previous, "--port") == 0       ? &s->port
+                    : strcmp(previous, "--tls-port") == 0 ? &s->tls_port
+                                                          : NULL;
+        if (port) {
+            *port = strcmp(arg, "auto") == 0 ? e2e_free_port() : atoi(arg);
+            snprintf(number, sizeof number, "%d", *port);
             arg = number;
         }
         s->args[i] = strdup(arg);

@@ -43,7 +43,7 @@ struct e2e {
     char socket[E2E_PATH]; /* its UNIX socket */
     char log[E2E_PATH];    /* all that it and its workers say, of all starts */
     long log_start;        /* offset in it of the last start */
-    int port;              /* 0: no TCP */
+    int port, tls_port;    /* 0: no TCP, no TLS */
     pid_t pid;             /* 0: not running */
     redisContext *c;       /* a connection over the UNIX socket; NULL while not running */
     char *args[E2E_ARGS];  /* of the last start; private */
@@ -53,7 +53,8 @@ struct e2e {
 
 /* Starts a server in a new directory, whose token is provisioned already; on its UNIX socket only. Arguments are
  * directives as on the command line, up to NULL.
- * "--port", "auto" picks a free TCP port. Returns when PING answers anything but -LOADING, with s->c connected. */
+ * "--port", "auto" picks a free TCP port, and so does "--tls-port", "auto". Returns when PING answers anything but
+ * -LOADING, with s->c connected. */
 void e2e_start(struct e2e *s, ...) __attribute__((sentinel));
 /* The same in an empty directory: the server provisions its token itself. */
 void e2e_start_bare(struct e2e *s, ...) __attribute__((sentinel));

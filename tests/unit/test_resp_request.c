@@ -184,6 +184,7 @@ static void test_empty_requests_are_skipped(void **state)
 static void test_protocol_errors(void **state)
 {
     static const struct row rows[] = {
+        ROW("\x16\x03\x01", "!Protocol error: a TLS handshake on a port without TLS"),
         ROW("*21\r\n", "!Protocol error: invalid multibulk length"),
         ROW("*3000000000\r\n", "!Protocol error: invalid multibulk length"),
         ROW("*9223372036854775807\r\n", "!Protocol error: invalid multibulk length"),

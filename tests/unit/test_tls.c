@@ -328,7 +328,7 @@ static void test_hosts(void **state)
     static const struct {
         const char *host;
         enum err e;
-    } tries[] = {{"localhost", ERR_OK}, {"127.0.0.1", ERR_OK}, {NULL, ERR_OK},      {"server", ERR_PROTOCOL},
+    } tries[] = {{"localhost", ERR_OK}, {"127.0.0.1", ERR_OK}, {NULL, ERR_OK},        {"server", ERR_PROTOCOL},
                  {"", ERR_OK},          {"::1", ERR_PROTOCOL}, {"evil", ERR_PROTOCOL}};
     struct party server, client;
     struct link l;
