@@ -103,12 +103,13 @@ wait_children_ms() {
     echo $sum
 }
 
+BENCHMARK_OPTIONS=() # of redis-benchmark, besides
 # run_once PORT PID REQUESTS CLIENTS PIPELINE COMMAND... - prints "requests-per-second server-cpu-us-per-request".
 run_once() {
     local port=$1 pid=$2 n=$3 clients=$4 pipeline=$5 before after rps
     shift 5
     before=$(cpu_ms "$pid")
-    rps=$(redis-benchmark -p "$port" -n "$n" -c "$clients" -P "$pipeline" -r "${KEYSPACE:-100000}" --csv "$@" 2>/dev/null | awk -F'"' 'END {print $4}')
+    rps=$(redis-benchmark "${BENCHMARK_OPTIONS[@]}" -p "$port" -n "$n" -c "$clients" -P "$pipeline" -r "${KEYSPACE:-100000}" --csv "$@" 2>/dev/null | awk -F'"' 'END {print $4}')
     after=$(cpu_ms "$pid")
     awk -v rps="$rps" -v ms=$((after - before)) -v n="$n" 'BEGIN {printf "%.0f %.3f\n", rps, ms * 1000 / n}'
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@
 #include "tests/lib/e2e.h"
 #include "tests/lib/leaks.h"
 #include "tests/lib/workers.h"
+#include "tests/unit/tls_fixture.h"
 
 #define MARK(way) leaks_mark(way)
 #define EXPECT(want, ...) e2e_expect(c, want, __VA_ARGS__)
@@ -187,6 +189,80 @@ static void carry_halves(redisContext *c)
     await_client(c, "parked", "qbuf", (unsigned long)n);
 }
 
+/* ---- the same over TLS, where bytes pass through OpenSSL's memory ---- */
+
+static struct party party;
+static struct tls_conn *over_tls;
+static int tls_socket;
+
+/* The number that is secret, as it is in a file and as OpenSSL has it in memory. */
+static void add_tls_key(void)
+{
+    uint8_t bytes[32], turned[32];
+    BIGNUM *n = NULL;
+    FILE *f = fopen(PATH("server.key"), "r");
+    assert_non_null(f);
+    EVP_PKEY *key = PEM_read_PrivateKey(f, NULL, NULL, NULL);
+    fclose(f);
+    assert_int_equal(EVP_PKEY_get_bn_param(key, "priv", &n), 1);
+    assert_int_equal(BN_bn2binpad(n, bytes, sizeof bytes), sizeof bytes);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        turned[i] = bytes[sizeof bytes - 1 - i];
+    leaks_needle("TLS key", bytes, sizeof bytes);
+    leaks_needle("TLS key, in memory", turned, sizeof turned);
+    BN_clear_free(n);
+    EVP_PKEY_free(key);
+}
+
+static void tls_connect(void)
+{
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)s.tls_port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    party_open(&party, "client");
+    tls_socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(tls_socket, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(tls_client_new(party.tls, tls_socket, "localhost", &over_tls), ERR_OK);
+    assert_int_equal(tls_handshake(over_tls), ERR_OK);
+}
+
+static void tls_say(const void *p, size_t n)
+{
+    for (ssize_t sent; n; p = (const char *)p + sent, n -= (size_t)sent)
+        assert_true((sent = tls_write(over_tls, p, n)) > 0);
+}
+
+static void tls_hear(size_t n)
+{
+    static char bytes[BIG + 64];
+    for (ssize_t got; n; n -= (size_t)got)
+        assert_true((got = tls_read(over_tls, bytes, n < sizeof bytes ? n : sizeof bytes)) > 0);
+}
+
+static void carry_tls(void)
+{
+    char text[256];
+    const char *value = MARK("SET over TLS"), *pipeline = MARK("a pipeline over TLS"), *half = MARK("half over TLS");
+    int n = snprintf(text, sizeof text, "SET tls %s\r\nGET tls\r\n", value);
+    tls_say(text, (size_t)n);
+    tls_hear(5 + 5 + LEAKS_MARKER + 2);
+    for (size_t big = 1000; big <= BIG; big *= 6) {
+        n = snprintf(text, sizeof text, "*3\r\n$3\r\nSET\r\n$3\r\ntls\r\n$%zu\r\n", big);
+        tls_say(text, (size_t)n);
+        tls_say(full_of(MARK("a large value over TLS"), big), big);
+        tls_say("\r\nGET tls\r\n", 11);
+        n = snprintf(text, sizeof text, "+OK\r\n$%zu\r\n", big);
+        tls_hear((size_t)n + big + 2);
+    }
+    n = snprintf(text, sizeof text, "SET tls %s\r\n", pipeline);
+    for (int i = 0; i < 300; i++)
+        tls_say(text, (size_t)n);
+    tls_hear(5 * 300);
+    n = snprintf(text, sizeof text, "CLIENT SETNAME tls\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$220000\r\n%s", half);
+    tls_say(text, (size_t)n);
+    tls_hear(5);
+    await_client(clients[0], "tls", "qbuf", LEAKS_MARKER);
+}
+
 /* ---- dumps ---- */
 
 /* Path of a dump of the process. */
@@ -212,7 +288,8 @@ static void start(void)
     setenv("MALLOC_ARENA_MAX", "1", 1); /* else there is a lot of nothing in a dump */
     e2e_start(&s, "--secret-max-bytes", "220000", "--cache-size", "2mb", "--dirty-limit", "4mb", "--write-buffer-size",
               "1mb", "--shards", "1", "--io-threads", "2", "--slowlog-log-slower-than", "0", "--loglevel", "debug",
-              NULL);
+              "--tls-port", "auto", "--tls-cert-file", PATH("server.crt"), "--tls-key-file", PATH("server.key"),
+              "--tls-ca-cert-file", PATH("ca.crt"), NULL);
     unsetenv("COFFER_KEEP_CORE");
     unsetenv("MALLOC_ARENA_MAX");
     leaks_needle("PIN", workers_pin(&s), strlen(workers_pin(&s)));
@@ -352,6 +429,9 @@ static void no_plaintext_in_a_dump(void **state)
     carry_passwords(clients[2]);
     drop(e2e_command(clients[3], "GET before-sealing"));
     carry_values(clients[0]);
+    add_tls_key();
+    tls_connect();
+    carry_tls();
     carry_keys(clients[1]);
     carry_mistakes(clients[3]);
     carry_halves(clients[4]);
@@ -378,6 +458,9 @@ static void no_plaintext_in_a_dump(void **state)
     if (found)
         fail_msg("%u leaks", found);
     e2e_raw_close(&monitor);
+    tls_conn_free(over_tls);
+    close(tls_socket);
+    party_close(&party);
     for (size_t i = 0; i < sizeof raw / sizeof *raw; i++)
         e2e_raw_close(&raw[i]);
     finish();
@@ -457,5 +540,5 @@ int main(void)
         cmocka_unit_test_teardown(no_data_key_in_a_file, e2e_teardown),
         cmocka_unit_test_teardown(a_crash_leaves_no_core, e2e_teardown),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, tls_world, tls_world_end);
 }
