@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -539,6 +540,32 @@ static void blocks_outlive_their_thread(void **state)
     assert_int_equal(used_bytes(), before);
 }
 
+static void what_openssl_frees_is_wiped(void **state)
+{
+    enum { BYTES = 3000 };
+    (void)state;
+    assert_int_equal(mem_init(1), ERR_OK);
+    uint8_t *p = OPENSSL_malloc(16);
+    memset(p, 'x', 16);
+    p = OPENSSL_realloc(p, BYTES);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(p[i], 'x');
+    memset(p, 'x', BYTES);
+    p = OPENSSL_realloc(p, 2 * BYTES); /* leaves a block of BYTES behind */
+    for (unsigned i = 0; i < BYTES; i++)
+        assert_int_equal(p[i], 'x');
+    memset(p, 'x', 2 * BYTES);
+    OPENSSL_free(p);
+    for (unsigned n = 1; n <= 2; n++) { /* the same blocks again, from most allocators */
+        uint8_t *again = malloc(n * BYTES);
+        assert_non_null(again);
+        for (unsigned i = 64; i < n * BYTES; i++) /* but for what the allocator writes there */
+            assert_int_not_equal(again[i], 'x');
+        free(again);
+    }
+    assert_null(OPENSSL_realloc(OPENSSL_malloc(1), 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -560,6 +587,7 @@ int main(void)
         cmocka_unit_test(ended_threads_leave_nothing_behind),
         cmocka_unit_test(blocks_outlive_their_thread),
         cmocka_unit_test(init_reserves_once),
+        cmocka_unit_test(what_openssl_frees_is_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
