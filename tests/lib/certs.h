@@ -12,11 +12,17 @@
 #ifndef COFFER_TESTS_LIB_CERTS_H
 #define COFFER_TESTS_LIB_CERTS_H
 
-#include <openssl/ec.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
-#include <stdio.h>
 
 #define CERTS_DAY 86400
 

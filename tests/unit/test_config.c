@@ -425,7 +425,8 @@ static const char *shaped(const char *shape)
     static const char *const texts[][2] = {{"memory-or-percent", "50%"},
                                            {"s3-url", "s3://bucket/a prefix"},
                                            {"endpoint", "https://s3.example.com:9000"},
-                                           {"node-name", "node-1"}};
+                                           {"node-name", "node-1"},
+                                           {"tls-protocols", "TLSv1.2 tlsv1.3"}};
     if (!shape)
         return "it's \"odd\" \\ # \x01";
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -447,7 +448,9 @@ static void shaped_texts_are_looked_at(void **state)
                                            {"object-store-interval", "-1"},
                                            {"object-store-unfinished-age", "0"},
                                            {"node-name", "-x"},
-                                           {"node-name", "a/b"}};
+                                           {"node-name", "a/b"},
+                                           {"tls-protocols", "TLSv1.1 TLSv1.2"},
+                                           {"tls-protocols", "TLSv1.2,TLSv1.3"}};
     struct config *c = fresh();
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(config_put(c, wrong[i][0], wrong[i][1]), ERR_SYNTAX);
