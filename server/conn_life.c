@@ -104,7 +104,7 @@ static void login_by_certificate(struct conn *c)
         return;
     size_t n = tls_peer_name(c->tls, name, sizeof name);
     struct acl_user *u = n ? acl_find(c->io->srv->acl, bytes_of(name, n)) : NULL;
-    if (u && acl_user_enabled(u))
+    if (u && acl_user_enabled(u) && !acl_user_unknown(u))
         conn_set_user(c, u, 1);
     else
         acl_user_unref(u);
