@@ -147,6 +147,8 @@ static enum err do_round(struct apply *a)
     if (e)
         return e;
     write_round(a, items, n, lsn, &add);
+    if (a->cfg.on_round)
+        a->cfg.on_round(a->cfg.arg, lsn);
     hot_dirty_done(a->cfg.hot, items, n);
 
     uint64_t published = log_bytes(a);

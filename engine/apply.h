@@ -48,6 +48,9 @@ struct apply_config {
      * that round's on_applied. */
     void (*on_applied)(void *arg, uint64_t lsn);
     void (*on_failure)(void *arg, unsigned store, enum err e);
+    /* A round up to lsn is written, but for what stores that are missing should have had of it; when this returns the
+     * hot table may forget its values. */
+    void (*on_round)(void *arg, uint64_t lsn);
     /* 1: the disk has room for a round. On the applier's thread, before each round and checkpoint, ten times a second
      * while it says 0. NULL: always. */
     int (*has_room)(void *arg);

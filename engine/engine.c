@@ -28,6 +28,8 @@
 #include "base/log.h"
 #include "engine/asof.h"
 #include "engine/engine_impl.h"
+#include "engine/logcheck.h"
+#include "engine/overlay.h"
 #include "engine/room.h"
 #include "engine/storedir.h"
 
@@ -150,11 +152,12 @@ static enum err save_state(struct engine *e, const char *boot, int clean)
     return err ? engine_refuse(e, err, "cannot write %s: %s", p.s, strerror(file_errno())) : ERR_OK;
 }
 
-/* A store that failed may lack what its applied LSN claims: only a replay from its checkpoint makes it whole. */
+/* A store that failed may lack what its applied LSN claims: only a replay from its checkpoint makes it whole. One that
+ * is lost claims nothing. */
 static int stores_whole(struct engine *e)
 {
     for (unsigned s = 0; s <= e->shards; s++)
-        if (atomic_load(&e->store_failed[s]))
+        if (e->stores[s] && atomic_load(&e->store_failed[s]))
             return 0;
     return 1;
 }
@@ -209,34 +212,44 @@ enum err engine_store_saw(struct engine *e, unsigned store, enum err err)
     return err;
 }
 
-/* One that is open already, or does not verify, is deleted and begun anew. */
-static enum err open_store(struct engine *e, unsigned s, struct engine_report *rep)
+/* *has: LevelDB has, or had, a store there. */
+static enum err has_store(const char *path, int *has)
+{
+    char **names;
+    size_t n;
+    *has = 0;
+    enum err err = file_list(path, &names, &n);
+    if (err)
+        return err == ERR_NOTFOUND ? ERR_OK : err;
+    for (size_t i = 0; i < n; i++)
+        *has |= strcmp(names[i], "CURRENT") == 0;
+    file_free_names(names, n);
+    return ERR_OK;
+}
+
+/* One that is not there any more, or does not verify, is not opened: it is lost (recover.c). */
+static enum err open_store(struct engine *e, unsigned s)
 {
     struct path p;
     engine_store_path(e, s, e->generation[s], 0, p.s, sizeof p.s);
-    enum err err = e->stores[s] ? ERR_CORRUPT : engine_store_open(e, p.s, &e->stores[s]);
-    if (err == ERR_CORRUPT) {
-        store_close(e->stores[s]);
-        e->stores[s] = NULL;
-        rep->shards_rebuilt++;
-        if ((err = store_destroy(p.s)) == ERR_OK)
-            err = engine_store_open(e, p.s, &e->stores[s]);
-    }
-    return err ? engine_refuse(e, err, "cannot open the store %s", p.s) : ERR_OK;
+    int has;
+    enum err err = has_store(p.s, &has);
+    if (err == ERR_OK && (has || e->fresh))
+        err = engine_store_open(e, p.s, &e->stores[s]);
+    return err && err != ERR_CORRUPT ? engine_refuse(e, err, "cannot open the store %s", p.s) : ERR_OK;
 }
 
-enum err engine_empty_store(struct engine *e, unsigned s, struct engine_report *rep)
+static enum err open_stores(struct engine *e)
 {
-    return open_store(e, s, rep);
-}
-
-static enum err open_stores(struct engine *e, struct engine_report *rep)
-{
-    enum err err = storedir_tidy(e->dir, e->generation, e->shards + 1);
+    int has_log = 0;
+    enum err err = celldir_has_log(e->dir, &has_log);
+    e->fresh = !has_log;
+    if (err == ERR_OK)
+        err = storedir_tidy(e->dir, e->generation, e->shards + 1);
     if (err)
         return engine_refuse(e, err, "cannot tidy up the stores in %s: %s", e->dir, err_text(err));
     for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
-        err = open_store(e, s, rep);
+        err = open_store(e, s);
     return err;
 }
 
@@ -254,9 +267,23 @@ static void on_store_failure(void *arg, unsigned store, enum err err)
 {
     struct engine *e = arg;
     atomic_store(&e->store_failed[store], 1);
-    engine_logf(e, LOG_WARNING, "%s %u failed (%s): its vaults answer CORRUPT until it is rebuilt",
+    engine_logf(e, LOG_WARNING, "%s %u failed (%s): it is rebuilt, and read from snapshot and log meanwhile",
                 store ? "shard" : "base store", store ? store - 1 : 0, err_name(err));
     rebuild_failed(e->rebuild, store);
+}
+
+/* What stands for stores that are out keeps up. When it cannot, it answers LOADING by itself. */
+static void on_round(void *arg, uint64_t lsn)
+{
+    struct engine *e = arg;
+    struct overlay *o = engine_overlay_take(e);
+    enum err err = o ? overlay_advance(o, lsn) : ERR_OK;
+    if (err && err != ERR_LOADING)
+        engine_logf(e, LOG_WARNING,
+                    "the log cannot be followed (%s): what is not in memory is not answered until the "
+                    "stores are filled",
+                    err_name(err));
+    overlay_unref(o);
 }
 
 static int has_room(void *arg)
@@ -287,182 +314,11 @@ static enum err start_apply(struct engine *e)
                                .checkpoint_bytes = CHECKPOINT_BYTES,
                                .on_applied = on_applied,
                                .on_failure = on_store_failure,
+                               .on_round = on_round,
                                .has_room = has_room,
                                .on_stall = on_stall,
                                .arg = e};
     return apply_start(&e->apply, &cfg);
-}
-
-/* ---- vaults ---- */
-
-static enum err observe_vault(struct engine *e, struct bytes name, const struct blob *value)
-{
-    struct vault *v;
-    if (value->n < 16)
-        return ERR_CORRUPT;
-    if ((v = vaults_find_id(e->vaults, get_le64(value->data + 8))) != NULL)
-        return vault_update(e->vaults, v, blob_bytes(value));
-    enum err err = vault_decode(name, blob_bytes(value), &v);
-    if (err)
-        return err;
-    if ((err = vaults_add(e->vaults, v)) != ERR_OK) {
-        vault_free(v);
-        return err;
-    }
-    if (v->seq.state == VAULT_DELETED)
-        vaults_forget_name(e->vaults, v);
-    if (e->cfg.on_vault)
-        e->cfg.on_vault(e->cfg.arg, v);
-    return ERR_OK;
-}
-
-static enum err observe_counters(struct vault *v, const struct blob *value)
-{
-    struct secret_counters c;
-    enum err err = secret_counters_get(blob_bytes(value), &c);
-    if (err)
-        return err;
-    atomic_store(&v->secrets, c.secrets);
-    atomic_store(&v->keys, c.keys);
-    atomic_store(&v->bytes, c.bytes);
-    atomic_store(&v->names_lsn, c.names_lsn);
-    return ERR_OK;
-}
-
-static enum err observe_user(struct engine *e, struct bytes name, const struct blob *value)
-{
-    struct bytes rules = {NULL, 0};
-    enum err err = value->tombstone ? ERR_OK : user_rules(blob_bytes(value), &rules);
-    return err || !e->cfg.on_user ? err : e->cfg.on_user(e->cfg.arg, name, rules);
-}
-
-enum err engine_observe(struct engine *e, struct bytes key, const struct blob *value)
-{
-    if (key.p[0] == 'U')
-        return observe_user(e, bytes_of(key.p + 1, key.n - 1), value);
-    if (value->tombstone)
-        return ERR_OK;
-    if (key.p[0] == 'V')
-        return observe_vault(e, bytes_of(key.p + 1, key.n - 1), value);
-    struct vault *v = key.n >= 9 ? vaults_find_id(e->vaults, get_be64(key.p + 1)) : NULL;
-    if (!v)
-        return ERR_CORRUPT;
-    if (key.p[0] == 'c')
-        return observe_counters(v, value);
-    if (key.n == VAULT_DEK_KEY_BYTES && get_be32(key.p + 9) > atomic_load(&v->dek_newest))
-        atomic_store(&v->dek_newest, get_be32(key.p + 9));
-    return ERR_OK;
-}
-
-enum err engine_take_record(struct engine *e, const struct record *r)
-{
-    struct bytes rest = r->blob;
-    struct op op;
-    enum err err;
-
-    while ((err = ops_next(&rest, &op)) == ERR_OK) {
-        if (!engine_observes(op.key))
-            continue;
-        struct blob *b = op.kind == OPS_DELETE ? blob_tombstone(r->lsn) : blob_new(op.value, op.value.n, r->lsn);
-        err = b ? engine_observe(e, op.key, b) : ERR_OOM;
-        blob_unref(b);
-        if (err)
-            return err;
-    }
-    return err == ERR_END ? apply_record(e->hot, r, NULL, e->shards + 1) : err;
-}
-
-static enum err observe_all(struct engine *e, uint8_t kind)
-{
-    struct store_iter *it;
-    struct bytes payload;
-    uint64_t lsn;
-    enum err err = store_iter_new(e->stores[0], &it);
-    if (err)
-        return err;
-    for (store_iter_seek(it, bytes_of(&kind, 1)); err == ERR_OK && store_iter_valid(it); store_iter_next(it)) {
-        struct bytes key = store_iter_key(it);
-        if (key.p[0] != kind)
-            break;
-        if ((err = store_iter_value(it, &payload, &lsn)) != ERR_OK)
-            break;
-        struct blob *b = blob_new(payload, payload.n, lsn);
-        err = b ? engine_observe(e, key, b) : ERR_OOM;
-        blob_unref(b);
-        if (err == ERR_CORRUPT && kind == 'D')
-            err = ERR_OK; /* a data key of a vault whose name was given to a new one */
-    }
-    if (err == ERR_OK)
-        err = store_iter_status(it);
-    store_iter_free(it);
-    return err;
-}
-
-/* Counters from the shard, and the sequencer's view of it all. */
-static enum err load_counters(struct engine *e, struct vault *v)
-{
-    uint8_t key[16];
-    struct blob *b = NULL;
-    enum err err = engine_get(e, v->store, secret_key_counters(key, v->id), &b);
-    if (err == ERR_OK && b)
-        err = observe_counters(v, b);
-    blob_unref(b);
-    v->seq = (struct vault_seq){atomic_load(&v->secrets),   atomic_load(&v->keys),       atomic_load(&v->bytes),
-                                atomic_load(&v->names_lsn), atomic_load(&v->dek_newest), atomic_load(&v->state)};
-    return err;
-}
-
-/* *store: the one that was read last. */
-static enum err view_all(struct engine *e, unsigned *store)
-{
-    struct vault *page[64];
-    struct bytes after = bytes_of(NULL, 0);
-    size_t n;
-    enum err err = ERR_OK;
-    while (err == ERR_OK && (n = vaults_list(e->vaults, after, 0, page, 64)) > 0) {
-        for (size_t i = 0; i < n && err == ERR_OK; i++) {
-            *store = page[i]->store;
-            err = load_counters(e, page[i]);
-        }
-        after = bytes_str(page[n - 1]->name);
-    }
-    return err;
-}
-
-enum err engine_view_all(struct engine *e)
-{
-    unsigned store;
-    return view_all(e, &store);
-}
-
-static enum err read_vaults(struct engine *e, unsigned *store)
-{
-    *store = 0;
-    enum err err = observe_all(e, 'V');
-    if (err == ERR_OK)
-        err = observe_all(e, 'D');
-    return err ? err : view_all(e, store);
-}
-
-/* Damage in what a start reads of a store has that one made anew, as damage that traffic finds does. */
-static enum err load_vaults(struct engine *e)
-{
-    unsigned store, mended = ENGINE_STORES_MAX;
-    char name[STOREDIR_NAME_BYTES];
-    enum err err;
-    while ((err = read_vaults(e, &store)) == ERR_CORRUPT || err == ERR_IO) {
-        if (store == mended || rebuild_now(e->rebuild, store) != ERR_OK)
-            break;
-        mended = store;
-    }
-    storedir_name(name, store, e->generation[store], 0);
-    return err ? engine_refuse(e, err, "the vaults in %s do not verify, and it could not be rebuilt", name) : ERR_OK;
-}
-
-static enum err load_users(struct engine *e)
-{
-    enum err err = observe_all(e, 'U');
-    return err ? engine_refuse(e, err, "the base store's users do not verify") : ERR_OK;
 }
 
 /* ---- open and close ---- */
@@ -471,7 +327,7 @@ static uint64_t highest_applied(const struct engine *e)
 {
     uint64_t lsn = 0;
     for (unsigned s = 0; s <= e->shards; s++)
-        if (store_applied(e->stores[s]) > lsn)
+        if (e->stores[s] && store_applied(e->stores[s]) > lsn)
             lsn = store_applied(e->stores[s]);
     return lsn;
 }
@@ -482,7 +338,8 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
     struct wal_config cfg = {.dir = in_dir(e, &p, "wal"),
                              .segment_bytes = e->cfg.wal_segment_bytes,
                              .known_lsn = highest_applied(e),
-                             .reserve_bytes = room_for_log(e->cfg.dirty_bytes)};
+                             .reserve_bytes = room_for_log(e->cfg.dirty_bytes),
+                             .lazy = 1};
     enum err err = celldir_read_begin(e->dir, &e->begin);
     if (err && err != ERR_NOTFOUND)
         return engine_refuse(e, err, "cannot read %s/begin: %s", e->dir, err_text(err));
@@ -556,7 +413,11 @@ static uint64_t snapshots_needed_lsn(void *arg)
     apply_stats(e->apply, &a);
     apply_want_checkpoint(e->apply);
     uint64_t needed = a.checkpoint_lsn + 1, rebuild = rebuild_needed_lsn(e->rebuild), asof = asof_needed_lsn(e);
+    struct overlay *o = engine_overlay_take(e);
+    uint64_t base = o ? overlay_base_lsn(o) + 1 : needed;
+    overlay_unref(o);
     needed = rebuild < needed ? rebuild : needed;
+    needed = base < needed ? base : needed;
     return asof < needed ? asof : needed;
 }
 
@@ -572,6 +433,10 @@ enum err engine_view(struct engine *e, struct snapmerge_view **view, uint64_t *l
         stores[s] = engine_store_take(e, s);
     err = snapmerge_view_new(view, stores, e->shards + 1);
     apply_resume(e->apply);
+    struct overlay *o = err == ERR_CORRUPT ? engine_overlay_take(e) : NULL;
+    if (o) /* one is missing that is being filled */
+        err = ERR_LOADING;
+    overlay_unref(o);
     for (unsigned s = 0; s <= e->shards; s++)
         store_unref(stores[s]); /* the view's iterators have their own */
     return err;
@@ -617,6 +482,17 @@ static enum err open_snapshots(struct engine *e)
     return err ? engine_refuse(e, err, "cannot look into %s: %s", p.s, err_text(err)) : ERR_OK;
 }
 
+/* Before the threads run that may be asked for it. */
+static void note_recovery(struct engine *e, const struct engine_report *rep)
+{
+    e->recovery.ready_ms = (clock_mono_us() - e->opened_us) / 1000;
+    e->recovery.started_ms = clock_wall_ms() - e->recovery.ready_ms;
+    e->recovery.tier = rep->tier;
+    e->recovery.snapshot_lsn = rep->snapshot_lsn;
+    e->recovery.replayed = rep->replayed;
+    e->recovery.stores_lost = rep->stores_lost;
+}
+
 static enum err open_all(struct engine *e, struct engine_report *rep)
 {
     char was[64];
@@ -624,15 +500,18 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     if ((err = lock_dir(e)) || (err = load_cell(e)))
         return err;
     load_state(e, rep, was);
-    if ((err = vaults_new(&e->vaults)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e, rep)) ||
+    if ((err = vaults_new(&e->vaults)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e)) ||
         (err = open_log(e, rep)))
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
      * behind. */
     if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = has_begun(e, rep)) ||
-        (err = open_snapshots(e)) || (err = rebuild_new(&e->rebuild, e)) || (err = engine_load_stores(e, rep)) ||
-        (err = start_apply(e)) || (err = engine_replay(e, rep)) || (err = stores_recovered(e)) ||
-        (err = rebuild_start(e->rebuild)) || (err = load_vaults(e)) || (err = load_users(e)))
+        (err = open_snapshots(e)) || (err = rebuild_new(&e->rebuild, e)) || (err = engine_cover_lost(e, rep)) ||
+        (err = start_apply(e)) || (err = engine_replay(e, rep)) || (err = stores_recovered(e)))
+        return err;
+    int has_base = e->stores[0] != NULL; /* else the replay has seen all vaults */
+    note_recovery(e, rep);
+    if ((err = rebuild_start(e->rebuild)) || (err = registry_load(e, has_base)))
         return err;
     e->term = rep->wal.first_lsn ? rep->wal.last_term : e->begin.term; /* the next one is above it */
     struct sequencer *q;
@@ -643,12 +522,13 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
         return err;
     if ((err = scrub_new(&e->scrub, e, e->cfg.scrub_bytes_per_s)) || (err = scrub_start(e->scrub)))
         return err;
+    if ((err = logcheck_start(&e->logcheck, e)) != ERR_OK)
+        return err;
     return keeper_start(&e->keeper, e);
 }
 
 enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *rep, const char **why)
 {
-    uint64_t start_us = clock_mono_us();
     struct engine *e = *out = mem_zalloc(sizeof *e);
     static char kept[256]; /* outlives a failed engine; engines are opened one at a time */
 
@@ -657,10 +537,12 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
     if (!e)
         return ERR_OOM;
     e->cfg = *cfg;
+    e->opened_us = clock_mono_us();
     e->lock_fd = -1;
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_init(&e->store_lock[s], NULL);
     pthread_mutex_init(&e->asof_lock, NULL);
+    pthread_mutex_init(&e->overlay_lock, NULL);
     e->shards = cfg->shards ? cfg->shards : 1;
     e->dir = mem_alloc(strlen(cfg->dir) + 1);
     enum err err = e->dir && e->shards < ENGINE_STORES_MAX ? ERR_OK : ERR_OOM;
@@ -669,7 +551,7 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
         err = open_all(e, rep);
     }
     rep->shards = e->shards;
-    rep->took_ms = (clock_mono_us() - start_us) / 1000;
+    rep->took_ms = (clock_mono_us() - e->opened_us) / 1000;
     if (err) {
         snprintf(kept, sizeof kept, "%s", e->why[0] ? e->why : err_text(err));
         *why = kept;
@@ -699,6 +581,7 @@ void engine_close(struct engine *e)
     char now[64];
     int complete = e->keeper != NULL; /* a start that failed half-way leaves the state file as it was */
     keeper_stop(e->keeper);
+    logcheck_stop(e->logcheck);
     struct sequencer *q = atomic_load(&e->seq);
     sequencer_stop(q);
     if (q)
@@ -714,6 +597,7 @@ void engine_close(struct engine *e)
         if (e->stores[s])
             store_close(e->stores[s]);
     snapshots_free(e->snapshots); /* what was submitted may have read old values until now */
+    engine_overlay_set(e, NULL);
     if (e->wal)
         wal_close(e->wal);
     boot_id(now);
@@ -727,6 +611,7 @@ void engine_close(struct engine *e)
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_destroy(&e->store_lock[s]);
     pthread_mutex_destroy(&e->asof_lock);
+    pthread_mutex_destroy(&e->overlay_lock);
     mem_free(e->dir);
     mem_free(e);
 }
@@ -795,6 +680,21 @@ struct rebuild *engine_rebuild(struct engine *e)
 struct scrub *engine_scrub(struct engine *e)
 {
     return e->scrub;
+}
+
+void engine_recovery(struct engine *e, struct engine_recovery *out)
+{
+    struct rebuild_fill f;
+    struct wal_info w;
+    *out = e->recovery;
+    rebuild_fill(e->rebuild, &f);
+    wal_info(e->wal, &w);
+    out->stores_left = f.left;
+    out->done = f.done;
+    out->total = f.total;
+    out->filled_ms = f.left ? 0 : out->ready_ms + f.ms;
+    out->eta_ms = f.left && f.done ? f.ms * (f.total > f.done ? f.total - f.done : 0) / f.done : 0;
+    out->unverified_bytes = w.unverified_bytes;
 }
 
 int engine_store_serves(struct engine *e, unsigned store)

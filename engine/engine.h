@@ -8,7 +8,8 @@
  * were refused (a refusal may rest on a write before it that is not durable yet).
  *
  * **Reading.** secret_read and key_read look in the hot table, then in the shard; results hold a reference, not a copy.
- * Any thread. They may block for a LevelDB read (page cache or disk), never for a lock that is held across I/O.
+ * Any thread. They may block for a LevelDB read (page cache or disk), never for a lock that is held across I/O. Of a
+ * store that is out they come from a snapshot and the log (overlay.h); ERR_LOADING: not just now, ask again.
  *
  *     I/O threads --engine_submit--> sequencer --group--> log writer --done()--> I/O threads
  *                                                            | publish
@@ -62,25 +63,37 @@ struct engine_config {
     void (*on_applied)(void *arg, uint64_t lsn); /* applier's thread; wakes listings that wait */
     void (*on_vault)(void *arg,
                      struct vault *v); /* a vault appeared (recovery, or the log writer's thread): set v->user */
-    /* A user is there, or is as rules says now (user.h); rules.p NULL: it is gone. Recovery tells of each once, before
+    /* A user is there, or is as rules says now (user.h); rules.p NULL: it is gone. Recovery tells of all, before
      * engine_open returns; then the log writer's thread, before done() of the write. ERR_OOM: it will be told again. */
     enum err (*on_user)(void *arg, struct bytes name, struct bytes rules);
     void *arg;
+    struct engine_progress *progress; /* may be NULL */
 };
 
 #define ENGINE_STORES_MAX 65
 
 struct engine_report { /* of the start, for the log and INFO */
     struct wal_report wal;
-    uint64_t loaded[ENGINE_STORES_MAX], loaded_entries; /* LSN of the snapshot that a store was loaded from, 0: not */
+    int tier;              /* 0: from stores and log; stores were lost: 1: from a snapshot, or nothing, and log;
+                            * 3: from the object store's snapshot and log */
+    uint64_t snapshot_lsn; /* with tier 1, what they are filled from; 0: from the log alone */
+    unsigned stores_lost;
     uint64_t replayed, applied_lsn, took_ms;
     int clean, same_boot;
-    unsigned shards, shards_rebuilt;
+    unsigned shards;
     unsigned fetched; /* a snapshot from outside was asked for */
+    int arrived;      /* and came */
 };
 
-/* Locks the directory, opens stores and log, recovers (docs/recovery.md). ERR_IO, ERR_MISCONF, ERR_CORRUPT (damaged
- * log), ERR_OOM, with *why naming the file and what to do. Blocks. */
+/* How far engine_open is; the caller's, for whoever wants to know meanwhile. */
+struct engine_progress {
+    _Atomic uint64_t done, total; /* records of the log that are read; total 0: not known yet */
+};
+
+/* Locks the directory, opens stores and log, recovers (docs/recovery.md). When it returns, reads and writes are
+ * answered: of stores that were lost from a snapshot and the log behind it, while they are filled (engine_recovery);
+ * only listings of those are ERR_LOADING meanwhile. ERR_IO, ERR_MISCONF, ERR_CORRUPT (damaged log), ERR_OOM, with *why
+ * naming the file and what to do. Blocks for what is to be replayed, however much there is in stores and snapshots. */
 must_use enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *report,
                               const char **why);
 /* Ends what asks for signatures (snapshots, rebuilds, the scrub): before the HSM goes away. Accepts NULL; engine_close
@@ -292,5 +305,18 @@ struct store *engine_store(struct engine *e, unsigned store);
 int engine_store_serves(struct engine *e, unsigned store); /* 0: it failed; store is 0 base, 1 + n shard n */
 struct rebuild *engine_rebuild(struct engine *e);
 struct scrub *engine_scrub(struct engine *e);
+
+/* Of the last start: what it recovered from, and how far the filling of lost stores is. */
+struct engine_recovery {
+    int tier;
+    uint64_t snapshot_lsn, replayed;
+    uint64_t started_ms, ready_ms, filled_ms; /* wall clock; how long until reads were answered, until all stores were
+                                                 there (0: not yet) */
+    unsigned stores_lost, stores_left;        /* to be filled */
+    uint64_t done, total;                     /* entries and records */
+    uint64_t eta_ms;                          /* of the filling, at the pace so far */
+    uint64_t unverified_bytes;                /* of the log: not read yet since the start */
+};
+void engine_recovery(struct engine *e, struct engine_recovery *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* engine_impl.h - the engine's insides, shared by its own files: engine.c (open, close, recovery), sequencer.c, read.c,
- * keeper.c, txn.c. */
+/* engine_impl.h - the engine's insides, shared by its own files: engine.c (open, close), recover.c, registry.c,
+ * sequencer.c, read.c, rebuild.c, keeper.c, txn.c. */
 #ifndef COFFER_ENGINE_ENGINE_IMPL_H
 #define COFFER_ENGINE_ENGINE_IMPL_H
 
@@ -15,6 +15,9 @@
 #include "engine/txn.h"
 
 struct keeper;
+struct logcheck;
+struct overlay;
+struct sequencer;
 
 struct engine {
     struct engine_config cfg; /* strings owned */
@@ -27,8 +30,12 @@ struct engine {
      * reference under it (engine_store_take). */
     struct store *stores[ENGINE_STORES_MAX];
     pthread_mutex_t store_lock[ENGINE_STORES_MAX];
-    uint32_t generation[ENGINE_STORES_MAX]; /* of their directories (storedir.h); start, then rebuild thread */
-    _Atomic uint8_t store_failed[ENGINE_STORES_MAX];
+    uint32_t generation[ENGINE_STORES_MAX];          /* of their directories (storedir.h); start, then rebuild thread */
+    _Atomic uint8_t store_failed[ENGINE_STORES_MAX]; /* it is out: lost at the start, or failed since */
+    int fresh;                                       /* there was no log at the start: there may be stores to be made */
+    /* NULL while all stores serve. Exchanged under its lock; who reads takes a reference (engine_overlay_take). */
+    struct overlay *overlay;
+    pthread_mutex_t overlay_lock;
     struct hot *hot;
     struct wal *wal;
     struct apply *apply;
@@ -39,9 +46,12 @@ struct engine {
     struct rebuild *rebuild;     /* NULL until the log is open */
     pthread_mutex_t asof_lock;
     struct asof *asof_open; /* moments of the past that are being read; under asof_lock */
-    struct scrub *scrub;    /* NULL until it runs */
+    struct logcheck *logcheck;
+    struct scrub *scrub; /* NULL until it runs */
     _Atomic uint64_t commit_lsn;
     uint32_t term;
+    uint64_t opened_us;
+    struct engine_recovery recovery; /* of this start; constant once the threads run */
     char why[256];
 };
 
@@ -98,8 +108,8 @@ static inline void engine_tombstone_is_null(struct blob **b)
 /* One value through hot table and store: ERR_OK with *out NULL when there is none. */
 must_use enum err engine_get(struct engine *e, uint16_t store, struct bytes key, struct blob **out);
 
-/* All stores as they are after the record at *lsn, of which they hold everything and nothing newer. A store's failure.
- */
+/* All stores as they are after the record at *lsn, of which they hold everything and nothing newer. A store's failure;
+ * ERR_LOADING while one is being filled. */
 struct snapmerge_view;
 must_use enum err engine_view(struct engine *e, struct snapmerge_view **view, uint64_t *lsn);
 
@@ -107,14 +117,35 @@ must_use enum err engine_view(struct engine *e, struct snapmerge_view **view, ui
 enum err engine_refuse(struct engine *e, enum err err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void engine_logf(struct engine *e, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Deletes what is in a store and opens it anew. At a start only. */
-must_use enum err engine_empty_store(struct engine *e, unsigned s, struct engine_report *rep);
-
-/* ---- recover.c ---- */
-/* Before the applier runs: stores that the log alone cannot bring up to date, from the newest snapshot. */
-must_use enum err engine_load_stores(struct engine *e, struct engine_report *rep);
+/* ---- recover.c; both before anything is served ---- */
+/* Before the applier runs: stores that the log alone does not bring up to date are put out, and an overlay stands for
+ * them until they are filled. */
+must_use enum err engine_cover_lost(struct engine *e, struct engine_report *rep);
 /* Everything behind what the stores have; waits until it is applied. */
 must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
+
+/* ---- cover.c ---- */
+/* What stands for stores that are out, with a reference (overlay_unref); NULL: nothing does. Any thread. */
+struct overlay *engine_overlay_take(struct engine *e);
+void engine_overlay_set(struct engine *e,
+                        struct overlay *o); /* takes o's reference; NULL: no store needs it any more */
+/* These on the rebuild's thread; they block on the log.
+ * cover: makes it, unless there is one, from the newest snapshot; the log must be kept meanwhile. When it cannot be had
+ * damage is answered as such until the store is there.
+ * mend: a read may have met damage in the snapshot: an older one takes its place then. ERR_IO, ERR_OOM, and what keeps
+ * snapshots from being verified: not done, to be tried again.
+ * lower: the same, when it stands on the snapshot at that LSN, which has damage. When no older one can be had, and the
+ * log does not do alone, it is known to be the last. */
+void engine_cover(struct engine *e);
+must_use enum err engine_cover_mend(struct engine *e);
+must_use enum err engine_cover_lower(struct engine *e, uint64_t damaged_lsn);
+
+/* ---- registry.c ---- */
+/* The vaults as the base store has them (has_base), or as the two below have observed them; and everybody's counters.
+ * The rebuild's thread runs. */
+must_use enum err registry_load(struct engine *e, int has_base);
+must_use enum err registry_from_snapshot(struct engine *e, struct snapread *r); /* ERR_CORRUPT: a block, or a vault */
+must_use enum err registry_from_record(struct engine *e, const struct record *r);
 
 /* ---- keeper.c ---- */
 must_use enum err keeper_start(struct keeper **out, struct engine *e);

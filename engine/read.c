@@ -15,13 +15,35 @@
 
 #include "base/clock.h"
 #include "engine/engine_impl.h"
+#include "engine/overlay.h"
+
+/* From the store; when that is out, or has damage there, from what stands for it. The one may take the place of the
+ * other between the two looks. */
+static enum err load(struct engine *e, uint16_t store, struct bytes key, struct blob **out)
+{
+    struct overlay *o;
+    struct store *s;
+    enum err err;
+
+    *out = NULL;
+    do {
+        s = engine_store_take(e, store);
+        err = s ? engine_store_saw(e, store, store_get(s, key, out)) : ERR_CORRUPT;
+        store_unref(s);
+        if (err != ERR_CORRUPT && err != ERR_IO)
+            return err;
+        if ((o = engine_overlay_take(e)) != NULL) {
+            err = overlay_get(o, store, key, out);
+            overlay_unref(o);
+            return err;
+        }
+    } while (!s && engine_store_ok(e, store));
+    return err;
+}
 
 enum err engine_load(struct engine *e, uint16_t store, struct bytes key, uint64_t fill, struct blob **out)
 {
-    struct store *s = engine_store_take(e, store);
-    *out = NULL;
-    enum err err = s ? engine_store_saw(e, store, store_get(s, key, out)) : ERR_CORRUPT;
-    store_unref(s);
+    enum err err = load(e, store, key, out);
     if (err == ERR_OK) {
         hot_fill(e->hot, store, key, *out, fill);
     } else if (err == ERR_NOTFOUND) {
@@ -260,8 +282,10 @@ static enum err iterate(struct engine *e, unsigned store, struct store_iter **it
 {
     struct store *s = engine_store_take(e, store);
     enum err err = s ? store_iter_new(s, it) : ERR_CORRUPT;
+    struct overlay *o = s ? NULL : engine_overlay_take(e);
     store_unref(s);
-    return err;
+    overlay_unref(o);
+    return o ? ERR_LOADING : err; /* it is being filled */
 }
 
 struct listing {

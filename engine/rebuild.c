@@ -19,6 +19,9 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -34,11 +37,15 @@
 #define REST_MAX_MS 600000
 #define NEAR_RECORDS 1000 /* so few are left to the pause */
 #define PASSES 8          /* then as many as there are */
+#define HOLD_MS 5
+#define SAY_MS 5000
 
 /* What is known of a store. */
 struct shelf {
     int wanted;                      /* it failed, or damage was found */
     int failed;                      /* it failed: wanted until it is back */
+    int filling;                     /* it was lost at the start, and is not there yet */
+    uint64_t fill_total;             /* what there is to do then, about */
     uint64_t not_before_ms, rest_ms; /* by itself */
     struct store *old;               /* replaced, and not closed yet; the thread's own, as the next */
     uint32_t old_generation;
@@ -53,7 +60,11 @@ struct rebuild {
     pthread_cond_t wake;
     int stop;
     struct rebuild_wait *waits;
-    uint64_t needed_lsn, begun_ms;
+    uint64_t needed_lsn, begun_ms, started_ms;
+    uint64_t fill_all, fill_done, fill_now, fill_ms; /* of all; of stores that are there; of the one under way */
+    int fill_said;
+    uint64_t said_ms; /* how far it is; the thread's own */
+    const char *hold; /* tests */
     struct rebuild_info info;
     struct shelf shelf[ENGINE_STORES_MAX];
 };
@@ -67,6 +78,7 @@ struct job {
     uint32_t generation;
     uint64_t from_lsn;
     int placed;
+    int hurt;                                                      /* readers cannot have all from what there is */
     char made[STORECHECK_PATH_BYTES], path[STORECHECK_PATH_BYTES]; /* as .new, and as it is to be */
     char why[160];
 };
@@ -94,6 +106,14 @@ static enum err refuse(struct job *j, enum err err, const char *fmt, ...)
 
 /* ---- where it is; each under the lock for a moment ---- */
 
+static int must_stop(struct rebuild *r)
+{
+    pthread_mutex_lock(&r->lock);
+    int stop = r->stop;
+    pthread_mutex_unlock(&r->lock);
+    return stop;
+}
+
 static void enter(struct job *j, enum rebuild_state state)
 {
     pthread_mutex_lock(&j->r->lock);
@@ -117,17 +137,43 @@ static void note_progress(struct job *j)
     i->entries = j->f.entries;
     i->records = j->f.records;
     i->ms = mono_ms() - j->r->begun_ms;
+    j->r->fill_now = j->f.seen + j->f.records;
     pthread_mutex_unlock(&j->r->lock);
+}
+
+/* How far the filling that a start left to be done is: now and then. */
+static void say_progress(struct rebuild *r)
+{
+    struct engine_recovery i;
+    if (mono_ms() - r->said_ms < SAY_MS)
+        return;
+    engine_recovery(r->e, &i);
+    if (i.stores_left)
+        engine_logf(r->e, LOG_NOTICE,
+                    "Filling stores: %llu of about %llu entries and records, %u stores left, about %llu s to go",
+                    (unsigned long long)i.done, (unsigned long long)i.total, i.stores_left,
+                    (unsigned long long)(i.eta_ms + 999) / 1000);
+    r->said_ms = mono_ms();
+}
+
+/* Tests hold it up. */
+static void wait_while_held(struct rebuild *r)
+{
+    const struct timespec moment = {.tv_nsec = HOLD_MS * 1000000L};
+    while (r->hold && access(r->hold, F_OK) == 0 && !must_stop(r)) {
+        (void)!engine_cover_mend(r->e);
+        nanosleep(&moment, NULL);
+    }
 }
 
 static enum err go_on(struct storefill *f)
 {
     struct job *j = f->arg;
     note_progress(j);
-    pthread_mutex_lock(&j->r->lock);
-    int stop = j->r->stop;
-    pthread_mutex_unlock(&j->r->lock);
-    if (stop)
+    say_progress(j->r);
+    wait_while_held(j->r);
+    (void)!engine_cover_mend(j->e); /* what reads have met; this will, too, when it comes there */
+    if (must_stop(j->r))
         return refuse(j, ERR_AGAIN, "the server is stopping");
     /* It is not to take what writes need. */
     return room_free(j->e->dir) >= room_for_log(j->e->cfg.dirty_bytes)
@@ -165,7 +211,7 @@ static enum err load_from(struct job *j, struct snapread *r)
     if (err)
         return err == ERR_CORRUPT ? ERR_IO : err;
     j->from_lsn = info.header.lsn;
-    j->f.lsn = j->f.entries = 0;
+    j->f.lsn = j->f.entries = j->f.seen = 0;
     err = storefill_snapshot(&j->f, r);
     if (err == ERR_CORRUPT) {
         snapshots_damaged(j->e->snapshots, info.header.lsn);
@@ -194,6 +240,8 @@ static enum err load_snapshot(struct job *j)
         snapread_info(r, &info);
         err = info.header.lsn + 1 >= w.first_lsn ? load_from(j, r) : ERR_NOTFOUND;
         snapread_unref(r);
+        if (err == ERR_CORRUPT)
+            (void)!engine_cover_lower(j->e, info.header.lsn); /* else tried again by engine_cover_mend */
     } while (err == ERR_CORRUPT);
     return err;
 }
@@ -201,7 +249,6 @@ static enum err load_snapshot(struct job *j)
 static enum err load(struct job *j)
 {
     struct wal_info w;
-    need_log_from(j->r, 1); /* before it is looked where the log begins */
     enum err err = load_snapshot(j);
     if (err == ERR_NOTFOUND) {
         wal_info(j->e->wal, &w);
@@ -304,12 +351,28 @@ static enum err swap(struct job *j)
     return err;
 }
 
+/* When all stores serve again. */
+static void let_overlay_go(struct rebuild *r)
+{
+    for (unsigned s = 0; s <= r->e->shards; s++)
+        if (!engine_store_ok(r->e, s))
+            return;
+    engine_overlay_set(r->e, NULL);
+    pthread_mutex_lock(&r->lock);
+    int filled = r->fill_all && !r->fill_said;
+    uint64_t ms = r->fill_ms;
+    r->fill_said = 1;
+    pthread_mutex_unlock(&r->lock);
+    if (filled)
+        engine_logf(r->e, LOG_NOTICE, "All stores are there again: filled in %llu ms", (unsigned long long)ms);
+}
+
 /* ---- one rebuild ---- */
 
 static enum err prepare(struct job *j)
 {
     struct engine *e = j->e;
-    j->generation = e->generation[j->f.store] + 1;
+    j->generation = e->generation[j->f.store] + (e->stores[j->f.store] != NULL); /* a lost one left its name free */
     engine_store_path(e, j->f.store, j->generation, 1, j->made, sizeof j->made);
     engine_store_path(e, j->f.store, j->generation, 0, j->path, sizeof j->path);
     return store_batch_new(&j->f.batch);
@@ -318,6 +381,9 @@ static enum err prepare(struct job *j)
 static enum err rebuild_store(struct job *j)
 {
     enum err err = prepare(j);
+    need_log_from(j->r, 1); /* before it is looked where the log begins */
+    if (err == ERR_OK && j->hurt)
+        engine_cover(j->e);
     if (err == ERR_OK)
         err = load(j);
     if (err == ERR_OK) {
@@ -347,6 +413,8 @@ static void begin(struct rebuild *r, struct job *j, unsigned store)
     j->f.arg = j;
     pthread_mutex_lock(&r->lock);
     r->begun_ms = mono_ms();
+    r->fill_now = 0;
+    j->hurt = r->shelf[store].wanted || atomic_load(&r->e->store_failed[store]);
     r->shelf[store].wanted = 0; /* damage that is found from now on is of the store as it is now */
     r->info =
         (struct rebuild_info){.state = REBUILD_LOADING, .store = store, .done = r->info.done, .failed = r->info.failed};
@@ -377,6 +445,12 @@ static struct rebuild_info end(struct rebuild *r, struct job *j, enum err err, i
     snprintf(r->info.why, sizeof r->info.why, "%s", !err ? "" : j->why[0] ? j->why : err_text(err));
     r->info.done += !err;
     r->info.failed += err != ERR_OK;
+    r->fill_now = 0;
+    if (err == ERR_OK && s->filling) {
+        s->filling = 0;
+        r->fill_done += s->fill_total;
+        r->fill_ms = mono_ms() - r->started_ms;
+    }
     if (s->failed)
         s->wanted = 1; /* again, later */
     if (!asked || err == ERR_OK)
@@ -438,6 +512,7 @@ static void run(struct rebuild *r, unsigned store, struct rebuild_wait *asked)
         enum err err = rebuild_store(j);
         i = end(r, j, err, asked != NULL);
         say(r, &i);
+        let_overlay_go(r);
     }
     mem_free(j);
     answer(asked, &i);
@@ -505,6 +580,7 @@ static void *rebuild_main(void *arg)
         pthread_mutex_unlock(&r->lock);
         if (store >= 0)
             run(r, (unsigned)store, asked);
+        (void)!engine_cover_mend(r->e);
         int left = close_old(r, 0);
         pthread_mutex_lock(&r->lock);
         if (store < 0 && !r->stop && (left || !r->waits))
@@ -592,6 +668,18 @@ uint64_t rebuild_needed_lsn(struct rebuild *r)
     return lsn;
 }
 
+void rebuild_fill(struct rebuild *r, struct rebuild_fill *out)
+{
+    *out = (struct rebuild_fill){0};
+    pthread_mutex_lock(&r->lock);
+    for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
+        out->left += r->shelf[s].filling != 0;
+    out->done = r->fill_done + (out->left ? r->fill_now : 0);
+    out->total = r->fill_all;
+    out->ms = out->left ? mono_ms() - r->started_ms : r->fill_ms;
+    pthread_mutex_unlock(&r->lock);
+}
+
 void rebuild_info(struct rebuild *r, struct rebuild_info *out)
 {
     pthread_mutex_lock(&r->lock);
@@ -606,13 +694,34 @@ enum err rebuild_new(struct rebuild **out, struct engine *e)
         return ERR_OOM;
     r->e = e;
     r->needed_lsn = UINT64_MAX;
+    r->hold = getenv("COFFER_TEST_REBUILD_HOLD");
     pthread_mutex_init(&r->lock, NULL);
     clock_cond_init(&r->wake);
     return ERR_OK;
 }
 
+/* What there is to do, before the thread runs. */
+static void plan_filling(struct rebuild *r)
+{
+    struct engine *e = r->e;
+    struct snapread *from = e->snapshots ? snapshots_newest(e->snapshots) : NULL;
+    struct snapread_info info = {0};
+    if (from)
+        snapread_info(from, &info);
+    uint64_t last = engine_commit_lsn(e), behind = last > info.header.lsn ? last - info.header.lsn : 0;
+    for (unsigned s = 0; s <= e->shards; s++) {
+        struct shelf *shelf = &r->shelf[s];
+        shelf->filling = !e->stores[s];
+        shelf->fill_total = !shelf->filling ? 0 : behind + (from ? snapread_entries(from, (uint16_t)s) : 0);
+        r->fill_all += shelf->fill_total;
+    }
+    snapread_unref(from);
+    r->started_ms = r->said_ms = mono_ms();
+}
+
 enum err rebuild_start(struct rebuild *r)
 {
+    plan_filling(r);
     if (pthread_create(&r->thread, NULL, rebuild_main, r) != 0)
         return ERR_OOM;
     r->started = 1;

@@ -1,11 +1,17 @@
-/* rebuild.h - one store lost or damaged while the server runs is made anew beside traffic: from the newest snapshot and
- * the log behind it, and serves again without a restart (docs/recovery.md).
+/* rebuild.h - a store that is lost or damaged is made anew beside traffic: from the newest snapshot and the log behind
+ * it, and serves again without a restart (docs/recovery.md). All that a start finds lost is filled this way, one store
+ * after the other.
  *
- * **When.** The applier lost the store (a write or a checkpoint failed); a read found damage in it, or a file of it
- * gone; or somebody asks (rebuild_demand), of a healthy one too. By itself a store is rebuilt at most once a minute,
- * and every time that the last one did not help, or could not be done, it waits twice as long, up to ten minutes: a bad
- * disk does not keep the machine at it. What a read finds in that time is answered CORRUPT and forgotten; a store that
- * is out stays wanted until it is back.
+ * **When.** A start found it lost (recover.c). The applier lost the store (a write or a checkpoint failed); a read
+ * found damage in it, or a file of it gone; or somebody asks (rebuild_demand), of a healthy one too. By itself a store
+ * is rebuilt at most once a minute, and every time that the last one did not help, or could not be done, it waits twice
+ * as long, up to ten minutes: a bad disk does not keep the machine at it. What a read finds in that time is answered
+ * CORRUPT and forgotten; a store that is out stays wanted until it is back.
+ *
+ * **Meanwhile** an overlay (overlay.h) stands for a store that is out, or where damage was found: made by the start, or
+ * here, before the filling begins; let go of when every store serves. Until it is there, and where no snapshot reaches
+ * the log, what is not in memory is CORRUPT. When a read meets a damaged block of its snapshot, an older one takes its
+ * place, and the filling begins anew from that.
  *
  * **How.** One thread, one store at a time:
  *
@@ -24,7 +30,7 @@
  * that fails deletes what it made; the old store stays in its place, serving if it did.
  *
  * **Readers** hold a reference while they are inside a store, and so does every iterator (store_ref): the old store
- * goes on for them as it was. A healthy store answers all the time; one that is out answers CORRUPT until the swap.
+ * goes on for them as it was. A healthy store answers all the time.
  *
  * Locks: the rebuild's own, for what is wanted and for rebuild_info, never held across anything that waits; the store's
  * (engine_impl.h), for exchanging the pointer.
@@ -71,6 +77,16 @@ uint64_t rebuild_needed_lsn(struct rebuild *r);
 
 enum rebuild_state { REBUILD_IDLE, REBUILD_LOADING, REBUILD_REPLAYING, REBUILD_PLACING, REBUILD_SWAPPING };
 const char *rebuild_state_name(enum rebuild_state s);
+
+/* The filling of stores that the start found lost. */
+struct rebuild_fill {
+    unsigned left;            /* stores */
+    uint64_t done, total, ms; /* entries of snapshots and records; since the thread began, or until all were there */
+};
+void rebuild_fill(struct rebuild *r, struct rebuild_fill *out);
+
+/* Tests: while the file is there that COFFER_TEST_REBUILD_HOLD in the environment names (when the engine is opened),
+ * what is being filled waits. */
 
 struct rebuild_info {
     enum rebuild_state state;

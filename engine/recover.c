@@ -1,68 +1,41 @@
-/* recover.c - bringing the stores up to the log, at a start.
+/* recover.c - what a start makes of stores, log and snapshots, before anything is served.
  *
  * The log is the truth, the stores are a cache of it. After a clean stop, or the death of the process alone (same boot
  * id), what LevelDB wrote is in the page cache or on disk, so each store's applied LSN is trusted. After a power loss
  * it is not (store.h), and replay starts at the store's checkpoint. Records hold full values, so replaying more than
  * was lost changes nothing.
  *
- * A store that did not open, or that the log does not reach back to, is filled from the newest snapshot first
- * (storefill.h). What lies behind the snapshot is replayed. Until the store's first
- * checkpoint a power loss sends the next start here again. A snapshot with a damaged block is passed over for the one
- * before, which the log reaches back to as well. When none of them is any good, and the log does not reach back to
- * record 1, one comes from outside of this node (engine_config.fetch_snapshot): for old values (docs/decisions/0009)
- * even where the stores need nothing.
+ * A store that is not there, does not verify, or that the log does not reach back to is lost: it is put out, as one
+ * that fails while the server runs, and the rebuild (rebuild.h) fills it, beside traffic. Until then the newest
+ * snapshot and the log behind it stand for it (overlay.h). So all that a start waits for is one pass over that part of
+ * the log which some store lacks, or which lies behind the snapshot; it does not grow with what the stores hold.
+ *
+ * A snapshot with a damaged block is passed over for the one before, which the log reaches back to as well: here when
+ * the vaults cannot be read from it, later when something else cannot. When none of them is any good, and the log does
+ * not reach back to record 1, one comes from outside of this node (engine_config.fetch_snapshot): for old values
+ * (docs/decisions/0009) even where the stores need nothing.
  */
 #include "engine/engine_impl.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "engine/overlay.h"
 #include "engine/room.h"
-#include "engine/storefill.h"
+#include "engine/storecheck.h"
+#include "engine/storedir.h"
 
 #define REPLAY_PUBLISH_EVERY 1024
+#define SAY_US 5000000
 
 /* All records up to it are in the store for sure. */
 static uint64_t trusted_lsn(const struct engine *e, unsigned s, const struct engine_report *rep)
 {
-    if (rep->loaded[s])
-        return rep->loaded[s];
+    if (!e->stores[s])
+        return 0;
     return rep->same_boot || rep->clean ? store_applied(e->stores[s]) : store_checkpointed(e->stores[s]);
 }
 
-/* ---- from a snapshot ---- */
-
-/* What was loaded by a start that died may be of another snapshot: that, too, is something. */
-static enum err make_empty(struct engine *e, unsigned s, struct engine_report *rep)
-{
-    static const uint8_t first = 1; /* behind the store's own keys */
-    struct store_iter *it;
-    enum err err = store_iter_new(e->stores[s], &it);
-
-    if (err)
-        return err;
-    store_iter_seek(it, bytes_of(&first, 1));
-    int empty = !store_iter_valid(it) && store_iter_status(it) == ERR_OK && !store_applied(e->stores[s]);
-    store_iter_free(it);
-    return empty ? ERR_OK : engine_empty_store(e, s, rep);
-}
-
-/* ERR_CORRUPT: a block of the snapshot has damage. */
-static enum err load_store(struct engine *e, struct snapread *r, unsigned s, struct engine_report *rep)
-{
-    struct storefill f = {.store = s, .store_count = e->shards + 1};
-    enum err err = make_empty(e, s, rep);
-
-    if (err == ERR_OK)
-        err = store_batch_new(&f.batch);
-    f.st = e->stores[s];
-    if (err == ERR_OK)
-        err = storefill_snapshot(&f, r);
-    if (err == ERR_OK) {
-        rep->loaded_entries += f.entries;
-        rep->loaded[s] = f.lsn;
-    }
-    store_batch_free(f.batch);
-    return err;
-}
+/* ---- a snapshot from elsewhere ---- */
 
 /* 1: the log goes on behind the record that the snapshot ends with. */
 static int fits_log(void *arg, const struct snapfile_header *h)
@@ -90,46 +63,8 @@ static enum err next_tier(struct engine *e, struct engine_report *rep)
         e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, rep->wal.first_lsn - 1, rep->wal.last_lsn, fits_log, e);
     if (err == ERR_OK)
         err = snapshots_arrived(e->snapshots);
+    rep->arrived = err == ERR_OK;
     return err == ERR_OK ? ERR_AGAIN : ERR_NOTFOUND;
-}
-
-/* Fills the store from the newest snapshot when there is need. ERR_AGAIN: that was damaged, another one is the newest
- * now, or none is. */
-static enum err fill_store(struct engine *e, unsigned s, struct engine_report *rep)
-{
-    struct snapread *r = e->snapshots ? snapshots_newest(e->snapshots) : NULL;
-    struct snapread_info info = {0};
-    uint64_t have = trusted_lsn(e, s, rep), entries = rep->loaded_entries;
-    int reached = have + 1 >= rep->wal.first_lsn; /* the log goes on from where the store is */
-    enum err err = ERR_OK;
-
-    if (r)
-        snapread_info(r, &info);
-    if (reached && (have || !r))
-        goto out;
-    if ((!r || info.header.lsn + 1 < rep->wal.first_lsn) && (err = next_tier(e, rep)) == ERR_AGAIN)
-        goto out;
-    if (!r || info.header.lsn + 1 < rep->wal.first_lsn) {
-        err = engine_refuse(e, ERR_CORRUPT,
-                            "%s %u is at LSN %llu, the log begins at %llu, and no snapshot verifies that reaches it",
-                            s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)have,
-                            (unsigned long long)rep->wal.first_lsn);
-        goto out;
-    }
-    err = load_store(e, r, s, rep);
-    if (err == ERR_OK)
-        engine_logf(e, LOG_NOTICE, "%s %u loaded from the snapshot at LSN %llu: %llu entries",
-                    s ? "Shard" : "Base store", s ? s - 1 : 0, (unsigned long long)info.header.lsn,
-                    (unsigned long long)(rep->loaded_entries - entries));
-    else if (err == ERR_CORRUPT)
-        err = snapshots_pass_over(e->snapshots, info.header.lsn);
-    if (err && err != ERR_AGAIN)
-        err = engine_refuse(e, err, "%s %u cannot be loaded from the snapshot at LSN %llu: %s",
-                            s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)info.header.lsn,
-                            err_text(err));
-out:
-    snapread_unref(r);
-    return err;
 }
 
 static int has_snapshot(struct engine *e)
@@ -139,15 +74,117 @@ static int has_snapshot(struct engine *e)
     return r != NULL;
 }
 
-enum err engine_load_stores(struct engine *e, struct engine_report *rep)
+/* ---- what is lost ---- */
+
+/* Where the log begins, or will begin. */
+static uint64_t log_begins(const struct engine_report *rep)
 {
+    return rep->wal.first_lsn ? rep->wal.first_lsn : rep->wal.last_lsn + 1;
+}
+
+static int is_lost(const struct engine *e, unsigned s, const struct engine_report *rep)
+{
+    return !e->stores[s] || trusted_lsn(e, s, rep) + 1 < log_begins(rep);
+}
+
+/* ERR_AGAIN: another snapshot is the newest now. */
+static enum err check_reach(struct engine *e, unsigned s, struct engine_report *rep, struct snapread *r)
+{
+    struct snapread_info info = {0};
+    if (r)
+        snapread_info(r, &info);
+    if (info.header.lsn + 1 < log_begins(rep) && next_tier(e, rep) == ERR_AGAIN)
+        return ERR_AGAIN;
+    if (info.header.lsn > rep->wal.last_lsn)
+        return engine_refuse(e, ERR_CORRUPT,
+                             "the log ends at LSN %llu, but there is a snapshot at %llu: part of the log is missing",
+                             (unsigned long long)rep->wal.last_lsn, (unsigned long long)info.header.lsn);
+    if (info.header.lsn + 1 >= log_begins(rep))
+        return ERR_OK;
+    return engine_refuse(e, ERR_CORRUPT,
+                         "%s %u is at LSN %llu, the log begins at %llu, and no snapshot verifies that reaches it",
+                         s ? "shard" : "base store", s ? s - 1 : 0, (unsigned long long)trusted_lsn(e, s, rep),
+                         (unsigned long long)rep->wal.first_lsn);
+}
+
+/* What there is of it is nothing that anybody could use any more. */
+static enum err put_out(struct engine *e, unsigned s)
+{
+    char path[STORECHECK_PATH_BYTES];
+    store_close(e->stores[s]);
+    e->stores[s] = NULL;
+    atomic_store(&e->store_failed[s], 1);
+    engine_store_path(e, s, e->generation[s], 0, path, sizeof path);
+    enum err err = storedir_remove(path);
+    rebuild_failed(e->rebuild, s);
+    return err ? engine_refuse(e, err, "the damaged store %s cannot be deleted: %s", path, err_text(err)) : ERR_OK;
+}
+
+/* ---- what stands for it ---- */
+
+/* ERR_AGAIN: the snapshot, passed over now, does not give the vaults. */
+static enum err cover_from(struct engine *e, struct snapread *r, struct engine_report *rep)
+{
+    struct snapread_info info = {0};
     enum err err = ERR_OK;
+    if (r)
+        snapread_info(r, &info);
+    if (r && !e->stores[0])
+        err = registry_from_snapshot(e, r);
+    if (err == ERR_CORRUPT)
+        return snapshots_pass_over(e->snapshots, info.header.lsn);
+    if (err == ERR_OK && (err = overlay_new(&e->overlay, e->wal, r)) == ERR_OK && r)
+        snapread_ref(r);
+    rep->tier = rep->arrived ? 3 : 1;
+    rep->snapshot_lsn = info.header.lsn;
+    return err;
+}
+
+static enum err cover(struct engine *e, const uint8_t *lost, struct engine_report *rep)
+{
+    enum err err;
+    do {
+        struct snapread *r = e->snapshots ? snapshots_newest(e->snapshots) : NULL;
+        err = ERR_OK;
+        for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
+            if (lost[s])
+                err = check_reach(e, s, rep, r);
+        if (err == ERR_OK)
+            err = cover_from(e, r, rep);
+        snapread_unref(r);
+    } while (err == ERR_AGAIN);
+    return err;
+}
+
+enum err engine_cover_lost(struct engine *e, struct engine_report *rep)
+{
+    uint8_t lost[ENGINE_STORES_MAX];
+    enum err err;
+
     if (rep->wal.first_lsn > 1 && !has_snapshot(e) && next_tier(e, rep) != ERR_AGAIN && e->cfg.fetch_snapshot)
         engine_logf(e, LOG_WARNING, "there is none: old values that the log has let go of cannot be read");
+    for (unsigned s = 0; s <= e->shards; s++) {
+        lost[s] = is_lost(e, s, rep) != 0;
+        rep->stores_lost += lost[s];
+    }
+    if (!rep->stores_lost)
+        return ERR_OK;
+    if (lost[0]) { /* the vaults come from elsewhere */
+        store_close(e->stores[0]);
+        e->stores[0] = NULL;
+    }
+    err = cover(e, lost, rep);
     for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
-        while ((err = fill_store(e, s, rep)) == ERR_AGAIN)
-            ;
-    return err;
+        if (lost[s])
+            err = put_out(e, s);
+    if (err)
+        return err;
+    engine_logf(e, LOG_WARNING,
+                "%u of %u stores are lost: until they are filled again they are read from %s LSN %llu and the log "
+                "behind it",
+                rep->stores_lost, e->shards + 1, rep->snapshot_lsn ? "the snapshot at" : "nothing at",
+                (unsigned long long)rep->snapshot_lsn);
+    return ERR_OK;
 }
 
 /* ---- from the log ---- */
@@ -166,12 +203,33 @@ static enum err replay_published(struct engine *e, uint64_t lsn)
     return hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes ? apply_wait_lsn(e->apply, lsn) : ERR_OK;
 }
 
+/* Into the stores that are there, and into what stands for the others. */
+static enum err replay_record(struct engine *e, const struct record *r, const uint64_t *skip)
+{
+    enum err err = apply_record(e->hot, r, skip, e->shards + 1);
+    if (err || !e->overlay || r->lsn <= overlay_lsn(e->overlay))
+        return err;
+    err = overlay_add(e->overlay, r);
+    return err == ERR_OK && !e->stores[0] ? registry_from_record(e, r) : err;
+}
+
+static void say_progress(struct engine *e, uint64_t done, uint64_t total, uint64_t *said_us)
+{
+    if (e->cfg.progress)
+        atomic_store_explicit(&e->cfg.progress->done, done, memory_order_relaxed);
+    if (done % 4096 || clock_mono_us() - *said_us < SAY_US)
+        return;
+    *said_us = clock_mono_us();
+    engine_logf(e, LOG_NOTICE, "Replaying the log: %llu of %llu records", (unsigned long long)done,
+                (unsigned long long)total);
+}
+
 static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, uint64_t last, struct engine_report *rep)
 {
     struct wal_cursor *c = NULL;
     struct record r;
     struct bytes raw;
-    uint64_t lsn = from;
+    uint64_t lsn = from, said_us = clock_mono_us();
 
     if (from > last)
         return ERR_OK;
@@ -179,11 +237,13 @@ static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, ui
     if (err)
         return engine_refuse(e, err, "the log does not reach back to LSN %llu, which the stores need",
                              (unsigned long long)from);
+    if (e->cfg.progress)
+        atomic_store(&e->cfg.progress->total, last - from + 1);
     for (; err == ERR_OK && lsn <= last; lsn++) {
-        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK ||
-            (err = apply_record(e->hot, &r, skip, e->shards + 1)) != ERR_OK)
+        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK || (err = replay_record(e, &r, skip)) != ERR_OK)
             break;
         rep->replayed++;
+        say_progress(e, rep->replayed, last - from + 1, &said_us);
         if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == last || hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
             err = replay_published(e, lsn);
     }
@@ -196,10 +256,10 @@ static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, ui
 
 enum err engine_replay(struct engine *e, struct engine_report *rep)
 {
-    uint64_t skip[ENGINE_STORES_MAX], from = UINT64_MAX;
-    uint64_t last = rep->wal.last_lsn;
+    uint64_t skip[ENGINE_STORES_MAX], last = rep->wal.last_lsn;
+    uint64_t from = e->overlay ? overlay_lsn(e->overlay) : UINT64_MAX;
     for (unsigned s = 0; s <= e->shards; s++) {
-        skip[s] = trusted_lsn(e, s, rep);
+        skip[s] = e->stores[s] ? trusted_lsn(e, s, rep) : UINT64_MAX;
         if (skip[s] < from)
             from = skip[s];
     }

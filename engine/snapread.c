@@ -121,6 +121,18 @@ void snapread_info(const struct snapread *r, struct snapread_info *out)
     memcpy(out->content, f->index_hash, sizeof out->content);
 }
 
+uint64_t snapread_entries(const struct snapread *r, uint16_t store)
+{
+    uint64_t n = 0;
+    struct snapfile_block b;
+    for (uint64_t i = 0; i < r->tail.footer.blocks; i++) {
+        snapio_block(&r->tail, i, &b);
+        if ((b.first_key.p[0] << 8 | b.first_key.p[1]) == store)
+            n += b.entries;
+    }
+    return n;
+}
+
 /* ---- blocks ---- */
 
 static int is_verified(const struct snapread *r, uint64_t i)

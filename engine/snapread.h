@@ -39,6 +39,9 @@ struct snapread *snapread_ref(struct snapread *r);
 void snapread_unref(struct snapread *r); /* accepts NULL; the last one closes */
 void snapread_info(const struct snapread *r, struct snapread_info *out);
 
+/* How many entries of a store there are, by the index: some more or less where another store's begin in a block. */
+uint64_t snapread_entries(const struct snapread *r, uint16_t store);
+
 /* The value of key in store, with a reference; ERR_NOTFOUND (*out NULL), ERR_CORRUPT, ERR_IO, ERR_OOM. */
 must_use enum err snapread_get(struct snapread *r, uint16_t store, struct bytes key, struct blob **out);
 

@@ -1,10 +1,12 @@
 /* steps_admin.c - steps on vaults, data keys, customers' keys and users. Sequencer thread only. All of them write full
  * values. */
 #include "engine/engine_impl.h"
+#include "engine/overlay.h"
 
 #define BASE 0 /* the base store */
 
-/* The shard with the fewest bytes, then the fewest vaults, among those that work. 0: none does. */
+/* The shard with the fewest bytes, then the fewest vaults, among those that work; when none does, among those that are
+ * being filled. 0: none. */
 static uint16_t emptiest_store(struct engine *e)
 {
     uint64_t load[ENGINE_STORES_MAX] = {0};
@@ -12,15 +14,19 @@ static uint16_t emptiest_store(struct engine *e)
     struct bytes after = bytes_of(NULL, 0);
     size_t n;
     uint16_t best = 0;
+    struct overlay *o = engine_overlay_take(e);
+    int covered = o != NULL;
 
+    overlay_unref(o);
     while ((n = vaults_list(e->vaults, after, 0, page, 64)) > 0) {
         for (size_t i = 0; i < n; i++)
             load[page[i]->store] += atomic_load(&page[i]->bytes) + 1;
         after = bytes_str(page[n - 1]->name);
     }
-    for (uint16_t s = 1; s <= e->shards; s++)
-        if (engine_store_ok(e, s) && (!best || load[s] < load[best]))
-            best = s;
+    for (int working = 1; working >= !covered && !best; working--)
+        for (uint16_t s = 1; s <= e->shards; s++)
+            if (engine_store_ok(e, s) >= working && (!best || load[s] < load[best]))
+                best = s;
     return best;
 }
 

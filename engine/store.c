@@ -267,15 +267,6 @@ void store_close(struct store *s)
     mem_free(s);
 }
 
-enum err store_destroy(const char *path)
-{
-    char *message = NULL;
-    leveldb_options_t *options = leveldb_options_create();
-    leveldb_destroy_db(options, path, &message);
-    leveldb_options_destroy(options);
-    return of_message(message) ? ERR_IO : ERR_OK;
-}
-
 /* ---- users ---- */
 
 struct store *store_ref(struct store *s)

@@ -27,7 +27,7 @@
  *
  * **Failure.** The first write or checkpoint that fails makes the store failed for good: from then on every get, scan
  * and write answers that error, because what was to be written is in the log only, and LevelDB would serve what was
- * there before. Close it, open it anew (ERR_CORRUPT: store_destroy first), replay.
+ * there before. Another takes its place (rebuild.h).
  *
  * Memory: tables are read with pread through a block cache, not mapped (mapped tables count in RSS as soon as they are
  * touched, all of them under random reads, and a bad sector is a SIGBUS): per million keys about 8 MiB of indexes and
@@ -53,11 +53,10 @@ struct store_config {
     int max_open_files;        /* 0: 200; LevelDB takes at least 74 */
 };
 
-/* Opens or creates. ERR_CORRUPT when there is damage (the caller rebuilds: store_destroy, then open anew), ERR_IO,
+/* Opens or creates. ERR_CORRUPT when there is damage (it is lost: rebuild.h fills another), ERR_IO,
  * ERR_MISCONF (no space), ERR_OOM. */
 must_use enum err store_open(struct store **out, const struct store_config *cfg);
-void store_close(struct store *s);                 /* nobody uses it any more (below); accepts NULL */
-must_use enum err store_destroy(const char *path); /* deletes a closed store's files; none there is ERR_OK. ERR_IO */
+void store_close(struct store *s); /* nobody uses it any more (below); accepts NULL */
 
 /* Users besides its owner, who closes it: those who may be inside a get, and every iterator, count. The owner makes
  * sure that nobody new can come by it, waits until there are none, and only then closes (rebuild.h). Any thread. */

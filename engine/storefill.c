@@ -24,6 +24,7 @@ enum err storefill_snapshot(struct storefill *f, struct snapread *r)
         if ((unsigned)(entry.key.p[0] << 8 | entry.key.p[1]) != f->store)
             break;
         struct bytes key = bytes_of(entry.key.p + 2, entry.key.n - 2);
+        f->seen++;
         if (f->store && key.p[0] == SECRET_KEY_OLD)
             continue;
         store_batch_put(f->batch, key, entry.value, entry.lsn);

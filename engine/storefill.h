@@ -24,8 +24,8 @@ struct storefill {
     enum err (*go_on)(struct storefill *f);
     void *arg;
 
-    uint64_t lsn;              /* the store holds everything up to it; in: 0, or what it had */
-    uint64_t entries, records; /* so far: from snapshots, and looked at in the log */
+    uint64_t lsn;                    /* the store holds everything up to it; in: 0, or what it had */
+    uint64_t seen, entries, records; /* so far: in snapshots, of these put into the store; and in the log */
 };
 
 /* The store is empty. On ERR_OK it is at the snapshot's LSN. ERR_CORRUPT: a block does not verify. ERR_IO, ERR_OOM, a

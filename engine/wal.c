@@ -33,9 +33,14 @@
 struct wal_segment *wal_segment_new(void)
 {
     struct wal_segment *s = mem_zalloc(sizeof *s);
-    if (s)
-        atomic_init(&s->refs, 1);
-    return s;
+    if (!s)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    atomic_init(&s->verified, WAL_WHOLE);
+    if (wal_terms_reserve(&s->terms, 1) == ERR_OK)
+        return s;
+    wal_segment_unref(s);
+    return NULL;
 }
 
 struct wal_segment *wal_segment_ref(struct wal_segment *s)
@@ -48,6 +53,7 @@ void wal_segment_unref(struct wal_segment *s)
 {
     if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1) {
         wal_places_fini(&s->places);
+        wal_terms_fini(&s->terms);
         mem_free(s);
     }
 }
@@ -100,7 +106,7 @@ enum err wal_fail(struct wal *w)
 static int group_fits(const struct wal *w, struct bytes records, uint32_t n, uint64_t first_lsn, const uint8_t *chain,
                       size_t *changes)
 {
-    uint32_t term = wal_terms_at(&w->terms, w->last_lsn); /* only this thread writes the table */
+    uint32_t term = w->last_term; /* only this thread writes it */
     struct bytes rec = {0};
 
     *changes = 0;
@@ -267,7 +273,8 @@ static void index_records(struct wal *w, struct bytes records, uint64_t off)
     uint64_t at = off + WAL_FRAME_BYTES;
     struct bytes rec;
     while (records.n && bytes_take(&records, get_le32(records.p), &rec)) {
-        wal_terms_add(&w->terms, get_le64(rec.p + 8), get_le32(rec.p + 16));
+        w->last_term = get_le32(rec.p + 16);
+        wal_terms_add(&w->newest->terms, get_le64(rec.p + 8), w->last_term);
         wal_places_note(&w->newest->places, get_le64(rec.p + 8), at, off);
         at += rec.n;
     }
@@ -292,6 +299,15 @@ static void publish(struct wal *w, struct bytes records, uint32_t n, const uint8
         wal_prepare_dirty(&w->prepare);
 }
 
+/* Of the newest segment, which has had none yet, or changes. */
+static enum err reserve_terms(struct wal *w, size_t changes)
+{
+    pthread_mutex_lock(&w->lock);
+    enum err e = wal_terms_reserve(&w->newest->terms, changes + (w->newest->terms.count == 0));
+    pthread_mutex_unlock(&w->lock);
+    return e;
+}
+
 enum err wal_append(struct wal *w, struct bytes records, uint32_t n, uint64_t first_lsn,
                     const uint8_t chain[RECORD_CHAIN_BYTES])
 {
@@ -304,16 +320,12 @@ enum err wal_append(struct wal *w, struct bytes records, uint32_t n, uint64_t fi
         return ERR_TOOBIG;
     if (w->damaged_lsn || !group_fits(w, records, n, first_lsn, chain, &new_terms))
         return ERR_CORRUPT;
-    pthread_mutex_lock(&w->lock);
-    enum err e = wal_terms_reserve(&w->terms, new_terms);
-    pthread_mutex_unlock(&w->lock);
+    enum err e = w->fd < 0 || w->cap_bytes - w->off < need ? switch_segment(w, need) : ERR_OK;
     if (e)
+        return wal_fail(w);
+    if ((e = reserve_terms(w, new_terms)) != ERR_OK)
         return e;
-
-    if (w->fd < 0 || w->cap_bytes - w->off < need)
-        e = switch_segment(w, need);
-    if (!e)
-        e = wal_write_frame(w->fd, w->off, w->newest->seed, records, n, w->last_lsn);
+    e = wal_write_frame(w->fd, w->off, w->newest->seed, records, n, w->last_lsn);
     if (!e)
         e = file_fdatasync(w->fd);
     if (e)
@@ -351,9 +363,12 @@ void wal_info(struct wal *w, struct wal_info *out)
     out->fsyncs = w->fsyncs;
     out->groups = w->groups;
     out->records = w->records;
+    for (const struct wal_segment *s = w->oldest; s; s = s->next)
+        if (atomic_load_explicit(&s->verified, memory_order_relaxed) == WAL_UNREAD)
+            out->unverified_bytes += atomic_load(&s->end_off);
     out->appended_bytes = w->appended;
     out->segments = w->segments;
-    out->term = wal_terms_at(&w->terms, w->last_lsn);
+    out->term = w->last_term;
     memcpy(out->chain, w->chain, RECORD_CHAIN_BYTES);
     pthread_mutex_unlock(&w->lock);
 }
@@ -370,9 +385,19 @@ int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES])
 
 uint32_t wal_term_at(struct wal *w, uint64_t lsn)
 {
-    pthread_mutex_lock(&w->lock);
-    uint32_t term = lsn <= w->last_lsn ? wal_terms_at(&w->terms, lsn) : 0;
-    pthread_mutex_unlock(&w->lock);
+    enum err e;
+    uint32_t term = 0;
+    do {
+        pthread_mutex_lock(&w->lock);
+        int in = w->oldest && lsn >= w->oldest->first_lsn && lsn <= w->last_lsn;
+        struct wal_segment *s = in ? wal_segment_ref(wal_segment_with(w, lsn)) : NULL;
+        pthread_mutex_unlock(&w->lock);
+        e = s ? wal_segment_verify(w, s) : ERR_OK;
+        pthread_mutex_lock(&w->lock); /* of what does not verify, up to there */
+        term = s ? wal_terms_at(&s->terms, lsn) : 0;
+        pthread_mutex_unlock(&w->lock);
+        wal_segment_unref(s);
+    } while (e == ERR_AGAIN);
     return term;
 }
 

@@ -72,10 +72,17 @@
  * At open every segment is fdatasynced (an error refuses the start), dropped from the page cache, and only then read:
  * what is read is what is on disk. Segments are verified in parallel, each from the chain in its own header.
  *
+ * **Lazily** (cfg.lazy), so that a start does not take longer with a longer log: of segments before the last two only
+ * header and footer are read, which say what the verdict needs: first and last LSN, the chain at both ends, the number
+ * of records, and by the file's size that nothing was cut off. What lies between is verified when somebody first looks
+ * for a record in it, or by wal_verify_segment, which the owner calls for all of them (wal_unverified_lsn says which)
+ * beside traffic. Nothing is handed out unverified: a cursor that reads on verifies each record on its way. A segment
+ * with damage can be read up to it, and those behind it; what becomes of it is for the owner to say.
+ *
  * Threads: wal_append and wal_cut by one thread (the log writer). wal_room, wal_info, wal_term_at, wal_read,
- * wal_verify_segment, wal_remove_below, cursors and readers (each by one thread at a time) by any; a lock inside covers
- * the list of segments. Cursors and readers read only what is durable. One process has a directory open at a time (a
- * lock on DIR/mark).
+ * wal_remove_below, wal_verify_segment, wal_unverified_lsn, cursors and readers (each by one thread at a time) by any;
+ * a lock inside covers the list of segments. Cursors and readers read only what is durable. One process has a directory
+ * open at a time (a lock on DIR/mark).
  */
 #ifndef COFFER_ENGINE_WAL_H
 #define COFFER_ENGINE_WAL_H
@@ -99,6 +106,8 @@ struct wal_config {
     uint64_t base_lsn;
     uint8_t base_chain[RECORD_CHAIN_BYTES];
 
+    int lazy; /* above */
+
     unsigned tick_ms; /* helper thread: sync the mark, look at the free space, try again to prepare; 0: 100 */
 };
 
@@ -114,10 +123,11 @@ struct wal_report {
     char text[160];                    /* one line for the log: what was found and done, or why it failed */
 };
 
-/* Opens or creates the log in cfg->dir (strings are copied). Full scan: CRC and chain of every record, footers,
- * headers, LSN order. ERR_IO, ERR_NOTFOUND (dir's parent), ERR_MISCONF (no space), ERR_CORRUPT (another cell's, or an
- * unknown format), ERR_AGAIN (another process has it open), ERR_RANGE, ERR_OOM; *out is NULL then, *report is filled as
- * far as known. Too little space for the next segment is no error here: wal_room says so. Blocks. */
+/* Opens or creates the log in cfg->dir (strings are copied). Full scan, unless cfg->lazy: CRC and chain of every
+ * record, footers, headers, LSN order. ERR_IO, ERR_NOTFOUND (dir's parent), ERR_MISCONF (no space), ERR_CORRUPT
+ * (another cell's, or an unknown format), ERR_AGAIN (another process has it open), ERR_RANGE, ERR_OOM; *out is NULL
+ * then, *report is filled as far as known. Too little space for the next segment is no error here: wal_room says so.
+ * Blocks. */
 must_use enum err wal_open(struct wal **out, const struct wal_config *cfg, struct wal_report *report);
 /* Writes the mark; the helper thread ends. Cursors must be closed before. Accepts NULL. */
 void wal_close(struct wal *w);
@@ -147,12 +157,13 @@ struct wal_info {
     uint32_t term;
     unsigned segments;
     uint8_t chain[RECORD_CHAIN_BYTES];
-    int failed; /* sticky */
+    uint64_t unverified_bytes; /* in segments of which only the ends were read so far */
+    int failed;                /* sticky */
     uint64_t damaged_lsn;
 };
 void wal_info(struct wal *w, struct wal_info *out);
 
-/* Term of the record at lsn, 0 when unknown. From the term table, which the scan fills: any lsn from first to last. */
+/* Term of the record at lsn, any from first to last; 0 when unknown. Blocks when its segment was not verified yet. */
 uint32_t wal_term_at(struct wal *w, uint64_t lsn);
 
 /* 1 when lsn is the one in front of the log's first record; chain is what that one chains from. */
@@ -169,7 +180,8 @@ must_use enum err wal_cursor_next(struct wal_cursor *c, struct record *r, struct
 void wal_cursor_close(struct wal_cursor *c); /* accepts NULL */
 
 /* The record at lsn, whole and verified, appended to out. As a cursor's first step: ERR_NOTFOUND (below the first, or
- * not durable yet), ERR_CORRUPT, ERR_IO, ERR_OOM. Any thread. Blocks: reads some 8 KiB of the segment. */
+ * not durable yet), ERR_CORRUPT, ERR_IO, ERR_OOM. Any thread. Blocks: reads some 8 KiB of the segment, all of it when
+ * it was not verified yet. */
 must_use enum err wal_read(struct wal *w, uint64_t lsn, struct buf *out);
 
 /* Reads records by their LSN in any order, many of them: the values of keys in the order of the keys (snapmerge.h). It
@@ -185,9 +197,12 @@ void wal_reader_close(struct wal_reader *rd); /* before the log is closed; accep
 /* Reads a sealed segment from the disk: the first one that ends at or behind from_lsn. Header, every record's CRC and
  * chain, footer, and that it joins its neighbours as the log knows them. *first_lsn and *last_lsn say which one it was.
  * pace: after so many bytes, may wait; its errors end the reading. ERR_END: there is none any more. ERR_CORRUPT.
- * ERR_IO, ERR_OOM. Any thread, also while the segment is removed. Leaves nothing of it in the page cache. Blocks. */
+ * ERR_IO, ERR_OOM. Any thread, also while the segment is removed. Leaves nothing of it in the page cache. Blocks. From
+ * then on it counts as verified, also with damage. */
 must_use enum err wal_verify_segment(struct wal *w, uint64_t from_lsn, enum err (*pace)(void *arg, uint64_t bytes),
                                      void *pace_arg, uint64_t *first_lsn, uint64_t *last_lsn);
+/* First LSN of the newest segment of which only the ends were read; 0: none is left. */
+uint64_t wal_unverified_lsn(struct wal *w);
 
 /* Deletes sealed segments all of whose records are below lsn, oldest first, the directory synced after each so that a
  * power loss leaves no hole. Never the one being written. ERR_CORRUPT: damaged, nothing is deleted; ERR_IO, ERR_MISCONF

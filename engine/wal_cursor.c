@@ -12,7 +12,8 @@
  * stand for another file, whose salt does not fit. So before it reports such a thing the cursor waits until they are
  * through (remove_lock) and looks whether its segment was removed.
  *
- * Its place in a segment it finds from the nearest row of the segment's index (wal_places.h).
+ * Its place in a segment it finds from the nearest row of the segment's index (wal_places.h), which is there when the
+ * segment was verified: a segment of which only the ends are known is, first.
  *
  * Rejected: sharing the writer's descriptor (its lifetime is the writer's business).
  */
@@ -175,7 +176,11 @@ static enum err place(struct wal_cursor *c)
     uint8_t chain[RECORD_CHAIN_BYTES];
     struct wal_frame f;
     const uint8_t *p;
-    enum err e = jump(c, &end, &lsn, chain);
+    /* One who reads on from a segment's beginning verifies every record on his way; for who looks for one inside it,
+     * all of it is. */
+    enum err e = c->lsn == c->seg->first_lsn ? ERR_OK : wal_segment_verify(c->w, c->seg);
+    if (!e || e == ERR_CORRUPT) /* it can be read up to the damage */
+        e = jump(c, &end, &lsn, chain);
 
     if (!e && c->off != c->frame_end)
         e = skip_records(c, end, &lsn, chain);

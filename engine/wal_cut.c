@@ -37,7 +37,8 @@ struct copy {
     uint64_t lsn;                      /* last one written */
     struct buf batch;                  /* records behind lsn */
     uint32_t records;                  /* in it */
-    uint8_t chain[RECORD_CHAIN_BYTES]; /* of the last one in the batch */
+    uint8_t chain[RECORD_CHAIN_BYTES]; /* of the last one in the batch, or before the first */
+    uint32_t term;                     /* likewise */
 };
 
 static enum err flush(struct copy *c)
@@ -63,14 +64,19 @@ static enum err copy_records(struct wal *w, struct copy *c, const struct wal_seg
 
     c->lsn = from->first_lsn - 1;
     memcpy(c->chain, from->chain, RECORD_CHAIN_BYTES);
+    c->term = wal_term_at(w, c->lsn);
     enum err e = wal_cursor_open(&cursor, w, from->first_lsn);
     while (!e && c->lsn + c->records < lsn) {
         e = wal_cursor_next(cursor, &r, &raw);
         if (!e)
             e = buf_put(&c->batch, raw.p, raw.n);
+        if (!e)
+            e = wal_terms_reserve(&c->next.seg->terms, 1);
         if (e)
             break;
         c->records++;
+        c->term = r.term;
+        wal_terms_add(&c->next.seg->terms, r.lsn, r.term);
         memcpy(c->chain, r.chain, RECORD_CHAIN_BYTES);
         if (buf_size(&c->batch) >= FRAME_TARGET_BYTES)
             e = flush(c);
@@ -98,7 +104,6 @@ static void end_at(struct wal *w, uint64_t lsn, const uint8_t chain[RECORD_CHAIN
 {
     w->last_lsn = lsn;
     memcpy(w->chain, chain, RECORD_CHAIN_BYTES);
-    wal_terms_cut(&w->terms, lsn);
 }
 
 static enum err delete_newest(struct wal *w)
@@ -133,6 +138,7 @@ static enum err replace(struct wal *w, struct copy *c, const struct wal_segment 
     atomic_store(&c->next.seg->end_off, c->off);
     pthread_mutex_lock(&w->lock);
     end_at(w, lsn, c->chain);
+    w->last_term = c->term;
     wal_link_segment(w, c->next.seg);
     pthread_mutex_unlock(&w->lock);
     (void)!file_close(w->fd); /* of a file that has no name any more */

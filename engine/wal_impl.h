@@ -7,7 +7,7 @@
  *     fd, off, cap_bytes      the log writer's own
  *     segment: first_lsn, seed, chain   constant once it is in the list
  *     segment: end_off        stored by the log writer after the fdatasync, loaded by cursors
- *     segment: places         under lock while it is the newest, then constant
+ *     segment: places, terms  under lock while it is the newest or not verified, then constant
  */
 #ifndef COFFER_ENGINE_WAL_IMPL_H
 #define COFFER_ENGINE_WAL_IMPL_H
@@ -31,8 +31,16 @@ struct wal_segment {
     uint32_t seed;
     _Atomic uint64_t end_off; /* records up to here are durable and verified */
     _Atomic int removed;      /* deleted, or replaced by another of the same name */
+    _Atomic int verified;     /* enum wal_verified */
     _Atomic unsigned refs;
-    struct wal_places places;
+    struct wal_places places; /* both empty while it is not verified, up to the damage when there is some */
+    struct wal_terms terms;
+};
+
+enum wal_verified {
+    WAL_UNREAD, /* only its ends are known */
+    WAL_WHOLE,
+    WAL_DAMAGED, /* read, and something in it does not verify */
 };
 
 struct wal {
@@ -49,8 +57,8 @@ struct wal {
     struct wal_segment *oldest, *newest;
     unsigned segments;
     uint64_t last_lsn;
+    uint32_t last_term;
     uint8_t chain[RECORD_CHAIN_BYTES];
-    struct wal_terms terms;
     uint64_t fsyncs, groups, records, appended, sealed_bytes; /* sealed_bytes: of all segments but the newest */
 
     int fd; /* the newest segment, -1: sealed, or none yet */
@@ -58,7 +66,8 @@ struct wal {
     _Atomic uint64_t room_bytes; /* left in it for frames */
 };
 
-struct wal_segment *wal_segment_new(void); /* zeroed, one reference; NULL: out of memory */
+/* One reference, verified, with room for a term; NULL: out of memory. */
+struct wal_segment *wal_segment_new(void);
 struct wal_segment *wal_segment_ref(struct wal_segment *s);
 void wal_segment_unref(struct wal_segment *s); /* accepts NULL */
 
@@ -70,6 +79,14 @@ must_use enum err wal_segment_open(struct wal *w, struct wal_segment *s, int *fd
 /* After something in s was not as it should be: 1 when it has been removed or replaced, which explains it. Waits for a
  * removal or a cut that is under way. */
 int wal_segment_gone(struct wal *w, struct wal_segment *s);
+/* Reads it when only its ends are known: its index of places and terms is there then, up to the damage if there is
+ * some. ERR_CORRUPT: it has damage; ERR_AGAIN: it was removed meanwhile; ERR_IO,
+ * ERR_OOM. */
+must_use enum err wal_segment_verify(struct wal *w, struct wal_segment *s);
+/* Moves what a scan found of places and terms into the segment, as far as it lies before these ends. Under lock once it
+ * is in the list. */
+struct wal_scan;
+void wal_segment_index(struct wal_segment *s, struct wal_scan *found, uint64_t last_lsn, uint64_t end_off);
 
 /* Path of DIR/name. */
 #define WAL_PATH_BYTES PATH_MAX

@@ -57,8 +57,8 @@ static enum err open_newest(struct wal *w, const struct wal_scan *s)
     return e ? e : closed;
 }
 
-/* Takes s's places over. */
-static enum err add_segment(struct wal *w, struct wal_scan *s, uint64_t end_off)
+/* Takes over what s knows of places and terms. */
+static enum err add_segment(struct wal *w, struct wal_scan *s, uint64_t last_lsn, uint64_t end_off)
 {
     struct wal_segment *seg = wal_segment_new();
     if (!seg)
@@ -67,14 +67,21 @@ static enum err add_segment(struct wal *w, struct wal_scan *s, uint64_t end_off)
     seg->seed = wal_segment_seed(s->header.salt);
     memcpy(seg->chain, s->header.chain, RECORD_CHAIN_BYTES);
     atomic_store(&seg->end_off, end_off);
-    seg->places = s->places;
-    s->places = (struct wal_places){0};
-    wal_places_cut(&seg->places, end_off);
+    atomic_store(&seg->verified, s->ends_only ? WAL_UNREAD : WAL_WHOLE);
+    wal_segment_index(seg, s, last_lsn, end_off);
     wal_link_segment(w, seg);
-    enum err e = wal_terms_reserve(&w->terms, s->terms.count);
-    for (size_t i = 0; !e && i < s->terms.count; i++)
-        wal_terms_add(&w->terms, s->terms.rows[i].first_lsn, s->terms.rows[i].term);
-    return e;
+    return ERR_OK;
+}
+
+/* Of the last record; when the last segment has none yet, the one before has it, and was read too. */
+static uint32_t last_term(const struct wal *w)
+{
+    uint32_t term = 0;
+    for (const struct wal_segment *s = w->oldest; s; s = s->next) {
+        uint32_t at = wal_terms_at(&s->terms, w->last_lsn);
+        term = at ? at : term;
+    }
+    return term;
 }
 
 static enum err adopt(struct wal *w, struct wal_scan_set *set, const struct wal_verdict *v)
@@ -85,8 +92,8 @@ static enum err adopt(struct wal *w, struct wal_scan_set *set, const struct wal_
     w->last_lsn = v->last_lsn;
     memcpy(w->chain, v->chain, RECORD_CHAIN_BYTES);
     for (size_t i = 0; !e && i < v->usable; i++)
-        e = add_segment(w, &set->at[i], i + 1 < v->usable ? set->at[i].end_off : v->end_off);
-    wal_terms_cut(&w->terms, w->last_lsn);
+        e = add_segment(w, &set->at[i], v->last_lsn, i + 1 < v->usable ? set->at[i].end_off : v->end_off);
+    w->last_term = last_term(w);
     if (!e && set->count && !v->damaged_lsn)
         e = open_newest(w, &set->at[set->count - 1]);
     return e;
@@ -136,7 +143,7 @@ static enum err load(struct wal *w, uint64_t marked_lsn, struct wal_report *repo
         known.known_lsn = marked_lsn;
     memcpy(known.cell_id, w->cfg.cell_id, sizeof known.cell_id);
     memcpy(known.base_chain, w->cfg.base_chain, RECORD_CHAIN_BYTES);
-    enum err e = wal_scan_dir(&set, w->dir);
+    enum err e = wal_scan_dir(&set, w->dir, w->cfg.lazy);
     if (e)
         return e;
     e = wal_scan_judge(&set, &known, &v);
@@ -144,7 +151,7 @@ static enum err load(struct wal *w, uint64_t marked_lsn, struct wal_report *repo
     if (!e)
         e = adopt(w, &set, &v);
     if (!e)
-        report->last_term = wal_terms_at(&w->terms, v.last_lsn);
+        report->last_term = w->last_term;
     if (!e && set.count == 0)
         e = sync_parent(w->dir);
     wal_scan_fini(&set);
@@ -186,7 +193,6 @@ static void free_wal(struct wal *w)
         w->oldest = s->next;
         wal_segment_unref(s);
     }
-    wal_terms_fini(&w->terms);
     pthread_mutex_destroy(&w->lock);
     pthread_mutex_destroy(&w->remove_lock);
     mem_free(w->dir);

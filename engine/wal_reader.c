@@ -63,19 +63,27 @@ void wal_reader_close(struct wal_reader *rd)
     mem_free(rd);
 }
 
-/* The segment of lsn, with a reference, and the nearest row of its index. */
+/* The segment of lsn, verified as far as it does, with a reference; and the nearest row of its index. */
 static enum err look_up(struct wal_reader *rd, uint64_t lsn, struct wal_segment **seg, struct wal_place *place)
 {
     struct wal *w = rd->w;
+    struct wal_segment *s = NULL;
     *seg = NULL;
     pthread_mutex_lock(&w->lock);
-    if (w->oldest && lsn >= w->oldest->first_lsn && lsn <= w->last_lsn) {
-        *seg = wal_segment_ref(wal_segment_with(w, lsn));
-        const struct wal_place *row = wal_places_before(&(*seg)->places, lsn);
-        *place = row ? *row : (struct wal_place){.lsn = (*seg)->first_lsn, .off = WAL_HEADER_BYTES};
-    }
+    if (w->oldest && lsn >= w->oldest->first_lsn && lsn <= w->last_lsn)
+        s = wal_segment_ref(wal_segment_with(w, lsn));
     pthread_mutex_unlock(&w->lock);
-    return *seg ? ERR_OK : ERR_NOTFOUND;
+    enum err e = s ? wal_segment_verify(w, s) : ERR_NOTFOUND;
+    if (e && e != ERR_CORRUPT) {
+        wal_segment_unref(s);
+        return e;
+    }
+    pthread_mutex_lock(&w->lock);
+    const struct wal_place *row = wal_places_before(&s->places, lsn);
+    *place = row ? *row : (struct wal_place){.lsn = s->first_lsn, .off = WAL_HEADER_BYTES};
+    pthread_mutex_unlock(&w->lock);
+    *seg = s;
+    return ERR_OK;
 }
 
 /* Where seg is open, or a place for it: a free one, or the one not used for longest. What was removed goes. */

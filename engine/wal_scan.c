@@ -12,8 +12,8 @@
  * rather than a log judged that could not be read. Anything that was read and does not verify is kept for the judge.
  *
  * Rejected: to keep the leading records of a torn group (its header counts all of them and would have to be rewritten
- * in place, beside records that were acknowledged; nobody was promised any record of it); to trust a footer instead of
- * reading the records (rot between the two would be found when a replica asks for it, and too late).
+ * in place, beside records that were acknowledged; nobody was promised any record of it); to look at headers alone when
+ * only the ends are looked at (a segment that was cut short would be found when its last record is asked for).
  */
 #include "engine/wal_scan.h"
 
@@ -151,6 +151,44 @@ static enum err scan_rest(struct wal_window *win, struct wal_scan *s, uint32_t s
     return ERR_OK;
 }
 
+/* A sealed segment as its header and its footer describe it. ERR_CORRUPT: they do not, or do not fit each other. */
+static enum err scan_ends(struct wal_scan *s, int fd)
+{
+    struct wal_window win;
+    struct wal_footer f;
+    const uint8_t *p;
+
+    wal_window_init(&win, fd);
+    enum err e = file_size(fd, &s->file_bytes);
+    if (!e)
+        e = scan_header(&win, s);
+    if (!e && (s->header_err || s->file_bytes < WAL_HEADER_BYTES + WAL_FOOTER_BYTES))
+        e = ERR_CORRUPT;
+    if (!e)
+        e = wal_window_get(&win, s->file_bytes - WAL_FOOTER_BYTES, WAL_FOOTER_BYTES, s->file_bytes, &p);
+    if (!e)
+        e = wal_segment_get_footer(p, wal_segment_seed(s->header.salt), &f);
+    if (!e && (f.records == 0 || f.last_lsn != s->header.first_lsn + f.records - 1))
+        e = ERR_CORRUPT;
+    wal_window_fini(&win);
+    if (e)
+        return e;
+    s->ends_only = s->sealed = 1;
+    s->records = f.records;
+    s->last_lsn = s->part_lsn = f.last_lsn;
+    s->end_off = s->part_off = s->file_bytes - WAL_FOOTER_BYTES;
+    s->rest_off = s->file_bytes;
+    memcpy(s->chain, f.chain, RECORD_CHAIN_BYTES);
+    memcpy(s->part_chain, f.chain, RECORD_CHAIN_BYTES);
+    return ERR_OK;
+}
+
+void wal_scan_free(struct wal_scan *s)
+{
+    wal_terms_fini(&s->terms);
+    wal_places_fini(&s->places);
+}
+
 enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn, enum err (*pace)(void *arg, uint64_t bytes),
                        void *pace_arg)
 {
@@ -175,37 +213,67 @@ enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn, enum err (
         e = scan_rest(&win, s, seed);
 out:
     wal_window_fini(&win);
-    if (e) {
-        wal_terms_fini(&s->terms);
-        wal_places_fini(&s->places);
-    }
+    if (e)
+        wal_scan_free(s);
     return e;
 }
 
-static enum err scan_path(struct wal_scan *s, const char *dir)
+static enum err open_segment(const char *dir, uint64_t lsn, int *fd)
 {
     char path[PATH_MAX], name[WAL_NAME_BYTES];
-    uint64_t lsn = s->name_lsn;
-    int fd;
 
+    *fd = -1;
     wal_segment_name(name, lsn);
     int n = snprintf(path, sizeof path, "%s/%s", dir, name);
     if (n < 0 || (size_t)n >= sizeof path)
         return ERR_IO;
-    enum err e = file_open(path, O_RDONLY, 0, &fd), closed;
+    return file_open(path, O_RDONLY, 0, fd);
+}
+
+static enum err scan_whole(struct wal_scan *s, int fd, uint64_t name_lsn)
+{
+    enum err e = file_fdatasync(fd);
+    if (e)
+        return e;
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* advice: after the sync nothing holds a page back */
+    return wal_scan_file(s, fd, name_lsn, NULL, NULL);
+}
+
+static enum err scan_path(struct wal_scan *s, const char *dir)
+{
+    uint64_t lsn = s->name_lsn;
+    int fd;
+
+    enum err e = open_segment(dir, lsn, &fd);
     if (!e)
-        e = file_fdatasync(fd);
-    if (!e) {
-        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* advice: after the sync nothing holds a page back */
-        e = wal_scan_file(s, fd, lsn, NULL, NULL);
-    }
-    closed = file_close(fd);
+        e = scan_whole(s, fd, lsn);
+    enum err closed = file_close(fd);
+    if (!e && closed)
+        wal_scan_free(s);
+    return e ? e : closed;
+}
+
+/* When its ends do not tell, it is read whole: that says what is wrong with it. */
+static enum err scan_ends_at(struct wal_scan *s, const char *dir)
+{
+    uint64_t lsn = s->name_lsn;
+    int fd;
+
+    enum err e = open_segment(dir, lsn, &fd);
+    if (!e)
+        e = scan_ends(s, fd);
+    if (e == ERR_CORRUPT || e == ERR_END)
+        e = scan_whole(s, fd, lsn);
+    enum err closed = file_close(fd);
+    if (!e && closed)
+        wal_scan_free(s);
     return e ? e : closed;
 }
 
 struct crew {
     struct wal_scan_set *set;
     const char *dir;
+    size_t ends; /* so many of the first by their ends */
     _Atomic size_t next;
     _Atomic int err; /* of the first that failed */
 };
@@ -217,16 +285,17 @@ static void *scan_some(void *arg)
         size_t i = atomic_fetch_add(&c->next, 1);
         if (i >= c->set->count)
             break;
-        enum err e = scan_path(&c->set->at[i], c->dir);
+        struct wal_scan *s = &c->set->at[i];
+        enum err e = i < c->ends ? scan_ends_at(s, c->dir) : scan_path(s, c->dir);
         if (e)
             atomic_store(&c->err, (int)e);
     }
     return NULL;
 }
 
-static enum err scan_all(struct wal_scan_set *set, const char *dir)
+static enum err scan_all(struct wal_scan_set *set, const char *dir, int ends)
 {
-    struct crew crew = {.set = set, .dir = dir};
+    struct crew crew = {.set = set, .dir = dir, .ends = ends && set->count > 2 ? set->count - 2 : 0};
     pthread_t threads[MAX_THREADS];
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     size_t want = set->count < MAX_THREADS ? set->count : MAX_THREADS, started = 0;
@@ -242,7 +311,7 @@ static enum err scan_all(struct wal_scan_set *set, const char *dir)
 }
 
 /* Names sort as their LSNs do: file_list sorts, and all have 20 digits. */
-enum err wal_scan_dir(struct wal_scan_set *set, const char *dir)
+enum err wal_scan_dir(struct wal_scan_set *set, const char *dir, int ends)
 {
     char **names;
     size_t n;
@@ -261,7 +330,7 @@ enum err wal_scan_dir(struct wal_scan_set *set, const char *dir)
     }
     file_free_names(names, n);
     if (!e)
-        e = scan_all(set, dir);
+        e = scan_all(set, dir, ends);
     if (e)
         wal_scan_fini(set);
     return e;
@@ -269,10 +338,8 @@ enum err wal_scan_dir(struct wal_scan_set *set, const char *dir)
 
 void wal_scan_fini(struct wal_scan_set *set)
 {
-    for (size_t i = 0; i < set->count; i++) {
-        wal_terms_fini(&set->at[i].terms);
-        wal_places_fini(&set->at[i].places);
-    }
+    for (size_t i = 0; i < set->count; i++)
+        wal_scan_free(&set->at[i]);
     mem_free(set->at);
     *set = (struct wal_scan_set){0};
 }

@@ -1,5 +1,8 @@
 /* wal_scan.h - reading a log that was found: what each segment holds, and the verdict over all: sound, torn or damaged.
  *
+ * A segment is scanned whole, or by its ends alone: header and footer say where it begins and ends, how many records it
+ * has, and the chain at both ends. What lies between is verified later then (wal.h, "Lazily").
+ *
  * Two steps, so that the rules of wal.h are a function without input and output: wal_scan_dir reads all segments, in
  * parallel, each on its own; wal_scan_judge looks at what was found in order, and at the evidence of what was durable.
  */
@@ -13,6 +16,7 @@
 /* One segment. "Group" is a frame with all its records verified, from the front on without a gap. */
 struct wal_scan {
     uint64_t name_lsn; /* from the file's name */
+    int ends_only;     /* 1: as its ends say; terms and places are empty */
     uint64_t file_bytes;
     enum err header_err; /* ERR_OK; ERR_CORRUPT: rot; ERR_UNSUPPORTED: another format. All below is zero then. */
     struct wal_header header;
@@ -33,14 +37,16 @@ struct wal_scan_set {
     size_t count;
 };
 
-/* Syncs, drops from the page cache and reads every segment in dir. ERR_IO, ERR_OOM: set is empty. Blocks. */
-must_use enum err wal_scan_dir(struct wal_scan_set *set, const char *dir);
+/* Every segment in dir: synced, dropped from the page cache and read. ends: only the last two (the last may have no
+ * record yet), and those whose ends do not verify. ERR_IO, ERR_OOM: set is empty. Blocks. */
+must_use enum err wal_scan_dir(struct wal_scan_set *set, const char *dir, int ends);
 void wal_scan_fini(struct wal_scan_set *set);
 
 /* One segment's file; fd is borrowed. pace as a window's. ERR_IO, ERR_OOM, pace's errors; what does not verify is no
  * error but what it is for. */
 must_use enum err wal_scan_file(struct wal_scan *s, int fd, uint64_t name_lsn,
                                 enum err (*pace)(void *arg, uint64_t bytes), void *pace_arg);
+void wal_scan_free(struct wal_scan *s); /* what it holds */
 
 struct wal_evidence {
     uint8_t cell_id[16];

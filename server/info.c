@@ -174,14 +174,46 @@ static void put_rebuild(struct printer *p)
     PUT_U64(p, "shard_rebuilds_failed", i.failed);
 }
 
+/* By Redis's names. What is answered while stores are still being filled is async_loading there: loading would have
+ * clients wait that look at it before they begin. */
+static void put_loading(struct printer *p, const struct engine_recovery *r)
+{
+    uint64_t now = clock_wall_ms(), begun = p->ready ? r->started_ms : p->srv->started_ms;
+    uint64_t done = p->ready ? r->done : atomic_load(&p->srv->progress.done);
+    uint64_t total = p->ready ? r->total : atomic_load(&p->srv->progress.total);
+    uint64_t eta_ms = p->ready ? r->eta_ms : done && total > done ? (now - begun) * (total - done) / done : 0;
+
+    PUT(p, "loading:%d\r\nasync_loading:%d\r\n", !p->ready, r->stores_left != 0);
+    if (p->ready && !r->stores_left)
+        return;
+    PUT_U64(p, "loading_start_time", begun / 1000);
+    PUT(p, "loading_loaded_perc:%.2f\r\n", total ? 100.0 * (double)(done < total ? done : total) / (double)total : 0.0);
+    PUT_U64(p, "loading_eta_seconds", (eta_ms + 999) / 1000);
+}
+
+static void put_recovery(struct printer *p, const struct engine_recovery *r)
+{
+    PUT(p, "recovery_tier:%d\r\n", r->tier);
+    PUT_U64(p, "recovery_lsn", r->snapshot_lsn);
+    PUT_U64(p, "recovery_records", r->replayed);
+    PUT_U64(p, "recovery_ms", r->ready_ms);
+    PUT_U64(p, "recovery_filled_ms", r->filled_ms);
+    PUT_U64(p, "recovery_stores", r->stores_lost);
+    PUT_U64(p, "recovery_stores_left", r->stores_left);
+    PUT_U64(p, "wbl_unverified_bytes", r->unverified_bytes);
+}
+
 static void persistence_section(struct printer *p)
 {
     struct engine_info i;
     struct snapshots_info s = {0};
-    if (p->ready)
+    struct engine_recovery r = {0};
+    if (p->ready) {
         snapshots_info(engine_snapshots(p->srv->engine), &s);
-    PUT(p, "loading:%d\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:%d\r\n", !p->ready,
-        s.making);
+        engine_recovery(p->srv->engine, &r);
+    }
+    put_loading(p, &r);
+    PUT(p, "rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:%d\r\n", s.making);
     PUT_U64(p, "rdb_last_save_time", (s.time_ms ? s.time_ms : p->srv->started_ms) / 1000);
     PUT(p,
         "rdb_last_bgsave_status:%s\r\nrdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:"
@@ -220,6 +252,7 @@ static void persistence_section(struct printer *p)
     PUT_U64(p, "apply_rounds", i.apply.rounds);
     PUT_U64(p, "apply_written", i.apply.written);
     PUT_U64(p, "apply_coalesced", i.apply.coalesced);
+    put_recovery(p, &r);
     put_rebuild(p);
 }
 

@@ -46,6 +46,7 @@ struct server {
     struct upload *upload;       /* NULL: there is no object store */
     struct restore *restore;     /* a start without a log; from the first moment on, NULL in a test server */
     struct engine_report report;
+    struct engine_progress progress;      /* of opening the engine; for INFO while loading */
     struct vault_settings vault_defaults; /* of new vaults, from the configuration */
 
     struct waitlist *applied; /* listings waiting for the applier */

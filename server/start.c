@@ -261,13 +261,15 @@ static void log_report(const struct engine_report *r)
     }
     log_at(LOG_NOTICE, "Log: LSN %llu to %llu in %u segments; %s", (unsigned long long)r->wal.first_lsn,
            (unsigned long long)r->wal.last_lsn, r->wal.segments, r->wal.text);
-    log_at(LOG_NOTICE,
-           "Recovered from %s in %llu ms: %u shards, applied LSN %llu, %llu records replayed, %u shards rebuilt",
-           r->clean       ? "a clean stop"
-           : r->same_boot ? "local stores and log after a crash"
-                          : "local stores and log after a power loss or reboot",
-           (unsigned long long)r->took_ms, r->shards, (unsigned long long)r->applied_lsn,
-           (unsigned long long)r->replayed, r->shards_rebuilt);
+    log_at(
+        LOG_NOTICE,
+        "Recovered from %s in %llu ms: tier %d, %u shards, %u stores lost, snapshot LSN %llu, applied LSN %llu, %llu "
+        "records replayed",
+        r->clean       ? "a clean stop"
+        : r->same_boot ? "local stores and log after a crash"
+                       : "local stores and log after a power loss or reboot",
+        (unsigned long long)r->took_ms, r->tier, r->shards, r->stores_lost, (unsigned long long)r->snapshot_lsn,
+        (unsigned long long)r->applied_lsn, (unsigned long long)r->replayed);
 }
 
 static enum err open_engine(struct server *srv)
@@ -295,6 +297,7 @@ static enum err open_engine(struct server *srv)
         .on_applied = on_applied,
         .on_user = on_user,
         .arg = srv,
+        .progress = &srv->progress,
     };
     drop_lock(); /* the engine takes it, and refuses when somebody was faster */
     enum err e = engine_open(&srv->engine, &cfg, &srv->report, &why);

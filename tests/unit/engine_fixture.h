@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -100,6 +101,16 @@ static enum err try_open(void)
 static void open_engine(void)
 {
     assert_int_equal(try_open(), ERR_OK);
+}
+
+/* Until all that the start found lost is filled. */
+__attribute__((unused)) static void wait_for_filling(void)
+{
+    struct engine_recovery r;
+    do {
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        engine_recovery(e, &r);
+    } while (r.stores_left);
 }
 
 static void close_engine(void)

@@ -272,7 +272,7 @@ static void a_refused_log_is_untouched(enum kind k)
 
 static int was_found(const struct scrub_wait *w)
 {
-    return w->errors || report.shards_rebuilt || report.wal.torn_bytes || was_said("does not verify") ||
+    return w->errors || report.stores_lost || report.wal.torn_bytes || was_said("does not verify") ||
            was_said("has damage") || was_said("being rebuilt");
 }
 
@@ -325,7 +325,7 @@ static void one_flip(enum kind k, int running)
     t->old_errors += l.old_errors;
     if (l.errors && k != STORE)
         fail_msg("%s: a CURRENT value is not there", where);
-    int at_start = report.shards_rebuilt || report.wal.torn_bytes || was_said("does not verify");
+    int at_start = report.stores_lost || report.wal.torn_bytes || was_said("does not verify");
     wait_for_stores();
     struct scrub_wait w = scrub_now();
     wait_for_stores();

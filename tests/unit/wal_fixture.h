@@ -191,9 +191,11 @@ fx_unused static void oracle_cut(struct oracle *o, uint64_t last)
 fx_unused static const uint8_t fx_cell[16] = {0xc0, 0xff, 0xee, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
 
 /* A helper thread that does nothing by itself: what happens in a test is what the test did. */
+/* Lazily and not, in turns: what is not damaged must be the same. */
 fx_unused static struct wal_config fx_config(const char *dir, uint64_t segment_bytes)
 {
-    struct wal_config cfg = {.dir = dir, .segment_bytes = segment_bytes, .tick_ms = 3600 * 1000};
+    static int turn;
+    struct wal_config cfg = {.dir = dir, .segment_bytes = segment_bytes, .lazy = turn++ % 2, .tick_ms = 3600 * 1000};
     memcpy(cfg.cell_id, fx_cell, sizeof cfg.cell_id);
     return cfg;
 }

@@ -24,7 +24,9 @@ struct sample {
 
 fx_unused static struct wal_config config(const struct sample *s)
 {
-    return fx_config(s->dir, WAL_SEGMENT_MIN_BYTES);
+    struct wal_config cfg = fx_config(s->dir, WAL_SEGMENT_MIN_BYTES);
+    cfg.lazy = 0; /* tests say when it is to be */
+    return cfg;
 }
 
 fx_unused static struct sample *sample_new(void)
