@@ -54,6 +54,11 @@ struct asof {
     size_t at;          /* in changes */
     struct buf path;
 
+    /* Of a database of the facade: heads whose versions are all of records up to it had been flushed (vault.h). */
+    uint8_t counters[KEY_BYTES];
+    size_t counters_n; /* 0: not of one */
+    uint64_t flushed_lsn;
+
     struct asof *next_open;
     uint64_t pinned_lsn;
 };
@@ -182,6 +187,25 @@ static enum err choose(struct asof *a, const struct kept *k, struct snapread_inf
 
 /* ---- open ---- */
 
+/* The vault's counters at the moment say what had been flushed. */
+static enum err look_for_flush(struct asof *a)
+{
+    struct bytes key = bytes_of(a->counters, a->counters_n), raw;
+    struct secret_counters c = {0};
+    struct blob *b = NULL;
+    const struct change *ch = a->counters_n ? changes_find(a->changes, key) : NULL;
+    enum err e = ERR_OK;
+    if (ch && !ch->tombstone && (e = changes_value(ch, a->rd, &raw)) == ERR_OK)
+        e = secret_counters_get(raw, &c);
+    if (a->counters_n && !ch && a->base) {
+        e = snapread_get(a->base, a->q.vault->store, bytes_of(key.p + STORE_BYTES, key.n - STORE_BYTES), &b);
+        e = e == ERR_NOTFOUND ? ERR_OK : e ? e : secret_counters_get(blob_bytes(b), &c);
+        blob_unref(b);
+    }
+    a->flushed_lsn = c.flushed_lsn;
+    return e;
+}
+
 static enum err read_log(struct asof *a, const struct snapread_info *info, const struct kept *k, char *why, size_t n)
 {
     struct changes_stretch s = {.from = info->header.lsn + 1,
@@ -190,6 +214,7 @@ static enum err read_log(struct asof *a, const struct snapread_info *info, const
                                                      : info->header.lsn,
                                 .until_ms = a->q.time_ms,
                                 .under = under_of(a),
+                                .also = bytes_of(a->counters, a->counters_n),
                                 .stop = a->q.stop,
                                 .arg = a->q.arg};
     if (s.from <= s.to && (!k->log_first || k->log_first > s.from))
@@ -197,6 +222,8 @@ static enum err read_log(struct asof *a, const struct snapread_info *info, const
     enum err e = changes_add_log(a->changes, a->e->wal, &s);
     if (!e)
         e = changes_sort(a->changes);
+    if (!e)
+        e = look_for_flush(a);
     a->moment = (struct asof_moment){.lsn = s.last.lsn ? s.last.lsn : info->header.lsn,
                                      .time_ms = a->q.time_ms ? a->q.time_ms
                                                 : s.last.lsn ? s.last.time_ms
@@ -240,6 +267,10 @@ static void make_under(struct asof *a)
     a->under[0] = (uint8_t)(a->q.vault->store >> 8);
     a->under[1] = (uint8_t)a->q.vault->store;
     a->under_n = STORE_BYTES + secret_key_head(a->under + STORE_BYTES, a->q.vault->id, a->q.under).n;
+    if (!a->q.vault->facade)
+        return;
+    memcpy(a->counters, a->under, STORE_BYTES);
+    a->counters_n = STORE_BYTES + secret_key_counters(a->counters + STORE_BYTES, a->q.vault->id).n;
 }
 
 enum err asof_open(struct asof **out, struct engine *e, const struct asof_query *q, char *why, size_t n)
@@ -290,6 +321,14 @@ void asof_moment(const struct asof *a, struct asof_moment *out)
 
 /* ---- heads ---- */
 
+/* What a flush left behind still lists what it had; what came since lists nothing that old. */
+static int was_flushed(const struct asof *a, const struct secret_head *h)
+{
+    struct secret_version v[SECRET_VERSIONS_MAX];
+    return a->flushed_lsn && h->versions && h->versions <= SECRET_VERSIONS_MAX && secret_versions_get(h, v) == ERR_OK &&
+           v[h->versions - 1].lsn <= a->flushed_lsn;
+}
+
 /* key: with its store. raw is copied: where it lies may be read from again, for its values. */
 static enum err give(struct asof *a, struct bytes key, struct bytes raw, struct asof_secret *s)
 {
@@ -300,7 +339,9 @@ static enum err give(struct asof *a, struct bytes key, struct bytes raw, struct 
         e = buf_put(&a->path, key.p + HEAD_AT, key.n - HEAD_AT);
     s->raw = buf_bytes(&a->head);
     s->path = buf_bytes(&a->path);
-    return e ? e : secret_head_get(s->raw, &s->head);
+    if (!e)
+        e = secret_head_get(s->raw, &s->head);
+    return !e && was_flushed(a, &s->head) ? ERR_NOTFOUND : e;
 }
 
 enum err asof_find(struct asof *a, struct bytes path, struct asof_secret *s)
@@ -367,7 +408,7 @@ static const struct change *change_at(const struct asof *a)
 }
 
 /* The lower of the two is the next one; of the same key the change counts. */
-enum err asof_next(struct asof *a, struct asof_secret *s)
+static enum err next_or_flushed(struct asof *a, struct asof_secret *s)
 {
     struct bytes value;
     enum err e = a->begun ? ERR_OK : begin(a);
@@ -389,6 +430,14 @@ enum err asof_next(struct asof *a, struct asof_secret *s)
             e = changes_value(ch, a->rd, &value);
             return e ? e : give(a, change_key(ch), value, s);
         }
+    }
+    return e;
+}
+
+enum err asof_next(struct asof *a, struct asof_secret *s)
+{
+    enum err e;
+    while ((e = next_or_flushed(a, s)) == ERR_NOTFOUND) {
     }
     return e;
 }

@@ -214,14 +214,14 @@ static int is_under(const struct op *op, struct bytes under)
            memcmp(under.p + STORE_BYTES, op->key.p, under.n - STORE_BYTES) == 0;
 }
 
-enum err changes_add_under(struct changes *c, const struct record *r, struct bytes under)
+enum err changes_add_under(struct changes *c, const struct record *r, struct bytes under, struct bytes also)
 {
     struct bytes ops = r->blob;
     struct op op;
     enum err e = check_ops(ops);
     unsort(c);
     while (!e && (e = ops_next(&ops, &op)) == ERR_OK) {
-        if (!is_under(&op, under))
+        if (!is_under(&op, under) && !(also.n == op.key.n + STORE_BYTES && is_under(&op, also)))
             continue;
         struct operation o = {.store = op.store,
                               .key = op.key,
@@ -239,7 +239,7 @@ enum err changes_add_under(struct changes *c, const struct record *r, struct byt
 
 enum err changes_add(struct changes *c, const struct record *r)
 {
-    return changes_add_under(c, r, bytes_of(NULL, 0));
+    return changes_add_under(c, r, bytes_of(NULL, 0), bytes_of(NULL, 0));
 }
 
 static enum err add_next(struct changes *c, struct wal_cursor *cursor, struct changes_stretch *s)
@@ -250,7 +250,7 @@ static enum err add_next(struct changes *c, struct wal_cursor *cursor, struct ch
     if (!e && s->until_ms && r.time_ms > s->until_ms)
         return ERR_END;
     if (!e)
-        e = changes_add_under(c, &r, s->under);
+        e = changes_add_under(c, &r, s->under, s->also);
     if (e)
         return e == ERR_END ? ERR_NOTFOUND : e; /* the log ends in front of `to` */
     s->last = r;

@@ -49,8 +49,9 @@ void changes_free(struct changes *c);                /* accepts NULL */
  * (first byte 0), a key that a snapshot makes itself (SECRET_KEY_OLD in a shard), one too long for a snapshot; nothing
  * was added. ERR_OOM: a part may have been; add the record again. */
 must_use enum err changes_add(struct changes *c, const struct record *r);
-/* The same of a part: of the record's operations those alone whose key, with its store, begins with under. */
-must_use enum err changes_add_under(struct changes *c, const struct record *r, struct bytes under);
+/* The same of a part: of the record's operations those alone whose key, with its store, begins with under, or is also
+ * (empty: none). */
+must_use enum err changes_add_under(struct changes *c, const struct record *r, struct bytes under, struct bytes also);
 
 /* Reads the log from `from` on, up to and with the record at `to`, and adds what it brought under `under` (empty: all).
  * It ends earlier, with ERR_OK, in front of a record that is stamped later than until_ms (0: whenever), and when c
@@ -59,7 +60,7 @@ must_use enum err changes_add_under(struct changes *c, const struct record *r, s
  * wal_cursor_next: ERR_NOTFOUND when the log does not reach back to it. Blocks. */
 struct changes_stretch {
     uint64_t from, to, until_ms;
-    struct bytes under;
+    struct bytes under, also; /* of changes_add_under */
     size_t memory_bytes;
     int (*stop)(void *arg);
     void *arg;

@@ -500,7 +500,7 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     if ((err = lock_dir(e)) || (err = load_cell(e)))
         return err;
     load_state(e, rep, was);
-    if ((err = vaults_new(&e->vaults)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e)) ||
+    if ((err = vaults_new(&e->vaults)) || (err = databases_new(&e->databases)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e)) ||
         (err = open_log(e, rep)))
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
@@ -539,6 +539,7 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
     e->cfg = *cfg;
     e->opened_us = clock_mono_us();
     e->lock_fd = -1;
+    atomic_store(&e->due_ms, UINT64_MAX);
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_init(&e->store_lock[s], NULL);
     pthread_mutex_init(&e->asof_lock, NULL);
@@ -606,6 +607,7 @@ void engine_close(struct engine *e)
     if (e->hot)
         hot_free(e->hot);
     vaults_free(e->vaults);
+    databases_free(e->databases);
     if (e->lock_fd >= 0 && file_close(e->lock_fd))
         engine_logf(e, LOG_WARNING, "closing the lock file failed");
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
@@ -655,6 +657,16 @@ void engine_info(struct engine *e, struct engine_info *out)
 struct wal *engine_wal(struct engine *e)
 {
     return e->wal;
+}
+
+struct databases *engine_databases(struct engine *e)
+{
+    return e->databases;
+}
+
+void engine_expire_actively(struct engine *e, int on)
+{
+    atomic_store(&e->expire_paused, !on);
 }
 
 uint64_t engine_commit_lsn(struct engine *e)

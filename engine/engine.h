@@ -33,6 +33,7 @@
 #include "engine/vault.h"
 #include "engine/wal.h"
 
+struct databases;
 struct engine;
 struct rebuild;
 struct scrub;
@@ -61,6 +62,8 @@ struct engine_config {
                                int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg);
     void (*log)(int level, const char *line);    /* enum log_level; any thread */
     void (*on_applied)(void *arg, uint64_t lsn); /* applier's thread; wakes listings that wait */
+    /* A secret's time was over and it is gone; log writer's thread. NULL: nobody wants to know. */
+    void (*on_expired)(void *arg, struct vault *v, struct bytes path);
     void (*on_vault)(void *arg,
                      struct vault *v); /* a vault appeared (recovery, or the log writer's thread): set v->user */
     /* A user is there, or is as rules says now (user.h); rules.p NULL: it is gone. Recovery tells of all, before
@@ -115,7 +118,14 @@ enum step_kind {
     STEP_SECRET_EXPIRE,  /* sets or clears (0) the expiry */
     STEP_SECRET_META,
     STEP_SECRET_STAGE,
-    STEP_SECRET_DUE, /* internal: the expiry index says something is due */
+    STEP_SECRET_READ,    /* changes nothing; nil: it is not visible (with SET_NX: it is). For SET_OLD, SET_HEAD */
+    STEP_SECRET_WATCH,   /* ERR_CONFLICT unless the secret is as it was when its mark was `mark` (secret_mark) */
+    STEP_SECRET_DUE,     /* internal: the expiry index says something is due */
+    STEP_SECRET_PURGE,   /* internal: what a flush left behind */
+    STEP_VAULT_FLUSH,    /* of a database of the facade: all its secrets are gone at once, whatever their number */
+    STEP_VAULT_FLUSHED,  /* internal: nothing is left of the flush at `mark` */
+    STEP_VAULT_COUNT,    /* hands out the number of secrets, in `mark` */
+    STEP_DATABASES_SWAP, /* databases.h: `mark` and `version` are the two numbers; needs no vault */
     STEP_VAULT_CREATE,
     STEP_VAULT_SET, /* settings, state */
     STEP_DEK_ADD,
@@ -136,13 +146,17 @@ enum set_flags {
     SET_GT = 64,
     SET_LT = 128, /* EXPIRE: only if later, earlier than what is set (none counts as infinite) */
     SET_HASTTL = 256,
-    SET_NOTTL = 512, /* EXPIRE: only if there is, is no expiry */
-    SET_OLD = 1024,  /* SET, DESTROY: hand out the CURRENT value as it was, in `old` */
+    SET_NOTTL = 512,  /* EXPIRE: only if there is, is no expiry */
+    SET_OLD = 1024,   /* SET, DESTROY, EXPIRE, READ: hand out the CURRENT value as it was, in `old` */
+    SET_AFTER = 2048, /* only if the step before was not nil; else this one is nil too */
+    SET_HEAD = 4096,  /* READ: hand out the head, visible or not */
+    SET_PAST = 8192,  /* EXPIRE: a time that is over destroys */
 };
 
 /* One step. All bytes are borrowed and must live until done(). */
 struct step {
-    uint8_t kind; /* enum step_kind */
+    uint8_t kind;  /* enum step_kind */
+    uint8_t event; /* the submitter's own */
     uint16_t flags;
     uint32_t version;
     struct bytes path;   /* or the vault's, key's or user's name */
@@ -154,21 +168,31 @@ struct step {
                             USER_PUT: rules */
     const uint8_t *hmac; /* KEY_PUT: 32 bytes of the new masked object's tag, or NULL */
     const struct vault_settings
-        *settings;    /* VAULT_CREATE; VAULT_SET: those in flags (enum vault_field; 0: all) count, the others stay */
-    uint16_t store;   /* VAULT_CREATE: 1 + shard, 0: the engine chooses */
-    int state;        /* VAULT_SET: enum vault_state, -1: as is */
-    uint64_t when_ms; /* VAULT_SET: deletion due */
+        *settings;       /* VAULT_CREATE; VAULT_SET: those in flags (enum vault_field; 0: all) count, the others stay */
+    uint16_t store;      /* VAULT_CREATE: 1 + shard, 0: the engine chooses */
+    int state;           /* VAULT_SET: enum vault_state, -1: as is */
+    uint64_t when_ms;    /* VAULT_SET: deletion due */
+    uint64_t mark;       /* WATCH, FLUSHED, SWAP; result of COUNT */
+    struct vault *vault; /* NULL: the write's */
+    uint32_t unit;       /* of a write with units */
+    /* SET: makes `plain` of what is there (`old`, of this step or of one before), once the conditions hold. The
+     * sequencer calls it, on whatever thread it is; it must not block. nil set: nothing is to be done. */
+    enum err (*edit)(struct step *s, struct vault *v);
+    void *arg; /* for edit() */
 
     /* result */
     enum err err;
+    uint8_t created;       /* SET: it was not visible before */
     uint8_t nil;           /* the condition (NX, XX, CAS-less) did not hold, or there was nothing to do */
-    uint32_t out_version;  /* SET: the new one; DESTROY: number of versions gone */
+    uint32_t out_version;  /* SET: the new one; DESTROY: number of versions gone; EXPIRE: 1: it is gone */
     int changed;           /* 1: something was written */
     struct secret_old {    /* with SET_OLD, when the secret was visible; also when NX or XX did not hold */
         struct blob *hold; /* references for the submitter: blob_unref */
         struct sealed value;
         uint32_t version;
+        uint64_t expires_ms;
     } old;
+    struct blob *head; /* with SET_HEAD, a reference for the submitter: NULL: there is none. secret_view_seen */
 };
 
 struct write {
@@ -176,6 +200,8 @@ struct write {
     struct vault *vault; /* NULL for VAULT_CREATE and users */
     struct step *step;
     unsigned steps;
+    uint8_t units; /* 1: an error of a step whose unit is not 0 undoes the steps of that unit, which get it as their
+                      `err`, and the others go on. Not one that concerns the write: too big, no memory, no disk */
     uint8_t token[RECORD_TOKEN_BYTES];
     void (*done)(struct write *w); /* on the log writer's thread; must not block */
     void *arg;
@@ -222,6 +248,11 @@ must_use enum err secret_read(struct engine *e, struct vault *vault, struct byte
 /* The head alone, whatever its state: for SECRET.VERSIONS, STATE, TTL. v->value is empty. */
 must_use enum err secret_read_head(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v);
 void secret_view_release(struct secret_view *v);
+/* What a READ with SET_HEAD and SET_OLD saw, as secret_read (value 1) or secret_read_head gives it. now_ms decides what
+ * is visible. */
+must_use enum err secret_view_seen(const struct step *s, int value, uint64_t now_ms, struct secret_view *v);
+/* What WATCH compares: changes with every change of the secret, 0 when it is not visible. */
+must_use enum err secret_mark(struct engine *e, struct vault *vault, struct bytes path, uint64_t *mark);
 
 /* Says which secrets will be read next: their heads' way into the processor's caches begins (hot_warm). A hint. Any
  * thread. */
@@ -297,6 +328,9 @@ struct engine_info {
 };
 void engine_info(struct engine *e, struct engine_info *out);
 struct snapshots *engine_snapshots(struct engine *e); /* NULL: none are made */
+/* 0: secrets whose time is over stay where they are, hidden, until it is 1 again. For tests. Any thread. */
+void engine_expire_actively(struct engine *e, int on);
+struct databases *engine_databases(struct engine *e); /* databases.h */
 struct wal *engine_wal(struct engine *e);             /* for cursors: WBL.VERIFY, WBL.RANGE */
 uint64_t engine_commit_lsn(struct engine *e);
 unsigned engine_shards(struct engine *e);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "engine/celldir.h"
+#include "engine/databases.h"
 #include "engine/engine.h"
 #include "engine/rebuild.h"
 #include "engine/scrub.h"
@@ -40,6 +41,9 @@ struct engine {
     struct wal *wal;
     struct apply *apply;
     struct vaults *vaults;
+    struct databases *databases;
+    _Atomic int expire_paused; /* engine_expire_actively */
+    _Atomic uint64_t due_ms;   /* the earliest time that went into the expiry index since the keeper looked, or later */
     _Atomic(struct sequencer *) seq; /* NULL until it runs: the applier looks */
     struct keeper *keeper;
     struct snapshots *snapshots; /* NULL: none are made */
@@ -67,7 +71,8 @@ must_use enum err engine_view_all(struct engine *e);
 /* 1 when engine_observe has anything to do for this key: most operations are a secret's and cost only this test. */
 static inline int engine_observes(struct bytes key)
 {
-    return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D' || key.p[0] == 'U';
+    return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D' || key.p[0] == 'U' ||
+           key.p[0] == DATABASES_KEY;
 }
 
 /* 1: its values are to be had. A relaxed look: it may have failed since. */
@@ -95,6 +100,12 @@ must_use enum err engine_load(struct engine *e, uint16_t store, struct bytes key
  * in the log, or from a snapshot. ERR_CORRUPT (it is nowhere, too), ERR_IO, ERR_OOM; *out is NULL then. */
 must_use enum err engine_logged_value(struct engine *e, struct vault *vault, struct bytes path,
                                       const struct secret_version *sv, struct blob **out);
+
+/* 1: a head that this record wrote was flushed. */
+static inline int engine_flushed(const struct vault *v, uint64_t lsn)
+{
+    return lsn <= atomic_load_explicit(&v->flushed_lsn, memory_order_acquire);
+}
 
 /* The table's "there is none" as the callers of engine_get and txn_get see it. */
 static inline void engine_tombstone_is_null(struct blob **b)

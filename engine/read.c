@@ -92,7 +92,40 @@ static enum err read_head(struct engine *e, struct vault *vault, struct bytes pa
     enum err err = engine_get(e, vault->store, secret_key_head(key, vault->id, path), &v->hold[0]);
     if (err)
         return err;
-    return v->hold[0] ? secret_head_get(blob_bytes(v->hold[0]), &v->head) : ERR_NOTFOUND;
+    if (!v->hold[0] || engine_flushed(vault, v->hold[0]->lsn))
+        return ERR_NOTFOUND;
+    return secret_head_get(blob_bytes(v->hold[0]), &v->head);
+}
+
+enum err secret_mark(struct engine *e, struct vault *vault, struct bytes path, uint64_t *mark)
+{
+    struct secret_view v;
+    *mark = 0;
+    enum err err = secret_read_head(e, vault, path, &v);
+    if (err)
+        return err == ERR_NOTFOUND ? ERR_OK : err;
+    if (secret_visible(&v.head, clock_wall_ms()))
+        *mark = v.hold[0]->lsn;
+    secret_view_release(&v);
+    return ERR_OK;
+}
+
+enum err secret_view_seen(const struct step *s, int value, uint64_t now_ms, struct secret_view *v)
+{
+    *v = (struct secret_view){.version = s->old.version};
+    if (!s->head)
+        return ERR_NOTFOUND;
+    enum err err = secret_head_get(blob_bytes(s->head), &v->head);
+    if (err == ERR_OK && value && (!s->old.hold || !secret_visible(&v->head, now_ms)))
+        err = ERR_NOTFOUND;
+    if (err)
+        return err;
+    v->hold[0] = blob_ref(s->head);
+    if (value) {
+        v->hold[1] = blob_ref(s->old.hold);
+        v->value = s->old.value;
+    }
+    return ERR_OK;
 }
 
 enum err secret_read_head(struct engine *e, struct vault *vault, struct bytes path, struct secret_view *v)
@@ -323,14 +356,15 @@ static enum err list_folder(struct listing *l, struct bytes path, size_t folder_
     return err;
 }
 
-/* The head as readers see it. *payload has no bytes when the secret is gone; *hold keeps it. */
-static enum err newest_head(struct listing *l, struct blob **hold, struct bytes *payload)
+/* The head as readers see it, and its record. *payload has no bytes when the secret is gone; *hold keeps it. */
+static enum err newest_head(struct listing *l, struct blob **hold, struct bytes *payload, uint64_t *lsn)
 {
-    uint64_t fill, lsn;
+    uint64_t fill;
     *hold = NULL;
     if (!l->look || !hot_get(l->e->hot, l->vault->store, store_iter_key(l->it), hold, &fill))
-        return engine_store_saw(l->e, l->vault->store, store_iter_value(l->it, payload, &lsn));
+        return engine_store_saw(l->e, l->vault->store, store_iter_value(l->it, payload, lsn));
     *payload = blob_bytes(*hold);
+    *lsn = (*hold)->lsn;
     return ERR_OK;
 }
 
@@ -339,8 +373,9 @@ static enum err list_one(struct listing *l, struct bytes path)
     struct bytes payload;
     struct secret_head head;
     struct blob *hold;
-    enum err err = newest_head(l, &hold, &payload);
-    int gone = hold && hold->tombstone;
+    uint64_t lsn = 0;
+    enum err err = newest_head(l, &hold, &payload, &lsn);
+    int gone = err == ERR_OK && ((hold && hold->tombstone) || engine_flushed(l->vault, lsn));
     if (err == ERR_OK && !gone)
         err = secret_head_get(payload, &head);
     buf_clear(l->last);

@@ -43,6 +43,9 @@ static enum err observe_counters(struct vault *v, const struct blob *value)
     atomic_store(&v->keys, c.keys);
     atomic_store(&v->bytes, c.bytes);
     atomic_store(&v->names_lsn, c.names_lsn);
+    if (c.flushed_lsn > atomic_load(&v->flushed_lsn))
+        atomic_store(&v->flushed_lsn, c.flushed_lsn);
+    atomic_store(&v->purge_lsn, c.flushed_lsn);
     return ERR_OK;
 }
 
@@ -61,6 +64,8 @@ enum err engine_observe(struct engine *e, struct bytes key, const struct blob *v
         return ERR_OK;
     if (key.p[0] == 'V')
         return observe_vault(e, bytes_of(key.p + 1, key.n - 1), value);
+    if (key.p[0] == DATABASES_KEY)
+        return databases_load(e->databases, blob_bytes(value));
     struct vault *v = key.n >= 9 ? vaults_find_id(e->vaults, get_be64(key.p + 1)) : NULL;
     if (!v)
         return ERR_CORRUPT;
@@ -134,7 +139,7 @@ static enum err observe_snapshot(struct engine *e, struct snapread *r, uint8_t k
     return err == ERR_END ? ERR_OK : err;
 }
 
-static const uint8_t kinds[] = {'V', 'D', 'U'}; /* of the base store's keys, vaults before what is theirs */
+static const uint8_t kinds[] = {'V', 'D', 'U', DATABASES_KEY}; /* of the base store's keys, vaults before what is theirs */
 
 enum err registry_from_snapshot(struct engine *e, struct snapread *r)
 {
@@ -167,8 +172,13 @@ static enum err load_counters(struct engine *e, struct vault *v)
     if (err == ERR_OK && b)
         err = observe_counters(v, b);
     blob_unref(b);
-    v->seq = (struct vault_seq){atomic_load(&v->secrets),   atomic_load(&v->keys),       atomic_load(&v->bytes),
-                                atomic_load(&v->names_lsn), atomic_load(&v->dek_newest), atomic_load(&v->state)};
+    v->seq = (struct vault_seq){.secrets = atomic_load(&v->secrets),
+                                .keys = atomic_load(&v->keys),
+                                .bytes = atomic_load(&v->bytes),
+                                .names_lsn = atomic_load(&v->names_lsn),
+                                .flushed_lsn = atomic_load(&v->purge_lsn),
+                                .dek_newest = atomic_load(&v->dek_newest),
+                                .state = atomic_load(&v->state)};
     return err;
 }
 

@@ -249,12 +249,13 @@ struct bytes secret_key_counters(uint8_t *out, uint64_t vault)
 enum err secret_counters_get(struct bytes raw, struct secret_counters *c)
 {
     memset(c, 0, sizeof *c);
-    if (raw.n != SECRET_COUNTERS_BYTES)
+    if (raw.n != SECRET_COUNTERS_BYTES && raw.n != SECRET_COUNTERS_BYTES - 8)
         return ERR_CORRUPT;
     c->secrets = get_le64(raw.p);
     c->keys = get_le64(raw.p + 8);
     c->bytes = get_le64(raw.p + 16);
     c->names_lsn = get_le64(raw.p + 24);
+    c->flushed_lsn = raw.n > 32 ? get_le64(raw.p + 32) : 0;
     return ERR_OK;
 }
 
@@ -264,4 +265,5 @@ void secret_counters_put(uint8_t out[SECRET_COUNTERS_BYTES], const struct secret
     put_le64(out + 8, c->keys);
     put_le64(out + 16, c->bytes);
     put_le64(out + 24, c->names_lsn);
+    put_le64(out + 32, c->flushed_lsn);
 }

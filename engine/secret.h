@@ -14,7 +14,9 @@
  *     'k' | vault u64be | name                a key (key.h)
  *     'y' | due ms u64be | vault u64be | name when a key's scheduled deletion is due
  *     'c' | vault u64be                       counters: secrets u64, keys u64, bytes u64, names LSN u64 (the last
- *                                             record that added, removed, hid or showed a name)
+ *                                             record that added, removed, hid or showed a name), flushed LSN u64
+ *                                             (heads of records up to it are gone, whether they are still there or
+ *                                             not; 0: there are none; left out by older records)
  *     'o' | vault u64be | path | LSN u64be | version u32be   in snapshots only: a value that is in the log only
  *
  * Head (little-endian):
@@ -134,9 +136,9 @@ must_use enum err secret_value_in_ops(struct bytes ops, struct bytes head_key, u
 uint64_t secret_due_ms(const struct secret_head *h);
 
 struct secret_counters {
-    uint64_t secrets, keys, bytes, names_lsn;
+    uint64_t secrets, keys, bytes, names_lsn, flushed_lsn;
 };
-#define SECRET_COUNTERS_BYTES 32
+#define SECRET_COUNTERS_BYTES 40
 must_use enum err secret_counters_get(struct bytes raw, struct secret_counters *c); /* ERR_CORRUPT */
 void secret_counters_put(uint8_t out[SECRET_COUNTERS_BYTES], const struct secret_counters *c);
 

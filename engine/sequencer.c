@@ -21,14 +21,60 @@
 
 #define OPS_LIMIT (RECORD_MAX_BYTES + 65536)
 
+static int needs_no_vault(unsigned kind)
+{
+    return kind == STEP_VAULT_CREATE || kind == STEP_DATABASES_SWAP || kind == STEP_USER_PUT ||
+           kind == STEP_USER_DELETE;
+}
+
+static enum err run_step(struct txn *t, struct write *w, unsigned i)
+{
+    struct step *s = &w->step[i];
+    enum err err = s->vault && s->vault != t->vault ? txn_enter(t, s->vault) : ERR_OK;
+    if (err)
+        return err;
+    if ((s->flags & SET_AFTER) && i && w->step[i - 1].nil) {
+        s->nil = 1;
+        return ERR_OK;
+    }
+    return s->kind < STEP_KINDS && (t->vault || needs_no_vault(s->kind)) ? step_table[s->kind](t, s) : ERR_INTERNAL;
+}
+
+/* What no step can help, and the others would run into as well. */
+static int concerns_the_write(enum err err)
+{
+    return err == ERR_OOM || err == ERR_TOOBIG || err == ERR_IO || err == ERR_MISCONF || err == ERR_INTERNAL;
+}
+
+/* Each unit stands or falls alone. */
+static enum err run_units(struct txn *t, struct write *w)
+{
+    struct txn_mark mark;
+    for (unsigned i = 0, from = 0; i < w->steps; i++) {
+        unsigned unit = w->step[i].unit;
+        if (i == 0 || unit != w->step[i - 1].unit) {
+            txn_mark(t, &mark);
+            from = i;
+        }
+        enum err err = w->step[i].err = run_step(t, w, i);
+        if (!err)
+            continue;
+        if (!unit || concerns_the_write(err))
+            return err;
+        txn_rollback(t, &mark);
+        for (unsigned k = from; k < w->steps && w->step[k].unit == unit; k++)
+            w->step[i = k].err = err;
+    }
+    return ERR_OK;
+}
+
 static enum err run_steps(struct txn *t, struct write *w)
 {
     enum err err = ERR_OK;
-    for (unsigned i = 0; i < w->steps && err == ERR_OK; i++) {
-        struct step *s = &w->step[i];
-        int of_none = s->kind == STEP_VAULT_CREATE || s->kind == STEP_USER_PUT || s->kind == STEP_USER_DELETE;
-        s->err = err = s->kind < STEP_KINDS && (t->vault || of_none) ? step_table[s->kind](t, s) : ERR_INTERNAL;
-    }
+    if (w->units)
+        return run_units(t, w);
+    for (unsigned i = 0; i < w->steps && err == ERR_OK; i++)
+        w->step[i].err = err = run_step(t, w, i);
     return err;
 }
 
@@ -43,7 +89,7 @@ static void evaluate(struct sequencer *q, struct write *w, uint64_t now_ms)
         err = atomic_load(&q->failed) ? ERR_MISCONF : wal_room(q->e->wal, buf_size(&q->g->records) + RECORD_MAX_BYTES);
 
     if (err == ERR_OK) {
-        txn_begin(&t, q->e, q->g, w, &q->ops, q->next_lsn, q->term, now_ms);
+        txn_begin(&t, q->e, q->g, w, &q->ops, &q->undo, q->next_lsn, q->term, now_ms);
         if ((err = run_steps(&t, w)) != ERR_OK) {
             txn_abort(&t);
         } else if (txn_dirty(&t) && (err = txn_commit(&t)) == ERR_OK) {
@@ -252,6 +298,7 @@ void sequencer_free(struct sequencer *q)
         return;
     groups_fini(q);
     buf_fini(&q->ops);
+    buf_fini(&q->undo);
     pthread_cond_destroy(&q->work);
     pthread_cond_destroy(&q->handed);
     pthread_cond_destroy(&q->idle);
@@ -273,6 +320,7 @@ enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last
     pthread_cond_init(&q->handed, NULL);
     pthread_cond_init(&q->idle, NULL);
     buf_init(&q->ops, OPS_LIMIT);
+    buf_init(&q->undo, OPS_LIMIT);
     groups_init(q, chain);
     q->next_lsn = last_lsn + 1;
     atomic_store(&q->durable_lsn, last_lsn);

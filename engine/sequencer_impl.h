@@ -28,7 +28,7 @@ struct sequencer {
 
     /* the sequencer's own; a closed gate's owner's */
     struct group groups[GROUPS], *g;
-    struct buf ops;
+    struct buf ops, undo;
     uint64_t next_lsn;
     uint32_t term;
     struct mpsc_node *limbo; /* the gate's owner's */

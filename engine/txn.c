@@ -6,19 +6,21 @@
 
 #include "engine/engine_impl.h"
 
-void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, uint64_t lsn,
-               uint32_t term, uint64_t now_ms)
+void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, struct buf *undo,
+               uint64_t lsn, uint32_t term, uint64_t now_ms)
 {
     *t = (struct txn){.e = e,
                       .g = g,
                       .w = w,
                       .vault = w->vault,
                       .ops = ops,
+                      .undo = undo,
                       .lsn = lsn,
                       .term = term,
                       .now_ms = now_ms,
                       .staged_at = g->staged_n};
     buf_clear(ops);
+    buf_clear(undo);
     if (t->vault) {
         t->saved = t->vault->seq;
         vault_settings_get(e->vaults, t->vault, &t->settings);
@@ -114,20 +116,73 @@ enum err txn_delete(struct txn *t, uint16_t store, struct bytes key)
     return txn_put(t, store, key, blob_tombstone(t->lsn));
 }
 
+static int counters_moved(const struct txn *t)
+{
+    const struct vault_seq *now = &t->vault->seq, *was = &t->saved;
+    return t->names_changed || now->secrets != was->secrets || now->keys != was->keys || now->bytes != was->bytes ||
+           now->flushed_lsn != was->flushed_lsn;
+}
+
 int txn_dirty(const struct txn *t)
 {
-    return t->g->staged_n > t->staged_at;
+    return t->g->staged_n > t->staged_at || (t->vault && counters_moved(t));
+}
+
+static void unstage_down_to(struct txn *t, size_t staged)
+{
+    while (t->g->staged_n > staged) {
+        struct staged *st = &t->g->staged[--t->g->staged_n];
+        hot_unstage(t->e->hot, st->entry, st->value);
+    }
+}
+
+/* Gives the vaults that were entered since their numbers back, newest first. */
+static void undo_down_to(struct txn *t, size_t bytes)
+{
+    while (buf_size(t->undo) > bytes) {
+        struct vault_undo u;
+        size_t n = buf_size(t->undo) - sizeof u;
+        memcpy(&u, buf_data(t->undo) + n, sizeof u);
+        u.vault->seq = u.seq;
+        buf_truncate(t->undo, n);
+    }
 }
 
 void txn_abort(struct txn *t)
 {
-    while (t->g->staged_n > t->staged_at) {
-        struct staged *st = &t->g->staged[--t->g->staged_n];
-        hot_unstage(t->e->hot, st->entry, st->value);
-    }
+    unstage_down_to(t, t->staged_at);
     if (t->vault)
         t->vault->seq = t->saved;
+    undo_down_to(t, 0);
     buf_clear(t->ops);
+}
+
+void txn_mark(struct txn *t, struct txn_mark *m)
+{
+    *m = (struct txn_mark){.staged = t->g->staged_n,
+                           .ops = buf_size(t->ops),
+                           .undo = buf_size(t->undo),
+                           .vault = t->vault,
+                           .saved = t->saved,
+                           .names_changed = t->names_changed,
+                           .entered = t->entered};
+    if (t->vault)
+        m->seq = t->vault->seq;
+}
+
+void txn_rollback(struct txn *t, const struct txn_mark *m)
+{
+    unstage_down_to(t, m->staged);
+    buf_truncate(t->ops, m->ops);
+    undo_down_to(t, m->undo);
+    t->vault = m->vault;
+    t->saved = m->saved;
+    t->names_changed = m->names_changed;
+    t->entered = m->entered;
+    if (t->vault) {
+        t->vault->seq = m->seq;
+        vault_settings_get(t->e->vaults, t->vault, &t->settings);
+    }
 }
 
 /* The vault's counters ride in the same record, when it moved them. */
@@ -140,12 +195,39 @@ static enum err put_counters(struct txn *t)
         return ERR_OK;
     if (t->names_changed)
         v->seq.names_lsn = t->lsn;
-    if (v->seq.secrets == t->saved.secrets && v->seq.keys == t->saved.keys && v->seq.bytes == t->saved.bytes &&
-        !t->names_changed)
+    if (!counters_moved(t))
         return ERR_OK;
-    struct secret_counters c = {v->seq.secrets, v->seq.keys, v->seq.bytes, v->seq.names_lsn};
+    struct secret_counters c = {v->seq.secrets, v->seq.keys, v->seq.bytes, v->seq.names_lsn, v->seq.flushed_lsn};
     secret_counters_put(value, &c);
     return txn_put_bytes(t, v->store, secret_key_counters(key, v->id), bytes_of(value, sizeof value));
+}
+
+/* The counters of the vault that is left are written now: there may be no other time for it. */
+enum err txn_enter(struct txn *t, struct vault *v)
+{
+    struct vault_undo u = {t->vault, t->saved};
+    if (v == t->vault)
+        return ERR_OK;
+    enum err err = put_counters(t);
+    if (err == ERR_OK && t->vault && buf_size(t->undo) == 0)
+        err = buf_put(t->undo, &u, sizeof u);
+    u = (struct vault_undo){v, v->seq};
+    if (err == ERR_OK)
+        err = buf_put(t->undo, &u, sizeof u);
+    if (err)
+        return err;
+    t->vault = v;
+    t->saved = v->seq;
+    t->names_changed = 0;
+    t->entered++;
+    vault_settings_get(t->e->vaults, v, &t->settings);
+    return ERR_OK;
+}
+
+/* The one vault that the record is about; NULL: there are several, or none. */
+static const struct vault *only_vault(const struct txn *t)
+{
+    return t->entered <= (t->w->vault == NULL) ? t->vault : NULL;
 }
 
 enum err txn_commit(struct txn *t)
@@ -154,6 +236,7 @@ enum err txn_commit(struct txn *t)
     size_t start = buf_size(&g->records);
     enum err err = put_counters(t);
 
+    const struct vault *vault = only_vault(t);
     if (err)
         goto fail;
     struct record r = {
@@ -161,8 +244,8 @@ enum err txn_commit(struct txn *t)
         .term = t->term,
         .type = t->w->steps > 1 ? RECORD_TXN : t->type,
         .flags = t->hmac ? RECORD_HAS_HMAC : 0,
-        .vault = t->vault ? t->vault->id : 0,
-        .shard = t->vault ? t->vault->store : 0,
+        .vault = vault ? vault->id : 0,
+        .shard = vault ? vault->store : 0,
         .time_ms = t->now_ms,
         .key = t->key,
         .blob = buf_bytes(t->ops),
@@ -192,7 +275,14 @@ const step_fn step_table[STEP_KINDS] = {
     [STEP_SECRET_EXPIRE] = step_secret_expire,
     [STEP_SECRET_META] = step_secret_meta,
     [STEP_SECRET_STAGE] = step_secret_stage,
+    [STEP_SECRET_READ] = step_secret_read,
+    [STEP_SECRET_WATCH] = step_secret_watch,
     [STEP_SECRET_DUE] = step_secret_due,
+    [STEP_SECRET_PURGE] = step_secret_purge,
+    [STEP_VAULT_FLUSH] = step_vault_flush,
+    [STEP_VAULT_FLUSHED] = step_vault_flushed,
+    [STEP_VAULT_COUNT] = step_vault_count,
+    [STEP_DATABASES_SWAP] = step_databases_swap,
     [STEP_VAULT_CREATE] = step_vault_create,
     [STEP_VAULT_SET] = step_vault_set,
     [STEP_DEK_ADD] = step_dek_add,

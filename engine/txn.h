@@ -3,6 +3,9 @@
  *
  *     txn_begin -> step functions (txn_get, txn_put, txn_delete ...) -> txn_commit: the record is in the group
  *                                                                   \-> txn_abort: every stage undone, nothing happened
+ *
+ * Steps of one write may lie in several vaults (txn_enter), and part of them can be taken back (txn_mark,
+ * txn_rollback).
  */
 #ifndef COFFER_ENGINE_TXN_H
 #define COFFER_ENGINE_TXN_H
@@ -42,6 +45,8 @@ struct txn {
     uint64_t lsn, now_ms;
     uint32_t term;
     struct buf *ops;
+    struct buf *undo; /* struct vault_undo of each vault that was entered, oldest first; empty: the write's only */
+    unsigned entered;
     size_t staged_at; /* the group's staged items from here on are this write's */
 
     /* What the record will say about itself; steps fill it. */
@@ -53,8 +58,27 @@ struct txn {
     struct vault_settings settings; /* of the vault, read once */
 };
 
-void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, uint64_t lsn,
-               uint32_t term, uint64_t now_ms);
+/* A vault's numbers as they were. */
+struct vault_undo {
+    struct vault *vault;
+    struct vault_seq seq;
+};
+
+void txn_begin(struct txn *t, struct engine *e, struct group *g, struct write *w, struct buf *ops, struct buf *undo,
+               uint64_t lsn, uint32_t term, uint64_t now_ms);
+/* The steps from here on are about v. ERR_OOM, ERR_TOOBIG. */
+must_use enum err txn_enter(struct txn *t, struct vault *v);
+
+/* A place to go back to: what was done since is undone as if it had never been. */
+struct txn_mark {
+    size_t staged, ops, undo;
+    struct vault *vault;
+    struct vault_seq saved, seq;
+    int names_changed;
+    unsigned entered;
+};
+void txn_mark(struct txn *t, struct txn_mark *m);
+void txn_rollback(struct txn *t, const struct txn_mark *m);
 /* The newest value of key, staged or committed, with a reference; NULL when there is none. ERR_CORRUPT, ERR_IO,
  * ERR_OOM. */
 must_use enum err txn_get(struct txn *t, uint16_t store, struct bytes key, struct blob **out);
@@ -85,7 +109,14 @@ enum err step_secret_destroy(struct txn *t, struct step *s);
 enum err step_secret_expire(struct txn *t, struct step *s);
 enum err step_secret_meta(struct txn *t, struct step *s);
 enum err step_secret_stage(struct txn *t, struct step *s);
+enum err step_secret_read(struct txn *t, struct step *s);
+enum err step_secret_watch(struct txn *t, struct step *s);
 enum err step_secret_due(struct txn *t, struct step *s);
+enum err step_secret_purge(struct txn *t, struct step *s);
+enum err step_vault_flush(struct txn *t, struct step *s);
+enum err step_vault_flushed(struct txn *t, struct step *s);
+enum err step_vault_count(struct txn *t, struct step *s);
+enum err step_databases_swap(struct txn *t, struct step *s);
 enum err step_vault_create(struct txn *t, struct step *s);
 enum err step_vault_set(struct txn *t, struct step *s);
 enum err step_dek_add(struct txn *t, struct step *s);

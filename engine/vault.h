@@ -39,7 +39,7 @@ enum vault_field { /* bits: which settings a change is about */
 
 /* What the sequencer knows of a vault with everything staged. */
 struct vault_seq {
-    uint64_t secrets, keys, bytes, names_lsn;
+    uint64_t secrets, keys, bytes, names_lsn, flushed_lsn;
     uint32_t dek_newest;
     int state;
 };
@@ -56,7 +56,12 @@ struct vault {
     _Atomic int state;                     /* enum vault_state; written by the log writer thread */
     _Atomic uint64_t delete_ms;            /* when a scheduled deletion happens */
     _Atomic uint64_t secrets, keys, bytes; /* committed counters; written by the log writer thread */
-    _Atomic uint64_t names_lsn;  /* last record that changed the set of visible names: listings wait for its apply */
+    _Atomic uint64_t names_lsn; /* last record that changed the set of visible names: listings wait for its apply */
+    /* Heads of records up to it are gone: a flush costs one record, and what it leaves behind is purged afterwards
+     * (keeper.c). Never goes back while the engine runs, so that a reader with an old head in its hand is not misled.
+     */
+    _Atomic uint64_t flushed_lsn;
+    _Atomic uint64_t purge_lsn;  /* the same, 0 when all of it was purged */
     _Atomic uint32_t dek_newest; /* newest data key version in the log, 0: none */
 
     struct vault_settings settings; /* read and written under the registry's lock: vault_settings_get */
