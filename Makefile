@@ -171,7 +171,7 @@ check-tsan:
 ## check-redis: parts of Redis's own test suite, from the distribution's source package
 check-redis: all
 	@packaging/packages redis
-	@tests/run -t 600 redis-tests/run
+	@tests/run -t 1800 redis-tests/run
 
 ## check-crash: kill -9 of a server under load, CYCLES=50 times; every acknowledged write must be there
 check-crash: all $(B)/tests/e2e/crash

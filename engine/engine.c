@@ -500,8 +500,8 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     if ((err = lock_dir(e)) || (err = load_cell(e)))
         return err;
     load_state(e, rep, was);
-    if ((err = vaults_new(&e->vaults)) || (err = databases_new(&e->databases)) || (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e)) ||
-        (err = open_log(e, rep)))
+    if ((err = vaults_new(&e->vaults)) || (err = databases_new(&e->databases)) ||
+        (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e)) || (err = open_log(e, rep)))
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
      * behind. */

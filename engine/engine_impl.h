@@ -71,8 +71,7 @@ must_use enum err engine_view_all(struct engine *e);
 /* 1 when engine_observe has anything to do for this key: most operations are a secret's and cost only this test. */
 static inline int engine_observes(struct bytes key)
 {
-    return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D' || key.p[0] == 'U' ||
-           key.p[0] == DATABASES_KEY;
+    return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D' || key.p[0] == 'U' || key.p[0] == DATABASES_KEY;
 }
 
 /* 1: its values are to be had. A relaxed look: it may have failed since. */

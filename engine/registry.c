@@ -139,7 +139,8 @@ static enum err observe_snapshot(struct engine *e, struct snapread *r, uint8_t k
     return err == ERR_END ? ERR_OK : err;
 }
 
-static const uint8_t kinds[] = {'V', 'D', 'U', DATABASES_KEY}; /* of the base store's keys, vaults before what is theirs */
+static const uint8_t kinds[] = {'V', 'D', 'U',
+                                DATABASES_KEY}; /* of the base store's keys, vaults before what is theirs */
 
 enum err registry_from_snapshot(struct engine *e, struct snapread *r)
 {

@@ -4,6 +4,7 @@
 #include "server/command.h"
 #include "server/dek.h"
 #include "server/io.h"
+#include "server/multi.h"
 #include "server/server.h"
 
 enum err access_vault(struct call *c, struct bytes name, struct vault **out)
@@ -57,22 +58,28 @@ enum call_result access_fail(struct call *c, enum err e, struct bytes vault)
     return call_error(c, e);
 }
 
-enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view)
+enum err access_read(struct call *c, struct vault *v, struct bytes path, uint32_t version, struct bytes label,
+                     struct secret_view *view)
+{
+    if (c->exec && !version && !label.n)
+        return multi_read(c->exec, v, path, 1, c->now_ms, view);
+    return secret_read(c->srv->engine, v, path, version, label, view);
+}
+
+enum err access_read_head(struct call *c, struct vault *v, struct bytes path, struct secret_view *view)
+{
+    if (c->exec)
+        return multi_read(c->exec, v, path, 0, c->now_ms, view);
+    return secret_read_head(c->srv->engine, v, path, view);
+}
+
+/* Opens into room, which has sealed_plain_len bytes. */
+static enum err open_into(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view,
+                          uint8_t *room)
 {
     struct seal_bind bind = {.vault = v->id, .version = view->version, .path = path};
-    size_t mark = reply_mark(c->reply);
-    uint8_t *room;
-
     for (int tries = 0; tries < 2; tries++) {
-        if (reply_bulk_begin(c->reply, sealed_plain_len(view->value), &room))
-            return c->reply->failed;
         enum err err = opener_open(io_opener(c->io), view->value, &bind, room);
-        if (err == ERR_OK) {
-            reply_bulk_end(c->reply);
-            return ERR_OK;
-        }
-        reply_bulk_abandon(c->reply);
-        reply_rewind(c->reply, mark);
         if (err != ERR_AGAIN)
             return err;
         /* Its answer OK means that another thread has brought the key meanwhile. */
@@ -80,6 +87,49 @@ enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, 
             return err;
     }
     return ERR_HSMDOWN;
+}
+
+enum err access_reply_value(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view)
+{
+    size_t mark = reply_mark(c->reply);
+    uint8_t *room;
+    if (reply_bulk_begin(c->reply, sealed_plain_len(view->value), &room))
+        return c->reply->failed;
+    enum err err = open_into(c, v, path, view, room);
+    if (err == ERR_OK) {
+        reply_bulk_end(c->reply);
+        return ERR_OK;
+    }
+    reply_bulk_abandon(c->reply);
+    reply_rewind(c->reply, mark);
+    return err;
+}
+
+enum err access_value(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view,
+                      struct buf *out)
+{
+    uint8_t *room;
+    size_t n = sealed_plain_len(view->value);
+    enum err err = buf_reserve(out, n, &room);
+    if (err == ERR_OK)
+        err = open_into(c, v, path, view, room);
+    if (err == ERR_OK)
+        buf_added(out, n);
+    return err;
+}
+
+enum err access_openable(struct call *c, struct vault *v, struct bytes path)
+{
+    struct secret_view view;
+    struct buf value;
+    enum err err = secret_read(c->srv->engine, v, path, 0, bytes_of(NULL, 0), &view);
+    if (err)
+        return err == ERR_NOTFOUND ? ERR_OK : err;
+    buf_init_secret(&value, SEAL_VALUE_MAX);
+    err = access_value(c, v, path, &view, &value);
+    buf_fini(&value);
+    secret_view_release(&view);
+    return err;
 }
 
 enum err access_open(struct server *srv, struct opener *o, struct sealed value, const struct seal_bind *bind,
@@ -162,7 +212,7 @@ enum call_result access_at_once(struct call *c, enum err (*pass)(struct call *c,
         struct engine_moment m;
         engine_moment_begin(c->srv->engine, &m);
         enum err err = pass(c, &m);
-        if (err == ERR_OK && (c->reply->failed || engine_moment_held(c->srv->engine, &m)))
+        if (err == ERR_OK && (c->exec || c->reply->failed || engine_moment_held(c->srv->engine, &m)))
             return CALL_DONE;
         reply_rewind(c->reply, mark);
         if (err)

@@ -17,6 +17,12 @@ must_use enum err access_plain(struct call *c, struct vault *v, struct bytes val
 must_use enum err access_change_set(struct call *c, struct vault *v, struct bytes value, size_t keep_bytes,
                                     struct change **out);
 
+/* secret_read and secret_read_head of the engine, for handlers: inside a transaction they give what the secret was at
+ * the command's place in it. */
+must_use enum err access_read(struct call *c, struct vault *v, struct bytes path, uint32_t version, struct bytes label,
+                              struct secret_view *view);
+must_use enum err access_read_head(struct call *c, struct vault *v, struct bytes path, struct secret_view *view);
+
 /* Replies the error, unless it is ERR_AGAIN: then the call is parked. Names the vault where that helps. */
 enum call_result access_fail(struct call *c, enum err e, struct bytes vault);
 
@@ -24,6 +30,14 @@ enum call_result access_fail(struct call *c, enum err e, struct bytes vault);
  * parked: rewind the reply, release what you hold, return CALL_PARK. Other errors: nothing was written. */
 must_use enum err access_reply_value(struct call *c, struct vault *v, struct bytes path,
                                      const struct secret_view *view);
+
+/* The same into a secret buf, appended. */
+must_use enum err access_value(struct call *c, struct vault *v, struct bytes path, const struct secret_view *view,
+                               struct buf *out);
+
+/* ERR_OK: the secret's value, if there is one, can be opened without the HSM now. For what hands it out, or edits it,
+ * when that cannot be put off any more. ERR_AGAIN: parked. */
+must_use enum err access_openable(struct call *c, struct vault *v, struct bytes path);
 
 /* Opens a value into out, a secret buffer, which is cleared before. On a thread that may block (chores.h), with an
  * opener of its own: it waits for the data key. ERR_CORRUPT, ERR_OOM, ERR_TOOBIG, and what the HSM answers; out is

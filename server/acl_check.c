@@ -13,6 +13,7 @@
 #include "server/acl_user.h"
 #include "server/command.h"
 #include "server/conn.h"
+#include "server/facade.h"
 
 static int row_allowed(const struct acl_selector *s, size_t row)
 {
@@ -63,8 +64,8 @@ static enum err keys_allowed(const struct acl_selector *s, const struct call *c,
     if (s->flags & ACL_ALL_KEYS || c->cmd->keys == KEYS_NONE)
         return ERR_OK;
     buf_init(&scratch, SIZE_MAX / 4);
-    int stopped =
-        command_keys_each(c->cmd, c->argv, c->argc, c->conn ? conn_db(c->conn) : 0, &scratch, check_key, &search);
+    unsigned db = c->conn ? facade_database(c, conn_db(c->conn)) : 0; /* the vault counts */
+    int stopped = command_keys_each(c->cmd, c->argv, c->argc, db, &scratch, check_key, &search);
     buf_fini(&scratch);
     *denied = search.denied;
     return stopped < 0 ? ERR_OOM : stopped ? ERR_NOPERM : ERR_OK;

@@ -131,11 +131,11 @@ static void release(struct pending *p)
     p->release(p);
 }
 
-static void count_finished(struct io *io, struct pending *p, struct conn *c, size_t mark)
+static void count_finished(struct io *io, struct pending *p, const struct reply *r, size_t mark)
 {
     uint64_t now = clock_mono_us(), usec = now - p->started_us;
     dispatch_count(io, p->cmd, usec);
-    stats_note_answer(&io->stats, &io->stats.command[command_index(p->cmd)], c->reply.b, mark);
+    stats_note_answer(&io->stats, &io->stats.command[command_index(p->cmd)], r->b, mark);
     if (io->slower_than_us >= 0 && usec >= (uint64_t)io->slower_than_us && io->srv->slowlog)
         slowlog_add_pending(io->srv->slowlog, p, usec);
 }
@@ -144,14 +144,15 @@ void call_finish_pendings(struct conn *c)
 {
     while (c->first && c->first->complete && c->state != CONN_DEAD) {
         struct pending *p = c->first;
-        size_t mark = reply_mark(&c->reply);
-        p->finish(p, &c->reply);
+        struct reply *r = c->capture ? c->capture : &c->reply;
+        size_t mark = reply_mark(r);
+        p->finish(p, r);
         if (c->reply.failed)
             dispatch_mend_reply(c, mark);
-        if (p->finish != finish_answer) /* counted when it was given */
-            count_finished(c->io, p, c, mark);
-        if (p->mute && c->state != CONN_DEAD)
-            reply_rewind(&c->reply, mark);
+        if (p->finish != finish_answer && !p->part) /* counted when it was given, will be counted */
+            count_finished(c->io, p, r, mark);
+        if (p->mute && c->state != CONN_DEAD && !c->capture)
+            reply_rewind(r, mark);
         pop(c);
         release(p);
     }

@@ -14,6 +14,8 @@
  *   CALL_PARK     something is missing that is being fetched (a data key, an applied LSN). The connection stops here;
  * when call_wake() comes the same command is dispatched once more from the start. A handler parks before it has any
  * effect.
+ *
+ *   CALL_HOLD     EXEC only: the call goes on, from its start, when what is pending has been answered.
  */
 #ifndef COFFER_SERVER_CALL_H
 #define COFFER_SERVER_CALL_H
@@ -27,8 +29,9 @@ struct server;
 struct io;
 struct conn;
 struct command;
+struct exec;
 
-enum call_result { CALL_DONE, CALL_PENDING, CALL_PARK };
+enum call_result { CALL_DONE, CALL_PENDING, CALL_PARK, CALL_HOLD };
 
 struct call {
     struct server *srv;
@@ -38,8 +41,9 @@ struct call {
     unsigned argc;
     const struct bytes *argv; /* argv[0] is the command's name; borrowed until the handler returns */
     struct reply *reply;
-    uint64_t now_ms; /* wall clock, read once a loop turn */
-    uint64_t wakes;  /* private: how many waitlist_wake there had been when this dispatch began */
+    uint64_t now_ms;   /* wall clock, read once a loop turn */
+    struct exec *exec; /* the transaction that this command is part of, while it is planned and answered (multi.h) */
+    uint64_t wakes;    /* private: how many waitlist_wake there had been when this dispatch began */
 };
 
 typedef enum call_result (*call_fn)(struct call *c);
@@ -64,6 +68,7 @@ struct pending {
     uint64_t started_us;
     size_t bytes; /* about what it keeps in memory */
     uint8_t complete;
+    uint8_t part; /* of a command that goes on (CALL_HOLD): it is counted once, at its end */
     uint8_t mute; /* CLIENT REPLY OFF or SKIP: what finish writes is dropped */
     uint8_t
         note_n; /* for SLOWLOG, since the arguments are gone by then: the first two behind the name, redacted, cut */

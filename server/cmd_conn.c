@@ -23,7 +23,12 @@ enum call_result cmd_ping(struct call *c)
         return call_errorf(c, ERR_ARITY, "wrong number of arguments for 'ping' command");
     if (!walcall_ready(c))
         return CALL_DONE;
-    if (c->argc == 1)
+    int listens = c->conn->mode & CONN_SUBSCRIBED && conn_proto(c->conn) == 2; /* and tells all by its first word */
+    if (listens) {
+        reply_array(c->reply, 2);
+        reply_bulk_str(c->reply, "pong");
+        reply_bulk(c->reply, c->argc == 2 ? c->argv[1] : bytes_of(NULL, 0));
+    } else if (c->argc == 1)
         reply_simple(c->reply, "PONG");
     else
         reply_bulk(c->reply, c->argv[1]);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "resp/number.h"
+#include "server/change.h"
 #include "server/handlers.h"
 #include "server/io.h"
 #include "server/server.h"
@@ -117,6 +118,7 @@ static void seal_visit(struct io_tour *t, struct io *io)
     (void)t;
     if (io_opener(io))
         opener_drop_stale(io_opener(io));
+    change_editor_drop_stale();
 }
 
 static void seal_done(struct io_tour *t, struct io *io)

@@ -6,7 +6,7 @@
 #include "server/access.h"
 #include "server/conn.h"
 #include "server/cursors.h"
-#include "server/dek.h"
+#include "server/facade.h"
 #include "server/handlers.h"
 #include "server/options.h"
 #include "server/server.h"
@@ -111,9 +111,9 @@ enum call_result string_scan(struct call *c)
         return CALL_DONE;
     s.match = opt[MATCH].given ? opt[MATCH].b : bytes_of(NULL, 0);
     s.any_type = !opt[TYPE].given || options_word(opt[TYPE].b, types) == 0;
-    enum err err = deks_database(c->srv->deks, c, conn_db(c->conn), 0, &v);
+    enum err err = facade_vault(c, conn_db(c->conn), 0, &v);
     if (err)
-        return err == ERR_NOVAULT ? empty_page(c) : access_fail(c, err, bytes_of(NULL, 0));
+        return err == ERR_NOTFOUND ? empty_page(c) : access_fail(c, err, bytes_of(NULL, 0));
     buf_init(&after, SECRET_PATH_MAX);
     if (cursor && cursors_get(c->srv->cursors, cursor, v->id, &after))
         result = call_errorf(c, ERR_RANGE, "invalid cursor: it is too old, start again with 0");

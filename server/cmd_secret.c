@@ -43,7 +43,7 @@ static enum call_result get_version(struct call *c, uint32_t version, struct byt
     enum err err = access_vault(c, c->argv[1], &v);
 
     if (err == ERR_OK)
-        err = secret_read(c->srv->engine, v, c->argv[2], version, label, &view);
+        err = access_read(c, v, c->argv[2], version, label, &view);
     if (err == ERR_OK) {
         err = reply_secret(c, v, c->argv[2], &view, with_meta);
         secret_view_release(&view);
@@ -88,7 +88,7 @@ static enum err mget_pass(struct call *c, struct engine_moment *m)
     reply_array(c->reply, c->argc - 2);
     for (unsigned i = 2; i < c->argc; i++) {
         struct secret_view view;
-        err = secret_read(c->srv->engine, v, c->argv[i], 0, none, &view);
+        err = access_read(c, v, c->argv[i], 0, none, &view);
         if (err == ERR_NOTFOUND) {
             engine_moment_saw(m, NULL);
             reply_nil(c->reply);
@@ -398,7 +398,7 @@ static int open_head(struct call *c, struct secret_view *view, enum err *err)
     struct vault *v;
     *err = access_vault(c, c->argv[1], &v);
     if (*err == ERR_OK)
-        *err = secret_read_head(c->srv->engine, v, c->argv[2], view);
+        *err = access_read_head(c, v, c->argv[2], view);
     return *err == ERR_OK;
 }
 

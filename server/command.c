@@ -19,6 +19,8 @@
 
 #include "server/options.h"
 
+#include "resp/number.h"
+
 #define SLOTS 2048u
 #define NAME_WORDS (COMMAND_NAME_MAX / 8)
 #define RENAMES_MAX 128
@@ -32,6 +34,7 @@ struct folded {
 
 static uint16_t slot[SLOTS]; /* row + 1; 0: free */
 static uint8_t container[SLOTS];
+static uint8_t inner[SLOTS]; /* a sub-command: found by its container's name and its own, not by "CLIENT|ID" */
 static struct folded folded[SLOTS / 2];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -116,6 +119,7 @@ static void build(void)
     assert(commands_count < SLOTS / 2);
     memset(slot, 0, sizeof slot);
     memset(container, 0, sizeof container);
+    memset(inner, 0, sizeof inner);
     for (size_t i = 0; i < commands_count; i++) {
         const char *name = name_of(i);
         if (!name)
@@ -125,6 +129,7 @@ static void build(void)
         uint32_t h = find_slot((const uint8_t *)name, strlen(name));
         assert(slot[h] == 0); /* two rows of one name */
         slot[h] = (uint16_t)(i + 1);
+        inner[h] = strchr(commands[i].name, '|') != NULL;
     }
     for (uint32_t h = 0; h < SLOTS; h++)
         for (size_t i = 0; slot[h] && i < commands_count && !container[h]; i++)
@@ -157,7 +162,7 @@ const struct command *command_find(const struct bytes *argv, unsigned argc, int 
     if (argv[0].n >= COMMAND_NAME_MAX)
         return NULL;
     uint32_t h = find_slot(argv[0].p, argv[0].n);
-    if (!slot[h])
+    if (!slot[h] || inner[h])
         return NULL;
     if (!container[h] || argc < 2)
         return &commands[slot[h] - 1];
@@ -285,7 +290,9 @@ static const struct key_rule rules[] = {
     [KEYS_FOLDER] = {1, 1, 1, 1, 0, 0, 0},     [KEYS_VAULT_ONE] = {1, 1, 1, 1, 2, 1, 1},
     [KEYS_VAULT_MANY] = {1, 1, 1, 1, 2, 1, 0}, [KEYS_VAULT_PAIRS] = {1, 1, 1, 1, 2, 2, 0},
     [KEYS_ONE] = {1, 1, 1, 0, 1, 1, 1},        [KEYS_MANY] = {1, -1, 1, 0, 1, 1, 0},
-    [KEYS_PAIRS] = {1, -1, 2, 0, 1, 2, 0},
+    [KEYS_PAIRS] = {1, -1, 2, 0, 1, 2, 0},     [KEYS_TWO] = {1, 2, 1, 0, 1, 1, 0},
+    [KEYS_COPY] = {1, 2, 1, 0, 1, 1, 0},       [KEYS_MOVE] = {1, 1, 1, 0, 1, 1, 1},
+    [KEYS_SECOND] = {2, 2, 1, 0, 2, 1, 1},
 };
 
 void command_key_range(const struct command *cmd, int *first, int *last, int *step)
@@ -296,11 +303,25 @@ void command_key_range(const struct command *cmd, int *first, int *last, int *st
     *step = r->step;
 }
 
+void command_paths(const struct command *cmd, unsigned argc, struct command_paths *out)
+{
+    const struct key_rule *r = &rules[cmd->keys];
+    *out = (struct command_paths){.first = (unsigned)r->path_first, .step = (unsigned)r->path_step, .vault = r->vault};
+    out->last = r->path_one ? out->first : r->last == 2 ? 2 : argc - 1;
+}
+
+int command_reads_secrets(const struct command *cmd)
+{
+    return cmd->flags & CMD_READ && !(cmd->flags & CMD_WRITE) && rules[cmd->keys].path_first &&
+           cmd->categories & (CAT_SECRET | CAT_KEYSPACE);
+}
+
 unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg)
 {
     static const char *const get[] = {"GET", NULL};
     unsigned access = (cmd->flags & CMD_WRITE ? KEY_WRITES : 0u);
-    (void)arg; /* all of them are treated alike, so far */
+    if (cmd->keys == KEYS_TWO || cmd->keys == KEYS_COPY) /* from one to the other; RENAME takes the first away */
+        return arg != 1 ? KEY_WRITES : cmd->keys == KEYS_COPY ? KEY_READS : KEY_READS | KEY_WRITES;
     if (cmd->flags & CMD_OLD || (!(cmd->flags & CMD_PEEK) && !(cmd->flags & CMD_WRITE)))
         access |= KEY_READS;
     for (unsigned i = 3; cmd->flags & CMD_GETOPT && i < argc; i++)
@@ -367,24 +388,54 @@ static enum err put_key(struct buf *b, const struct command *cmd, const struct b
     return cmd->keys == KEYS_FOLDER ? put_folder(b, argv, argc) : put_path(b, argv[i]);
 }
 
+/* A database's number among the arguments; what is none is the handler's to refuse. */
+static unsigned db_in(struct bytes word, unsigned otherwise)
+{
+    int64_t db;
+    return number_parse(word, &db) && db >= 0 && db <= INT32_MAX ? (unsigned)db : otherwise;
+}
+
+/* In which database the key argv[i] lies. */
+static unsigned db_of_key(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned i, unsigned db)
+{
+    if (cmd->keys != KEYS_COPY || i != 2)
+        return db;
+    for (unsigned k = 3; k + 1 < argc; k++)
+        if (argv[k].n == 2 && upper(argv[k].p[0]) == 'D' && upper(argv[k].p[1]) == 'B')
+            return db_in(argv[k + 1], db);
+    return db;
+}
+
+static int visit_key(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned i, unsigned db,
+                     unsigned access, struct buf *scratch, int (*visit)(void *arg, const struct command_key *key),
+                     void *arg)
+{
+    struct command_key key = {.arg = i, .access = access};
+    if (put_key(scratch, cmd, argv, argc, i, db))
+        return -1;
+    key.name = buf_bytes(scratch);
+    if (!rules[cmd->keys].vault)
+        key.written = bytes_of(argv[i].p ? argv[i].p : (const uint8_t *)"", argv[i].n);
+    return visit(arg, &key);
+}
+
 int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db,
                       struct buf *scratch, int (*visit)(void *arg, const struct command_key *key), void *arg)
 {
     const struct key_rule *r = &rules[cmd->keys];
     if (!r->first || argc < 2)
         return 0;
-    struct command_key key;
     /* Of a command about the vault as a whole, that is the only one. */
-    for (unsigned i = r->path_first ? (unsigned)r->path_first : 1; i < argc; i += (unsigned)r->path_step) {
-        if (put_key(scratch, cmd, argv, argc, i, db))
-            return -1;
-        key.name = buf_bytes(scratch);
-        key.written = r->vault ? bytes_of(NULL, 0) : bytes_of(argv[i].p ? argv[i].p : (const uint8_t *)"", argv[i].n);
-        key.arg = i;
-        key.access = command_access(cmd, argv, argc, i);
-        int stop = visit(arg, &key);
-        if (stop || r->path_one || !r->path_first)
+    struct command_paths p = {.first = 1, .last = 1, .step = 1};
+    if (r->path_first)
+        command_paths(cmd, argc, &p);
+    for (unsigned i = p.first; i <= p.last && i < argc; i += p.step) {
+        int stop = visit_key(cmd, argv, argc, i, db_of_key(cmd, argv, argc, i, db), command_access(cmd, argv, argc, i),
+                             scratch, visit, arg);
+        if (stop)
             return stop;
     }
+    if (cmd->keys == KEYS_MOVE && argc > 2)
+        return visit_key(cmd, argv, argc, 1, db_in(argv[2], db), KEY_WRITES, scratch, visit, arg);
     return 0;
 }

@@ -25,7 +25,9 @@ enum command_flag {
     CMD_NOSCRIPT = 1 << 7,
     CMD_PUBSUB = 1 << 8,
     CMD_BLOCKING = 1 << 9,
-    CMD_HSM = 1 << 10,  /* needs the HSM */
+    CMD_HSM = 1 << 10,        /* needs the HSM */
+    CMD_SUBSCRIBER = 1 << 11, /* allowed to a RESP2 client that listens to channels */
+    CMD_NOMULTI = 1 << 12,    /* not inside a transaction */
     CMD_PEEK = 1 << 16, /* tells that a key is there, or how long it is, not its value: any permission on it will do */
     CMD_GETOPT = 1 << 17, /* with the word GET behind the value it answers the old value: then it reads, too */
     CMD_OLD = 1 << 18,    /* writes, and its answer tells what was there: GETDEL, INCR */
@@ -69,6 +71,10 @@ enum command_keys {
     KEYS_ONE,         /* argv[1] is a façade key */
     KEYS_MANY,        /* argv[1..] */
     KEYS_PAIRS,       /* argv[1], argv[3] ... */
+    KEYS_TWO,         /* argv[1] and argv[2] */
+    KEYS_COPY,        /* the same, the second in the database of the option DB */
+    KEYS_MOVE,        /* argv[1], here and in the database argv[2] */
+    KEYS_SECOND,      /* argv[2] */
 };
 
 struct command {
@@ -124,7 +130,14 @@ struct bytes command_arg_shown(const struct command *cmd, const struct bytes *ar
 
 /* Where the keys are, as Redis's clients want it: first, last (negative: from the end), step; 0, 0, 0: none. */
 void command_key_range(const struct command *cmd, int *first, int *last, int *step);
-
+/* Which arguments are paths or facade keys; first 0: none. */
+struct command_paths {
+    unsigned first, last, step;
+    int vault; /* argv[1] is the vault that they lie in */
+};
+void command_paths(const struct command *cmd, unsigned argc, struct command_paths *out);
+/* 1: its handler reads the secrets that command_paths() names, by access_read, and nothing else of the store. */
+int command_reads_secrets(const struct command *cmd);
 /* What a call does to its key argv[arg]: bits. 0: no more than to tell that it is there. */
 enum command_access { KEY_READS = 1, KEY_WRITES = 2 };
 unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg);

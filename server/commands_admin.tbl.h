@@ -8,7 +8,7 @@ COMMAND("ROLE", 1, CMD_ADMIN | CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NO
 COMMAND("MONITOR", 1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "", "Shows every command as it is carried out, secrets redacted; administration is not shown",
         "OK, then lines", cmd_monitor)
-COMMAND("SHUTDOWN", -1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+COMMAND("SHUTDOWN", -1, CMD_ADMIN | CMD_NOMULTI | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "[NOSAVE|SAVE] [NOW] [FORCE] [ABORT]",
         "Ends the server; what was acknowledged is durable already, whatever the option", "the connection closes",
         cmd_shutdown)

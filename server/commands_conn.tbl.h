@@ -1,5 +1,5 @@
 /* Commands about the connection itself. */
-COMMAND("PING", -1, CMD_FAST | CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)",
+COMMAND("PING", -1, CMD_FAST | CMD_SUBSCRIBER | CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)",
         "[message]", "Tells that the server is there", "PONG, or the message", cmd_ping)
 COMMAND("ECHO", 2, CMD_FAST | CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)",
         "message", "Answers the message", "the message", cmd_echo)
@@ -11,9 +11,9 @@ COMMAND("AUTH", -2, CMD_FAST | CMD_NOAUTH | CMD_LOADING | CMD_NOSCRIPT | CMD_RED
         KEYS_NONE, 1, "connection", "1.0.0", "O(1)", "[username] password", "Logs in", "OK; WRONGPASS", cmd_auth)
 COMMAND("SELECT", 2, CMD_FAST | CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)",
         "index", "Changes the database: the vault db<index> of the string facade", "OK", cmd_select)
-COMMAND("QUIT", -1, CMD_FAST | CMD_NOAUTH | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
+COMMAND("QUIT", -1, CMD_FAST | CMD_SUBSCRIBER | CMD_NOAUTH | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
         "connection", "1.0.0", "O(1)", "", "Closes the connection", "OK", cmd_quit)
-COMMAND("RESET", 1, CMD_FAST | CMD_NOAUTH | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
+COMMAND("RESET", 1, CMD_FAST | CMD_SUBSCRIBER | CMD_NOAUTH | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
         "connection", "1.0.0", "O(1)", "", "Makes the connection as it was when it was accepted", "RESET", cmd_reset)
 CONTAINER("CLIENT", -2, 0, 0, "connection", "1.0.0", "Commands about client connections")
 COMMAND("CLIENT|ID", 2, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection",

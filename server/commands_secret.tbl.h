@@ -18,7 +18,7 @@ COMMAND("SECRET.LIST", -2, CMD_READ, CAT_SECRET, LANE_NONE, KEYS_FOLDER, 0, "sec
 COMMAND("SECRET.VERSIONS", 3, CMD_READ | CMD_FAST, CAT_SECRET, LANE_NONE, KEYS_VAULT_ONE, 0, "secret", "1.0.0", "O(N) of the versions kept",
         "vault path", "Lists the kept versions of a secret, newest first", "array of maps: version, stages, created-at, state, bytes",
         secret_versions)
-COMMAND("SECRET.META", -3, CMD_WRITE, CAT_SECRET, LANE_ALONE, KEYS_VAULT_ONE, 0, "secret", "1.0.0", "O(1)", "vault path [json]",
+COMMAND("SECRET.META", -3, CMD_READ | CMD_WRITE, CAT_SECRET, LANE_ALONE, KEYS_VAULT_ONE, 0, "secret", "1.0.0", "O(1)", "vault path [json]",
         "Reads or replaces the metadata of a secret (JSON, not encrypted)", "the JSON or nil; OK", secret_meta)
 COMMAND("SECRET.STAGE", 5, CMD_WRITE, CAT_SECRET, LANE_WRITE, KEYS_VAULT_ONE, 0, "secret", "1.0.0", "O(1)", "vault path label version",
         "Moves a label to a version; CURRENT and PREVIOUS can be moved too", "OK; nil when there is no such version", secret_stage)

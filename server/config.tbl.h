@@ -129,8 +129,9 @@ CONFIG(LATENCY_MONITOR_THRESHOLD, "latency-monitor-threshold", CONFIG_NUMBER, 0,
 CONFIG(LATENCY_TRACKING, "latency-tracking", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "Keep latency percentiles of commands.")
 CONFIG(LATENCY_TRACKING_INFO_PERCENTILES, "latency-tracking-info-percentiles", CONFIG_LIST, 0, "50 99 99.9", 0, 100, "percentiles",
        "Which percentiles INFO latencystats shows.")
-CONFIG(NOTIFY_KEYSPACE_EVENTS, "notify-keyspace-events", CONFIG_TEXT, 0, "", 0, 0, NULL,
-       "Classes of keyspace events that are published, as in Redis.")
+CONFIG(NOTIFY_KEYSPACE_EVENTS, "notify-keyspace-events", CONFIG_TEXT, 0, "", 0, 0, "keyspace-events",
+       "Classes of keyspace events that are published: K and E the channels by key and by event; g del, expire, rename "
+       "...; $ set, append, incrby ...; x expired; n new keys; m reads of keys that are not there; A all but n and m.")
 
 SECTION("HSM")
 CONFIG(HSM_MODULE, "hsm-module", CONFIG_TEXT, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,

@@ -9,6 +9,7 @@
 #include "engine/objstore.h"
 #include "engine/snapobject.h"
 #include "server/config.h"
+#include "server/keyevent.h"
 
 static int is_name(struct bytes s, const char *name)
 {
@@ -211,6 +212,17 @@ static enum err check_tls_protocols(const struct check *k, struct bytes v, struc
     return n < 0 ? wrong(k, "too many protocols") : config_text_new(k->id, v, &out->text);
 }
 
+/* Letters, in the order in which Redis writes them. */
+static enum err check_events(const struct check *k, struct bytes v, struct config_parsed *out)
+{
+    unsigned flags;
+    char text[32];
+    if (keyevent_parse(v, &flags))
+        return wrong(k, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.");
+    keyevent_format(flags, text);
+    return config_text_new(k->id, bytes_str(text), &out->text);
+}
+
 /* A size, or a percentage. */
 static enum err check_memory_or_percent(const struct check *k, struct bytes v, struct config_parsed *out)
 {
@@ -266,6 +278,7 @@ static const struct {
     {"shutdown", check_shutdown},       {"memory-or-percent", check_memory_or_percent},
     {"s3-url", check_s3_url},           {"endpoint", check_endpoint},
     {"node-name", check_node_name},     {"tls-protocols", check_tls_protocols},
+    {"keyspace-events", check_events},
 };
 
 static enum err check_text(const struct check *k, struct bytes v, struct config_parsed *out)

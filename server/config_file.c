@@ -219,7 +219,8 @@ static enum err load_words(struct config *c, const struct bytes *words, unsigned
         warn_unknown(l, at, words[0]);
         return ERR_OK;
     }
-    int tells_itself = id == CFG_SHUTDOWN_ON_SIGINT || id == CFG_SHUTDOWN_ON_SIGTERM; /* what is wrong with nothing */
+    int tells_itself = id == CFG_SHUTDOWN_ON_SIGINT || id == CFG_SHUTDOWN_ON_SIGTERM || /* what is wrong with nothing */
+                       id == CFG_SAVE;                                                  /* nothing: never */
     if (n < 2 && !tells_itself)
         return complain(l, at, words, n, "wrong number of arguments");
     if (id != CFG_INCLUDE)

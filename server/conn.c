@@ -98,7 +98,9 @@ void conn_kill(struct conn *c)
 
 void conn_close_after_reply(struct conn *c)
 {
-    if (c->state != CONN_DEAD && c->state != CONN_CLOSING)
+    if (c->capture)
+        c->close_due = 1;
+    else if (c->state != CONN_DEAD && c->state != CONN_CLOSING)
         conn_set_state(c, CONN_CLOSING);
 }
 
@@ -310,6 +312,8 @@ void conn_push_end(struct conn *c)
 {
     if (c->reply.failed && c->state != CONN_DEAD)
         conn_kill(c); /* half a push cannot be taken back by now */
+    if (c->state != CONN_DEAD && c->reply.b == &c->out && buf_size(&c->out) > CONN_FLUSH_BYTES)
+        check_output(c); /* many may come in one turn */
     io_todo(c);
 }
 

@@ -54,6 +54,16 @@ void conn_saw_lsn(struct conn *c, uint64_t lsn);
 /* Close once the reply of this command is written (QUIT). */
 void conn_close_after_reply(struct conn *c);
 
+/* What a command may be depends on it: MULTI queues, and a RESP2 client that listens to channels may do little else. */
+enum conn_mode { CONN_MULTI = 1, CONN_SUBSCRIBED = 2 };
+void conn_set_multi(struct conn *c, int on);
+void conn_subscribed(struct conn *c, int on);
+
+/* Answers of pendings are written to r from now on, and QUIT's and CLIENT KILL's closing waits; NULL: as always.
+ * EXEC's.
+ */
+void conn_capture(struct conn *c, struct reply *r);
+
 /* State that another module keeps for a connection: MULTI, subscriptions, a replica's link. NULL until set; drop() is
  * called when the connection is freed or RESET. */
 enum conn_slot { SLOT_MULTI, SLOT_PUBSUB, SLOT_REPLICA, SLOT_OTHER, CONN_SLOTS };

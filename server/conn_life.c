@@ -12,6 +12,8 @@
 #include "server/acl.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/multi.h"
+#include "server/pubsub.h"
 
 #define HANDSHAKE_LOG_US UINT64_C(10000000) /* one line in so long about handshakes that failed */
 #define CERTIFICATE_NAME_BYTES 255
@@ -365,6 +367,26 @@ void conn_set_slot(struct conn *c, enum conn_slot k, void *state, void (*drop)(s
         old_drop(c, old);
 }
 
+void conn_set_multi(struct conn *c, int on)
+{
+    c->mode = (uint8_t)(on ? c->mode | CONN_MULTI : c->mode & ~CONN_MULTI);
+}
+
+void conn_subscribed(struct conn *c, int on)
+{
+    c->mode = (uint8_t)(on ? c->mode | CONN_SUBSCRIBED : c->mode & ~CONN_SUBSCRIBED);
+    c->obuf = on ? OBUF_PUBSUB : OBUF_NORMAL;
+}
+
+void conn_capture(struct conn *c, struct reply *r)
+{
+    c->capture = r;
+    if (!r && c->close_due) {
+        c->close_due = 0;
+        conn_close_after_reply(c);
+    }
+}
+
 size_t conn_describe(struct conn *c, char *out, size_t room)
 {
     char cmd[COMMAND_NAME_MAX] = "NULL", flags[8], *f = flags;
@@ -378,7 +400,7 @@ size_t conn_describe(struct conn *c, char *out, size_t room)
         *f++ = 'S';
     if (c->slot[SLOT_PUBSUB].state)
         *f++ = 'P';
-    if (c->slot[SLOT_MULTI].state)
+    if (c->mode & CONN_MULTI)
         *f++ = 'x';
     if (c->state == CONN_PARKED || (c->first && c->first->cmd->flags & CMD_BLOCKING))
         *f++ = 'b';
@@ -394,17 +416,18 @@ size_t conn_describe(struct conn *c, char *out, size_t room)
     /* The request that a pending answer is for has left the buffer; it is shown as Redis would. */
     size_t qbuf = c->cur ? c->cur_n : buf_size(&c->in) + (c->pendings ? c->last_bytes : 0), obuf = buf_size(&c->out);
     int n = snprintf(out, room,
-                     "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=%u sub=0 psub=0 ssub=0 "
-                     "multi=-1 qbuf=%zu "
-                     "qbuf-free=%zu argv-mem=0 multi-mem=0 rbs=%zu rbp=0 obl=%zu oll=0 omem=%zu tot-mem=%zu "
+                     "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=%u sub=%u psub=%u ssub=%u "
+                     "multi=%d qbuf=%zu "
+                     "qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=0 obl=%zu oll=0 omem=%zu tot-mem=%zu "
                      "events=%s%s cmd=%s user=%s "
                      "redir=-1 resp=%u lib-name=%s lib-ver=%s tot-net-in=%llu tot-net-out=%llu tot-cmds=%llu",
                      (unsigned long long)c->id, c->peer, c->local, c->fd, c->name.s,
                      (unsigned long long)(now - c->created_ms) / 1000,
-                     (unsigned long long)(now > c->active_ms ? now - c->active_ms : 0) / 1000, flags, c->db, qbuf,
-                     c->in.cap - buf_size(&c->in), c->out.cap, obuf, obuf, sizeof *c + c->in.cap + c->out.cap,
-                     c->reading ? "r" : "", c->writing ? "w" : "", cmd, acl_user_name(c->user), c->proto, c->lib_name.s,
-                     c->lib_ver.s, (unsigned long long)c->net_in, (unsigned long long)c->net_out,
-                     (unsigned long long)c->commands);
+                     (unsigned long long)(now > c->active_ms ? now - c->active_ms : 0) / 1000, flags, c->db,
+                     pubsub_count(c, PUBSUB_CHANNEL), pubsub_count(c, PUBSUB_PATTERN), pubsub_count(c, PUBSUB_SHARD),
+                     multi_length(c), qbuf, c->in.cap - buf_size(&c->in), multi_bytes(c), c->out.cap, obuf, obuf,
+                     sizeof *c + c->in.cap + c->out.cap, c->reading ? "r" : "", c->writing ? "w" : "", cmd,
+                     acl_user_name(c->user), c->proto, c->lib_name.s, c->lib_ver.s, (unsigned long long)c->net_in,
+                     (unsigned long long)c->net_out, (unsigned long long)c->commands);
     return n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
 }

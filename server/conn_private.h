@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "resp/request.h"
+#include "server/acl.h"
 #include "server/conn.h"
 #include "server/io.h"
 #include "server/server.h"
@@ -78,6 +79,8 @@ struct conn {
     uint8_t writing;   /* write_ev is added */
     uint8_t on_todo;
     uint8_t monitor;
+    uint8_t mode;      /* enum conn_mode */
+    uint8_t close_due; /* conn_close_after_reply, when what is captured is done */
     uint8_t no_evict, no_touch;
     uint8_t obuf; /* enum obuf_class */
     unsigned db;
@@ -93,6 +96,7 @@ struct conn {
     const uint8_t *held_base; /* where the input of the held command began when it was parsed */
     size_t held_used;
     struct reply reply;
+    struct reply *capture; /* conn_capture */
 
     struct pending *first, *last;
     unsigned pendings;
@@ -208,6 +212,13 @@ enum dispatched dispatch(struct conn *c);
 
 /* A reply that could not be written is replaced by the error that says so. */
 void dispatch_mend_reply(struct conn *c, size_t mark);
+
+/* The text of a refusal by acl_check. */
+void dispatch_refuse(struct call *c, enum err err, const struct acl_denial *why);
+/* ERR_OK: loaded and unsealed. ERR_LOADING, ERR_SEALED. */
+enum err dispatch_ready(const struct server *srv);
+/* 1: CLIENT PAUSE holds up what writes, or all. */
+int dispatch_paused(const struct call *c, int writes);
 
 /* The books of one command that was carried out: calls, time, histogram, events. */
 void dispatch_count(struct io *io, const struct command *cmd, uint64_t usec);

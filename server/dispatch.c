@@ -24,6 +24,7 @@
 #include "server/conn_private.h"
 #include "server/latency.h"
 #include "server/monitor.h"
+#include "server/multi.h"
 #include "server/options.h"
 #include "server/restore.h"
 #include "server/slowlog.h"
@@ -86,9 +87,13 @@ static void refuse_sub(struct call *c)
                 (int)(c->argv[1].n < 128 ? c->argv[1].n : 128), (const char *)c->argv[1].p, (int)n, container);
 }
 
-static void refuse_permission(struct call *c, const struct acl_denial *why)
+void dispatch_refuse(struct call *c, enum err err, const struct acl_denial *why)
 {
     char name[COMMAND_NAME_MAX];
+    if (err != ERR_NOPERM) {
+        call_error(c, err);
+        return;
+    }
     command_lower(c->cmd, name);
     stat_add(&c->io->stats.acl_denied, 1);
     acl_log_add(c->srv->acl_log, c, why);
@@ -102,13 +107,46 @@ static void refuse_permission(struct call *c, const struct acl_denial *why)
 
 /* ---- what must hold before a handler runs ---- */
 
-static int paused(struct call *c)
+int dispatch_paused(const struct call *c, int writes)
 {
     struct server *srv = c->srv;
     int mode = atomic_load_explicit(&srv->pause_mode, memory_order_relaxed);
     if (mode == PAUSE_NONE || c->io->now_us >= atomic_load_explicit(&srv->pause_until_us, memory_order_relaxed))
         return 0;
-    return mode == PAUSE_ALL || c->cmd->flags & CMD_WRITE;
+    return mode == PAUSE_ALL || writes;
+}
+
+/* A RESP2 client that listens cannot tell an answer from a message. */
+static int allowed_while_subscribed(const struct call *c)
+{
+    return conn_proto(c->conn) == 3 || c->cmd->flags & CMD_SUBSCRIBER;
+}
+
+static void refuse_subscribed(struct call *c)
+{
+    char name[COMMAND_NAME_MAX];
+    command_lower(c->cmd, name);
+    call_errorf(c, ERR_SYNTAX,
+                "Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this "
+                "context",
+                name);
+}
+
+/* MULTI and subscriptions. 1: go on to the handler. */
+static int admit_by_mode(struct call *c)
+{
+    if (c->conn->mode & CONN_SUBSCRIBED && !allowed_while_subscribed(c)) {
+        refuse_subscribed(c);
+        return 0;
+    }
+    return !(c->conn->mode & CONN_MULTI) || !multi_queue(c);
+}
+
+enum err dispatch_ready(const struct server *srv)
+{
+    if (atomic_load_explicit(&srv->loading, memory_order_acquire))
+        return ERR_LOADING;
+    return atomic_load_explicit(&srv->sealed, memory_order_relaxed) ? ERR_SEALED : ERR_OK;
 }
 
 /* 1: go on to the handler; 0: an error was answered. */
@@ -133,16 +171,14 @@ static int admit(struct call *c, int sub_unknown)
         return 0;
     }
     enum err e = acl_check(c->conn->user, c->conn->authenticated, c, &why);
-    if (e == ERR_NOPERM)
-        refuse_permission(c, &why);
-    else if (e)
-        call_error(c, e);
+    if (e)
+        dispatch_refuse(c, e, &why);
     else if (cmd->flags & CMD_LOADING)
         return 1;
-    else if (atomic_load_explicit(&c->srv->loading, memory_order_acquire))
-        e = ERR_LOADING, restore_refuse(c->srv->restore, c->reply);
-    else if (atomic_load_explicit(&c->srv->sealed, memory_order_relaxed))
-        e = ERR_SEALED, call_error(c, e);
+    else if ((e = dispatch_ready(c->srv)) == ERR_LOADING)
+        restore_refuse(c->srv->restore, c->reply);
+    else if (e)
+        call_error(c, e);
     else if (cmd->lane == LANE_WRITE &&
              atomic_load_explicit(&c->srv->pending_bytes, memory_order_relaxed) > IO_PENDING_BYTES)
         e = ERR_THROTTLED, call_errorf(c, e, "too many writes wait for the disk: try again");
@@ -203,8 +239,16 @@ static void count(struct call *c, struct conn *conn, size_t mark, int ran)
         slowlog_add(io->srv->slowlog, c, usec);
 }
 
-static void apply_reply_mode(struct conn *c, size_t mark)
+/* What SUBSCRIBE and its kin answer are pushes, which CLIENT REPLY does not concern. */
+static int answers_by_push(const struct command *cmd)
 {
+    return cmd && (cmd->flags & (CMD_PUBSUB | CMD_SUBSCRIBER)) == (CMD_PUBSUB | CMD_SUBSCRIBER);
+}
+
+static void apply_reply_mode(struct conn *c, const struct command *cmd, size_t mark)
+{
+    if (answers_by_push(cmd))
+        return;
     if (c->reply_mode == REPLY_OFF || c->reply_mode == REPLY_SKIP)
         reply_rewind(&c->reply, mark);
 }
@@ -243,15 +287,23 @@ enum dispatched dispatch(struct conn *c)
     if (behind)
         c->reply.b = &io->side;
     size_t mark = reply_mark(&c->reply);
-    int ran = admit(&call, sub_unknown);
+    int ran = admit(&call, sub_unknown), in_queue = 0;
+    if (!ran && c->mode & CONN_MULTI)
+        multi_refused(c);
+    if (ran && c->mode && !admit_by_mode(&call))
+        in_queue = 1;
     if (ran) {
         c->last_cmd = call.cmd;
         c->last_bytes = c->held_used;
-        if (paused(&call))
+        if (in_queue)
+            result = CALL_DONE;
+        else if (dispatch_paused(&call, call.cmd->flags & CMD_WRITE))
             result = call_park(&call, io->srv->paused);
         else
             result = call.cmd->fn(&call);
     }
+    if (result == CALL_HOLD)
+        return DISPATCH_HOLD;
     if (result == CALL_PARK) {
         assert(reply_mark(&c->reply) == mark && !c->reply.failed);
         c->reply.b = out;
@@ -261,16 +313,18 @@ enum dispatched dispatch(struct conn *c)
         c->commands++;
         stat_add(&io->stats.commands, 1);
     }
-    if (ran && atomic_load_explicit(&io->srv->monitors, memory_order_relaxed))
+    if (ran && !in_queue && atomic_load_explicit(&io->srv->monitors, memory_order_relaxed))
         monitor_feed(&call);
     if (result == CALL_DONE) {
         if (c->reply.failed)
             dispatch_mend_reply(c, mark);
-        if (call.cmd)
+        if (in_queue)
+            io->mark_us = clock_mono_us(); /* counted when EXEC carries it out */
+        else if (call.cmd)
             count(&call, c, mark, ran);
         else
             stats_note_answer(&io->stats, NULL, c->reply.b, mark);
-        apply_reply_mode(c, mark);
+        apply_reply_mode(c, call.cmd, mark);
     } else {
         assert(reply_mark(&c->reply) == mark && c->pendings);
         io->mark_us = clock_mono_us();

@@ -1,9 +1,13 @@
 /* facade.c - see facade.h. */
 #include "server/facade.h"
 
+#include "engine/databases.h"
 #include "server/access.h"
 #include "server/conn.h"
 #include "server/dek.h"
+#include "server/io.h"
+#include "server/keyevent.h"
+#include "server/multi.h"
 #include "server/server.h"
 
 /* Splits "{vault}/path". 1 when key has that form and vault could be a name. */
@@ -19,7 +23,29 @@ static int split_tagged(struct bytes key, struct bytes *vault, struct bytes *pat
     return vault_name_ok(*vault);
 }
 
+unsigned facade_database(const struct call *c, unsigned db)
+{
+    if (c->exec)
+        db = multi_database(c->exec, db);
+    if (!c->srv || atomic_load_explicit(&c->srv->loading, memory_order_acquire) || !c->srv->engine)
+        return db; /* nothing is known, and nothing is served */
+    return databases_vault(engine_databases(c->srv->engine), db);
+}
+
+enum err facade_vault(struct call *c, unsigned db, int create, struct vault **out)
+{
+    enum err err = deks_database(c->srv->deks, c, facade_database(c, db), create, out);
+    if (err == ERR_OK && atomic_load(&(*out)->state) != VAULT_ACTIVE)
+        err = ERR_KEYSTATE;
+    return err == ERR_NOVAULT ? ERR_NOTFOUND : err;
+}
+
 enum err facade_resolve(struct call *c, struct bytes key, int create, struct facade_key *out)
+{
+    return facade_resolve_in(c, key, conn_db(c->conn), create, out);
+}
+
+enum err facade_resolve_in(struct call *c, struct bytes key, unsigned db, int create, struct facade_key *out)
 {
     struct bytes vault;
     enum err err;
@@ -28,28 +54,40 @@ enum err facade_resolve(struct call *c, struct bytes key, int create, struct fac
         err = access_vault(c, vault, &out->vault);
     } else {
         out->path = key;
-        err = deks_database(c->srv->deks, c, conn_db(c->conn), create, &out->vault);
-        if (err == ERR_NOVAULT)
-            err = ERR_NOTFOUND;
-        if (err == ERR_OK && atomic_load(&out->vault->state) != VAULT_ACTIVE)
-            err = ERR_KEYSTATE;
+        err = facade_vault(c, db, create, &out->vault);
     }
     if (err == ERR_OK && (out->path.n < 1 || out->path.n > SECRET_PATH_MAX))
         err = ERR_BADPATH;
     return err;
 }
 
+/* For INFO, and whoever listens to keymiss events. */
+static void count_look(struct call *c, enum err err, struct bytes key)
+{
+    struct io_stats *stats = io_stats(c->io);
+    if (err == ERR_OK)
+        stat_add(&stats->hits, 1);
+    if (err != ERR_NOTFOUND)
+        return;
+    stat_add(&stats->misses, 1);
+    if (keyevent_wanted())
+        keyevent_send(c->srv, EVENT_MISS, conn_db(c->conn), key);
+}
+
 enum err facade_read(struct call *c, struct bytes key, int want_value, struct facade_key *k, struct secret_view *view)
 {
     enum err err = facade_resolve(c, key, 0, k);
-    if (err)
+    if (err) {
+        count_look(c, err, key);
         return err;
-    if (want_value)
-        return secret_read(c->srv->engine, k->vault, k->path, 0, bytes_of(NULL, 0), view);
-    err = secret_read_head(c->srv->engine, k->vault, k->path, view);
-    if (err == ERR_OK && !secret_visible(&view->head, c->now_ms)) {
+    }
+    if (want_value) {
+        err = access_read(c, k->vault, k->path, 0, bytes_of(NULL, 0), view);
+    } else if ((err = access_read_head(c, k->vault, k->path, view)) == ERR_OK &&
+               !secret_visible(&view->head, c->now_ms)) {
         secret_view_release(view);
         err = ERR_NOTFOUND;
     }
+    count_look(c, err, key);
     return err;
 }

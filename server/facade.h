@@ -1,8 +1,8 @@
 /* facade.h - what the string façade's handlers have in common: which vault and path a key means.
  *
- * Database n is the vault "dbn", made on first write. A key `{vault}/path` addresses that vault from any database (the
- * hash tag of Redis Cluster is the vault): such a vault must exist. Anything else is the path itself in the selected
- * database's vault.
+ * Database n is the vault "dbn", made on first write (until SWAPDB: engine/databases.h). A key `{vault}/path` addresses
+ * that vault from any database (the hash tag of Redis Cluster is the vault): such a vault must exist. Anything else is
+ * the path itself in the selected database's vault.
  */
 #ifndef COFFER_SERVER_FACADE_H
 #define COFFER_SERVER_FACADE_H
@@ -19,6 +19,16 @@ struct facade_key {
  * that does not exist. For writes (create 1): ERR_AGAIN: the call is parked until the database's vault is made.
  * ERR_BADPATH, ERR_KEYSTATE. */
 must_use enum err facade_resolve(struct call *c, struct bytes key, int create, struct facade_key *out);
+
+/* The number in the name of the vault that database db is now: SWAPDB may have changed it, inside the transaction that
+ * the call is part of too. */
+unsigned facade_database(const struct call *c, unsigned db);
+
+/* The same for a key in another database than the connection's. */
+must_use enum err facade_resolve_in(struct call *c, struct bytes key, unsigned db, int create, struct facade_key *out);
+
+/* The vault of a database: ERR_NOTFOUND: there is none yet. create as above. */
+must_use enum err facade_vault(struct call *c, unsigned db, int create, struct vault **out);
 
 /* Opens the head of a key for reading, with the value when want_value. ERR_NOTFOUND when it is not visible. */
 must_use enum err facade_read(struct call *c, struct bytes key, int want_value, struct facade_key *k,

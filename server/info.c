@@ -18,6 +18,7 @@
 #include "server/conn_private.h"
 #include "server/latency.h"
 #include "server/listen.h"
+#include "server/pubsub.h"
 #include "server/restore.h"
 #include "server/upload.h"
 #include "server/version.h"
@@ -213,7 +214,8 @@ static void persistence_section(struct printer *p)
         engine_recovery(p->srv->engine, &r);
     }
     put_loading(p, &r);
-    PUT(p, "rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:%d\r\n", s.making);
+    PUT(p, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\n",
+        (unsigned long long)(p->ready ? engine_commit_lsn(p->srv->engine) - s.lsn : 0), s.making);
     PUT_U64(p, "rdb_last_save_time", (s.time_ms ? s.time_ms : p->srv->started_ms) / 1000);
     PUT(p,
         "rdb_last_bgsave_status:%s\r\nrdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:"
@@ -289,13 +291,17 @@ static void stats_section(struct printer *p)
     PUT(p, "instantaneous_input_kbps:%.2f\r\n", (double)atomic_load(&srv->in_bytes_per_sec) / 1024);
     PUT(p, "instantaneous_output_kbps:%.2f\r\n", (double)atomic_load(&srv->out_bytes_per_sec) / 1024);
     PUT_U64(p, "rejected_connections", atomic_load(&srv->rejected_connections));
-    PUT(p, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:0\r\nevicted_keys:0\r\n");
+    PUT(p, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nevicted_keys:0\r\n");
+    PUT_U64(p, "expired_keys", atomic_load(&srv->expired));
     PUT_U64(p, "keyspace_hits", STATS_SUM(srv, hits));
     PUT_U64(p, "keyspace_misses", STATS_SUM(srv, misses));
     PUT_U64(p, "cache_hits", i.hot.hits);
     PUT_U64(p, "cache_misses", i.hot.misses);
     PUT_U64(p, "cache_evictions", i.hot.evictions);
-    PUT(p, "pubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:0\r\ntotal_forks:0\r\n");
+    PUT_U64(p, "pubsub_channels", pubsub_names(srv->pubsub, PUBSUB_CHANNEL));
+    PUT_U64(p, "pubsub_patterns", pubsub_names(srv->pubsub, PUBSUB_PATTERN));
+    PUT_U64(p, "pubsubshard_channels", pubsub_names(srv->pubsub, PUBSUB_SHARD));
+    PUT(p, "latest_fork_usec:0\r\ntotal_forks:0\r\n");
     PUT_U64(p, "total_error_replies", STATS_SUM(srv, errors));
     PUT_U64(p, "total_reads_processed", STATS_SUM(srv, reads));
     PUT_U64(p, "total_writes_processed", STATS_SUM(srv, writes));

@@ -34,12 +34,14 @@
 #include "engine/snapshots.h"
 #include "server/acl.h"
 #include "server/acl_log.h"
+#include "server/change.h"
 #include "server/cmd_command.h"
 #include "server/io.h"
 #include "server/latency.h"
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/notify.h"
+#include "server/pubsub.h"
 #include "server/restore.h"
 #include "server/setup.h"
 #include "server/slowlog.h"
@@ -194,6 +196,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (!atomic_load(&srv.loading) && now - m.last_ring_us > RING_SECONDS * 1000000ull) {
         m.last_ring_us = now;
         keyring_expire(srv.keyring);
+        change_editor_drop_stale();
     }
     log_memory();
     refresh_settings();
@@ -333,7 +336,9 @@ static enum err make_parts(void)
         e = acl_log_new(&srv.acl_log, srv.config);
     if (!e)
         e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
-    return e ? e : make_threads();
+    if (!e)
+        e = make_threads();
+    return e ? e : pubsub_new(&srv.pubsub, &srv);
 }
 
 static struct event *signal_event(int sig, event_callback_fn fn)
@@ -421,6 +426,7 @@ static void clean_up(void)
             event_free(events[i]);
     io_free(srv.main);
     mem_free(srv.io);
+    pubsub_free(srv.pubsub);
     slowlog_free(srv.slowlog);
     latency_free(srv.latency);
     acl_free(srv.acl);

@@ -20,6 +20,7 @@ struct deks;      /* dek.h */
 struct io;        /* io.h */
 struct keyops;    /* keyop.h */
 struct keyturns;  /* keyturn.h */
+struct pubsub;    /* pubsub.h */
 struct latency;   /* latency.h */
 struct listeners; /* listen.h */
 struct restore;   /* restore.h */
@@ -49,6 +50,7 @@ struct server {
     struct engine_progress progress;      /* of opening the engine; for INFO while loading */
     struct vault_settings vault_defaults; /* of new vaults, from the configuration */
 
+    struct pubsub *pubsub;
     struct waitlist *applied; /* listings waiting for the applier */
     struct waitlist *paused;  /* CLIENT PAUSE */
     struct acl *acl;
@@ -80,6 +82,7 @@ struct server {
     _Atomic uint64_t pending_bytes;  /* about: of all pendings (call.h), those of clients that are gone too */
     _Atomic uint64_t pause_until_us; /* monotonic */
     _Atomic int pause_mode;          /* enum pause_mode */
+    _Atomic uint64_t expired;        /* secrets whose time was over */
     _Atomic uint64_t rejected_connections;
     _Atomic unsigned ops_per_sec, in_bytes_per_sec, out_bytes_per_sec; /* sampled by the main thread */
     _Atomic unsigned peak_clients;

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "server/command.h"
+#include "server/keyevent.h"
 
 static enum err apply_requirepass(struct acl *a, struct config *c)
 {
@@ -16,6 +17,27 @@ static enum err apply_requirepass(struct acl *a, struct config *c)
         e = acl_set_default_password(a, buf_bytes(&b));
     buf_fini(&b);
     return e;
+}
+
+static enum err apply_events(struct config *c)
+{
+    struct buf b;
+    unsigned flags;
+    buf_init(&b, 256);
+    enum err e = config_text(c, CFG_NOTIFY_KEYSPACE_EVENTS, &b);
+    if (!e)
+        e = keyevent_parse(buf_bytes(&b), &flags);
+    if (!e)
+        keyevent_set(flags);
+    buf_fini(&b);
+    return e;
+}
+
+static enum err on_events(void *arg, enum config_id id, const char **why)
+{
+    (void)id;
+    *why = "out of memory";
+    return apply_events(arg);
 }
 
 struct hook_arg {
@@ -126,6 +148,10 @@ enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l)
         e = apply_lines(a, c, CFG_RENAME_COMMAND, apply_rename, l);
     if (!e)
         e = config_on_change(c, CFG_ACL_PUBSUB_DEFAULT, on_channels_default, &h);
+    if (!e)
+        e = apply_events(c);
+    if (!e)
+        e = config_on_change(c, CFG_NOTIFY_KEYSPACE_EVENTS, on_events, c);
     return e ? e : config_on_change(c, CFG_REQUIREPASS, on_requirepass, &h);
 }
 

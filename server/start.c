@@ -33,10 +33,12 @@
 #include "hsm/provision.h"
 #include "server/acl.h"
 #include "server/bucketlink.h"
+#include "server/change.h"
 #include "server/chores.h"
 #include "server/command.h"
 #include "server/cursors.h"
 #include "server/dek.h"
+#include "server/keyevent.h"
 #include "server/keyop.h"
 #include "server/keyturn.h"
 #include "server/realmsign.h"
@@ -244,6 +246,14 @@ static enum err on_user(void *arg, struct bytes name, struct bytes rules)
     return acl_take(((struct server *)arg)->acl, name, rules);
 }
 
+static void on_expired(void *arg, struct vault *v, struct bytes path)
+{
+    struct server *srv = arg;
+    atomic_fetch_add_explicit(&srv->expired, 1, memory_order_relaxed);
+    if (keyevent_wanted())
+        keyevent_secret(srv, EVENT_EXPIRED, v, path);
+}
+
 static void read_defaults(struct server *srv)
 {
     const struct config *c = srv->config;
@@ -296,6 +306,7 @@ static enum err open_engine(struct server *srv)
         .log = log_line,
         .on_applied = on_applied,
         .on_user = on_user,
+        .on_expired = on_expired,
         .arg = srv,
         .progress = &srv->progress,
     };
@@ -318,6 +329,8 @@ enum err start_open(struct server *srv)
     hsm_realm(srv->hsm, realm);
     bucketlink_config(srv, &srv->bucket);
     e = keyring_new(&srv->keyring, realm, (uint64_t)config_int(srv->config, CFG_DATA_KEY_TTL) * 1000);
+    if (!e)
+        e = change_editor_init(srv->keyring, (size_t)config_int(srv->config, CFG_SECRET_MAX_BYTES));
     if (!e)
         e = deks_new(&srv->deks, srv);
     if (!e)
@@ -361,5 +374,6 @@ void start_free(struct server *srv)
     drop_lock();
     keyturns_free(srv->keyturns); /* tasks that I/O threads had not run gave their turns on until now */
     cursors_free(srv->cursors);
+    change_editor_fini();
     keyring_free(srv->keyring);
 }
