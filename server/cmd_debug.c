@@ -193,6 +193,29 @@ static enum call_result debug_digest_value(struct call *c)
     return CALL_DONE;
 }
 
+/* In Redis's form; of what it tells only the length means anything here. */
+static enum call_result debug_object(struct call *c)
+{
+    struct facade_key k;
+    struct secret_view view;
+    struct secret_version v = {0};
+    char line[128];
+    enum err err = dispatch_ready(c->srv);
+    if (err)
+        return call_error(c, err);
+    err = facade_read(c, c->argv[2], 0, &k, &view);
+    if (err == ERR_NOTFOUND || err == ERR_BADPATH)
+        return call_errorf(c, ERR_NOTFOUND, "no such key");
+    if (err)
+        return access_fail(c, err, none);
+    secret_version_find(&view.head, view.head.current, &v);
+    snprintf(line, sizeof line, "Value at:0x0 refcount:1 encoding:raw serializedlength:%u lru:0 lru_seconds_idle:0",
+             v.sealed_bytes);
+    secret_view_release(&view);
+    reply_simple(c->reply, line);
+    return CALL_DONE;
+}
+
 static enum call_result debug_help(struct call *c)
 {
     static const char *const lines[] = {
@@ -203,6 +226,8 @@ static enum call_result debug_help(struct call *c)
         "    Answers a hash of each value, zeros when there is none.",
         "LOG <message>",
         "    Writes the message to the server's log.",
+        "OBJECT <key>",
+        "    Answers how many sealed bytes the value has.",
         "PROTOCOL <type>",
         "    Answers a value of that type.",
         "SET-ACTIVE-EXPIRE <0|1>",
@@ -227,6 +252,7 @@ static const struct {
     {"CONFIG-REWRITE-FORCE-ALL", 2, config_rewrite_all},
     {"SET-ACTIVE-EXPIRE", 3, debug_set_active_expire},
     {"DIGEST-VALUE", -3, debug_digest_value},
+    {"OBJECT", 3, debug_object},
     {"HELP", 2, debug_help},
 };
 

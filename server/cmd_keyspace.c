@@ -525,3 +525,26 @@ enum call_result memory_usage(struct call *c)
         return call_error(c, ERR_NOTINT);
     return with_object(c, 0, missing_nil, show_bytes);
 }
+
+enum call_result memory_doctor(struct call *c)
+{
+    static const char text[] =
+        "Memory is bounded by cache-size and what clients have under way; INFO memory tells how much "
+        "is used, and whether memory for secrets could be locked.\n";
+    reply_verbatim(c->reply, "txt", bytes_str(text));
+    return CALL_DONE;
+}
+
+enum call_result memory_stats(struct call *c)
+{
+    struct mem_secret_stats s;
+    mem_secret_stats(&s);
+    reply_map(c->reply, 3);
+    reply_bulk_str(c->reply, "total.allocated");
+    reply_int(c->reply, (int64_t)(mem_heap_bytes() + s.used_bytes));
+    reply_bulk_str(c->reply, "secret.used");
+    reply_int(c->reply, (int64_t)s.used_bytes);
+    reply_bulk_str(c->reply, "secret.locked");
+    reply_int(c->reply, (int64_t)s.locked_bytes);
+    return CALL_DONE;
+}

@@ -139,6 +139,10 @@ CONTAINER("MEMORY", -2, CMD_READ, 0, "server", "1.0.0", "Commands about memory")
 COMMAND("MEMORY|USAGE", -3, CMD_PEEK | CMD_READ, CAT_KEYSPACE, LANE_NONE, KEYS_SECOND, 0, "server", "1.0.0", "O(1)",
         "key [SAMPLES count]",
         "Bytes of a secret as it is stored: key, head, sealed current value", "the number or nil", memory_usage)
+COMMAND("MEMORY|DOCTOR", 2, CMD_READ | CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+        "For clients that ask: INFO memory tells more", "text", memory_doctor)
+COMMAND("MEMORY|STATS", 2, CMD_READ | CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+        "Tells how much memory is used, as INFO memory", "map of total.allocated, secret.used, secret.locked", memory_stats)
 COMMAND("MEMORY|HELP", 2, CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
         "Shows the sub-commands", "lines", cmd_help)
 /* Transactions: multi.h. */

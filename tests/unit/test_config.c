@@ -423,6 +423,7 @@ static void rewrite_wants_a_file(void **state)
 static const char *shaped(const char *shape)
 {
     static const char *const texts[][2] = {{"memory-or-percent", "50%"},
+                                           {"keyspace-events", "AKE"},
                                            {"s3-url", "s3://bucket/a prefix"},
                                            {"endpoint", "https://s3.example.com:9000"},
                                            {"node-name", "node-1"},
@@ -450,7 +451,8 @@ static void shaped_texts_are_looked_at(void **state)
                                            {"node-name", "-x"},
                                            {"node-name", "a/b"},
                                            {"tls-protocols", "TLSv1.1 TLSv1.2"},
-                                           {"tls-protocols", "TLSv1.2,TLSv1.3"}};
+                                           {"tls-protocols", "TLSv1.2,TLSv1.3"},
+                                           {"notify-keyspace-events", "KQ"}};
     struct config *c = fresh();
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(config_put(c, wrong[i][0], wrong[i][1]), ERR_SYNTAX);

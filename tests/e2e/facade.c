@@ -1,0 +1,542 @@
+/* facade.c - what plain Redis clients do beyond GET and SET: edits, keys, databases, transactions, channels, keyspace
+ * events. Single commands are in every_command.tbl.h; Redis's own tests of them run with redis-tests/run. Here is what
+ * those do not see: pipelines, several threads, several vaults, crashes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/lib/e2e.h"
+
+static struct e2e s;
+
+#define EXPECT(want, ...) e2e_expect(s.c, want, __VA_ARGS__)
+
+static int start(void **state)
+{
+    (void)state;
+    e2e_start(&s, "--io-threads", "3", "--enable-debug-command", "yes", NULL);
+    EXPECT("+OK", "VAULT.CREATE v");
+    return 0;
+}
+
+/* ---- edits ---- */
+
+/* All in one packet: they share group commits, and each sees the one before. */
+static void edits_in_a_pipeline(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 500; i++) {
+        redisAppendCommand(s.c, "INCR n");
+        redisAppendCommand(s.c, "APPEND word x");
+        redisAppendCommand(s.c, "INCRBY word 1");
+    }
+    redisAppendCommand(s.c, "GET n");
+    redisAppendCommand(s.c, "STRLEN word");
+    for (int i = 1; i <= 500; i++) {
+        char want[16];
+        snprintf(want, sizeof want, ":%d", i);
+        e2e_expect_next(s.c, want);
+        e2e_expect_next(s.c, want);
+        e2e_expect_next(s.c, "-ERR value is not an integer or out of range");
+    }
+    e2e_expect_next(s.c, "$500");
+    e2e_expect_next(s.c, ":500");
+    EXPECT(":1", "SECRET.SET v count 41");
+    EXPECT(":42", "INCR {v}/count"); /* any vault, versions as ever */
+    EXPECT("$41", "SECRET.GET v count VERSION 1");
+    EXPECT(":46", "SETRANGE {v}/count 44 xx");
+    e2e_finish(&s);
+}
+
+/* Many at once on one key: none is lost. */
+static void edits_do_not_meet(void **state)
+{
+    redisContext *c[6];
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        c[i] = e2e_connect(&s);
+        for (int k = 0; k < 100; k++)
+            redisAppendCommand(c[i], "INCR n");
+    }
+    for (int i = 0; i < 6; i++) {
+        for (int k = 0; k < 100; k++) {
+            redisReply *r = NULL;
+            assert_int_equal(redisGetReply(c[i], (void **)&r), REDIS_OK);
+            assert_int_equal(r->type, REDIS_REPLY_INTEGER);
+            freeReplyObject(r);
+        }
+        redisFree(c[i]);
+    }
+    EXPECT("$600", "GET n");
+    e2e_finish(&s);
+}
+
+/* The data key of an old value is not in memory after a restart: it is fetched before the edit is submitted. */
+static void edits_of_what_an_earlier_start_sealed(void **state)
+{
+    (void)state;
+    EXPECT("+OK", "MSET n 5 word one large %s", "1");
+    e2e_stop(&s);
+    e2e_again(&s);
+    EXPECT(":6", "INCR n");
+    e2e_stop(&s);
+    e2e_again(&s);
+    EXPECT("+OK", "RENAME word {v}/word");
+    EXPECT("$one", "SECRET.GET v word");
+    e2e_stop(&s);
+    e2e_again(&s);
+    EXPECT("+OK", "MULTI");
+    EXPECT("+QUEUED", "INCR n");
+    EXPECT("+QUEUED", "GETSET {v}/word two");
+    EXPECT("+QUEUED", "MGET n {v}/word");
+    EXPECT("[:7 $one [$7 $two]]", "EXEC");
+    e2e_finish(&s);
+}
+
+static void values_move_between_vaults(void **state)
+{
+    (void)state;
+    EXPECT("+OK", "SET a one EX 1000");
+    EXPECT(":1", "COPY a {v}/copy");
+    EXPECT("$one", "SECRET.GET v copy");
+    EXPECT(":1000", "SECRET.TTL v copy");
+    EXPECT(":0", "COPY a {v}/copy");
+    EXPECT(":1", "MOVE a 3");
+    EXPECT("nil", "GET a");
+    EXPECT(":1", "SECRET.SET v app/key secret");
+    EXPECT("+OK", "RENAME {v}/app/key taken");
+    EXPECT("nil", "SECRET.GET v app/key");
+    EXPECT("$secret", "GET taken");
+    EXPECT("-NOVAULT...", "RENAME taken {none}/x");
+    EXPECT("$secret", "GET taken");
+    EXPECT("+OK", "MSET {v}/m1 1 m2 2");
+    EXPECT("[$1 $2]", "MGET {v}/m1 m2");
+    EXPECT(":0", "MSETNX {v}/m3 3 m2 4");
+    EXPECT("nil", "GET {v}/m3");
+    EXPECT(":2", "DEL {v}/m1 m2");
+    e2e_finish(&s);
+}
+
+/* ---- databases ---- */
+
+static void databases_are_flushed_and_swapped(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2000; i++)
+        redisAppendCommand(s.c, "SET k%d v", i);
+    for (int i = 0; i < 2000; i++)
+        e2e_expect_next(s.c, "+OK");
+    EXPECT(":1", "SECRET.SET v stays 1");
+    EXPECT("+OK", "SWAPDB 0 4");
+    EXPECT(":0", "DBSIZE");
+    EXPECT("nil", "GET k1");
+    EXPECT("+OK", "SET k1 other");
+    EXPECT("+OK", "SELECT 4");
+    EXPECT(":2000", "DBSIZE");
+    EXPECT("$v", "GET k1");
+    e2e_kill(&s);
+    e2e_again(&s);
+    EXPECT("$other", "GET k1");
+    EXPECT("+OK", "SELECT 4");
+    EXPECT(":2000", "DBSIZE");
+    EXPECT("+OK", "FLUSHDB");
+    EXPECT(":0", "DBSIZE");
+    EXPECT("[]", "KEYS *");
+    EXPECT("nil", "RANDOMKEY");
+    EXPECT("+OK", "SET k1 again");
+    EXPECT("[$k1]", "KEYS k*");
+    e2e_kill(&s);
+    e2e_again(&s);
+    EXPECT("+OK", "SELECT 4");
+    EXPECT("[$k1]", "KEYS *");
+    EXPECT("+OK", "FLUSHALL");
+    EXPECT("+OK", "SELECT 0");
+    EXPECT("nil", "GET k1");
+    EXPECT("$1", "SECRET.GET v stays"); /* a vault is not a database */
+    e2e_finish(&s);
+}
+
+/* A pipeline does not outrun its own SWAPDB. */
+static void a_swap_keeps_its_place_in_a_pipeline(void **state)
+{
+    (void)state;
+    redisAppendCommand(s.c, "SET k zero");
+    redisAppendCommand(s.c, "SWAPDB 0 1");
+    redisAppendCommand(s.c, "SET k one");
+    redisAppendCommand(s.c, "SWAPDB 0 1");
+    redisAppendCommand(s.c, "GET k");
+    for (int i = 0; i < 4; i++)
+        e2e_expect_next(s.c, "+OK");
+    e2e_expect_next(s.c, "$zero");
+    e2e_finish(&s);
+}
+
+/* ---- transactions ---- */
+
+static void queue(const char *command)
+{
+    EXPECT("+QUEUED", command);
+}
+
+static void a_transaction_is_one_record(void **state)
+{
+    (void)state;
+    EXPECT(":1", "SECRET.SET v first 1"); /* vaults and data keys are there */
+    EXPECT("+OK", "SELECT 5");
+    EXPECT("+OK", "SET first 1");
+    EXPECT("+OK", "SELECT 0");
+    EXPECT("+OK", "MSET a 1 b 2");
+    long long before = e2e_int(s.c, "CLIENT LASTLSN");
+    EXPECT("+OK", "MULTI");
+    queue("SET a 10");
+    queue("INCR a");
+    queue("GET a");
+    queue("SECRET.SET v app/x secret");
+    queue("SECRET.GET v app/x");
+    queue("SET a 12");
+    queue("SECRET.META v app/x {}");
+    queue("DEL b");
+    queue("EXISTS a b");
+    queue("SELECT 5");
+    queue("SET c 5");
+    queue("DBSIZE");
+    queue("SELECT 0");
+    EXPECT("[+OK :11 $11 :1 $secret +OK +OK :1 :1 +OK +OK :2 +OK]", "EXEC");
+    assert_int_equal(e2e_int(s.c, "CLIENT LASTLSN"), before + 1);
+    EXPECT("[$12 nil]", "MGET a b");
+    EXPECT("${}", "SECRET.META v app/x");
+    e2e_finish(&s);
+}
+
+static void errors_in_a_transaction(void **state)
+{
+    (void)state;
+    EXPECT("+OK", "SET word one");
+    EXPECT("+OK", "MULTI");
+    queue("SET a 1");
+    queue("INCR word");
+    queue("RENAME nothing a");
+    queue("MSETNX new 1 word 2");
+    queue("SECRET.SET v x 1 CAS 7");
+    queue("SECRET.GET nowhere x");
+    queue("INCR a");
+    EXPECT("[+OK -ERR value is not an integer or out of range -ERR no such key :0 -CONFLICT the version is not the "
+           "expected one: read it again, then repeat -NOVAULT no vault 'nowhere': make it with VAULT.CREATE :2]",
+           "EXEC");
+    EXPECT("[$2 nil $one]", "MGET a new word");
+
+    EXPECT("+OK", "MULTI");
+    queue("SET a 5");
+    EXPECT("-ERR unknown command...", "NONSENSE");
+    EXPECT("-ERR wrong number...", "GET");
+    EXPECT("-EXECABORT...", "EXEC");
+    EXPECT("$2", "GET a");
+    EXPECT("-ERR EXEC without MULTI", "EXEC");
+    EXPECT("-ERR DISCARD without MULTI", "DISCARD");
+    EXPECT("+OK", "MULTI");
+    EXPECT("-ERR MULTI calls can not be nested", "MULTI");
+    EXPECT("-ERR WATCH inside MULTI is not allowed", "WATCH a");
+    queue("SET a 5");
+    EXPECT("+OK", "DISCARD");
+    EXPECT("$2", "GET a");
+    EXPECT("+OK", "MULTI");
+    EXPECT("[]", "EXEC");
+    e2e_finish(&s);
+}
+
+/* A record has a limit; over it nothing at all happens, and the queue has one too. */
+static void a_transaction_that_is_too_big(void **state)
+{
+    size_t n = 1000000;
+    char *big = malloc(n);
+    (void)state;
+    assert_non_null(big);
+    memset(big, 'x', n);
+    EXPECT("+OK", "MULTI");
+    for (int i = 0; i < 9; i++)
+        EXPECT("+QUEUED", "SET big%d %b", i, big, n);
+    EXPECT("-TOOBIG...", "EXEC");
+    EXPECT(":0", "DBSIZE");
+    EXPECT("+OK", "MULTI");
+    for (int i = 0; i < 17; i++)
+        EXPECT("+QUEUED", "ECHO %b", big, n);
+    EXPECT("-TOOBIG...", "ECHO %b", big, n);
+    EXPECT("-EXECABORT...", "EXEC");
+    free(big);
+    e2e_finish(&s);
+}
+
+static void watched_keys(void **state)
+{
+    redisContext *other = e2e_connect(&s);
+    (void)state;
+    EXPECT("+OK", "MSET a 1 {v}/b 2");
+    EXPECT("+OK", "WATCH a {v}/b none");
+    EXPECT("+OK", "MULTI");
+    queue("GET a");
+    EXPECT("[$1]", "EXEC");
+
+    static const char *const touches[] = {"SET a 2",       "SECRET.SET v b 3", "SET none 1",
+                                          "EXPIRE a 1000", "DEL none",         "SECRET.DEL v b",
+                                          "APPEND a x",    "SWAPDB 0 1",       "FLUSHDB"};
+    for (size_t i = 0; i < sizeof touches / sizeof *touches; i++) {
+        EXPECT("+OK", "WATCH a {v}/b none");
+        redisReply *r = e2e_command(other, touches[i]);
+        freeReplyObject(r);
+        EXPECT("+OK", "MULTI");
+        queue("SET a 9");
+        queue("PUBLISH channel never");
+        redisReply *got = e2e_command(s.c, "EXEC");
+        assert_int_equal(got->type, REDIS_REPLY_NIL);
+        freeReplyObject(got);
+        if (strncmp(touches[i], "SWAPDB", 6) == 0)
+            EXPECT("+OK", "SWAPDB 0 1");
+        EXPECT("+OK", "MSET a 1");
+    }
+    EXPECT("+OK", "WATCH a");
+    e2e_expect(other, "+OK", "SET a 2");
+    EXPECT("+OK", "UNWATCH");
+    EXPECT("+OK", "MULTI");
+    queue("GET a");
+    EXPECT("[$2]", "EXEC");
+    redisFree(other);
+    e2e_finish(&s);
+}
+
+/* What is not about secrets runs after the record, and may have to be waited for. */
+static void other_commands_in_a_transaction(void **state)
+{
+    struct e2e_raw r;
+    char *line;
+    (void)state;
+    EXPECT(":1", "KEY.CREATE v k");
+    e2e_raw_open3(&r, &s);
+    e2e_raw_expect(&r, ">[$subscribe $ch :1]", "SUBSCRIBE ch");
+    e2e_raw_expect(&r, "+OK", "MULTI");
+    e2e_raw_expect(&r, "+QUEUED", "SET a 1");
+    e2e_raw_expect(&r, "+QUEUED", "KEYS *");
+    e2e_raw_expect(&r, "+QUEUED", "KEY.MAC v none x");
+    e2e_raw_expect(&r, "+QUEUED", "DEBUG SLEEP 0.01");
+    e2e_raw_expect(&r, "+QUEUED", "CLIENT KILL TYPE pubsub");
+    e2e_raw_expect(&r, "+QUEUED", "PUBLISH ch hi");
+    e2e_raw_expect(&r, "+QUEUED", "CONFIG SET slowlog-max-len 5");
+    e2e_raw_expect(&r, "+QUEUED", "RANDOMKEY");
+    line = e2e_show_answer(e2e_raw_command(&r, "EXEC"));
+    assert_string_equal(line, "[+OK [$a] -NOKEY no key 'none' in vault 'v': make it with KEY.CREATE +OK :0 :1 +OK $a]");
+    free(line);
+    line = e2e_show_answer(e2e_raw_next(&r)); /* after the whole answer */
+    assert_string_equal(line, ">[$message $ch $hi]");
+    free(line);
+    e2e_raw_close(&r);
+    e2e_finish(&s);
+}
+
+/* kill -9 anywhere: of each transaction both keys or none, in different shards. */
+static void transactions_in_a_crash(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 5; round++) {
+        redisContext *c = e2e_connect(&s);
+        for (int i = 0; i < 300; i++) {
+            redisAppendCommand(c, "MULTI");
+            redisAppendCommand(c, "INCR {v}/n");
+            redisAppendCommand(c, "INCR n");
+            redisAppendCommand(c, "APPEND log .");
+            redisAppendCommand(c, "EXEC");
+        }
+        for (int i = 0; i < 5 * (10 + 30 * round); i++) {
+            redisReply *r = NULL;
+            assert_int_equal(redisGetReply(c, (void **)&r), REDIS_OK);
+            freeReplyObject(r);
+        }
+        e2e_kill(&s);
+        redisFree(c);
+        e2e_again(&s);
+        char want[64];
+        long long n = e2e_int(s.c, "STRLEN log");
+        snprintf(want, sizeof want, "[$%lld $%lld]", n, n);
+        EXPECT(want, "MGET {v}/n n");
+    }
+    e2e_finish(&s);
+}
+
+/* The client goes while its transaction is under way: it takes place or not, and nothing is left behind. */
+static void a_client_that_goes(void **state)
+{
+    struct e2e_raw r;
+    static const char all[] = "MULTI\r\nINCR n\r\nGET n\r\nEXEC\r\nMULTI\r\nINCR n\r\n";
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        e2e_raw_open(&r, &s);
+        e2e_raw_send(&r, all, sizeof all - 1);
+        for (int k = 0; k < (i % 4); k++)
+            e2e_raw_next(&r);
+        e2e_raw_close(&r);
+    }
+    e2e_info_wait(s.c, "connected_clients", "1");
+    long long n = e2e_int(s.c, "INCR n");
+    assert_true(n >= 1 && n <= 51);
+    e2e_finish(&s);
+}
+
+/* ---- channels ---- */
+
+#define LISTENERS 9
+
+static void messages_reach_all_threads(void **state)
+{
+    struct e2e_raw r[LISTENERS];
+    (void)state;
+    for (int i = 0; i < LISTENERS; i++) {
+        if (i % 2)
+            e2e_raw_open3(&r[i], &s);
+        else
+            e2e_raw_open(&r[i], &s);
+        e2e_raw_expect(&r[i], i % 2 ? ">[$subscribe $news :1]" : "[$subscribe $news :1]", "SUBSCRIBE news");
+        if (i == 0)
+            e2e_raw_expect(&r[i], "[$psubscribe $n* :2]", "PSUBSCRIBE n*");
+    }
+    EXPECT("[$news :9 $none :0]", "PUBSUB NUMSUB news none");
+    EXPECT(":1", "PUBSUB NUMPAT");
+    for (int i = 0; i < 200; i++)
+        redisAppendCommand(s.c, "PUBLISH news %d", i);
+    for (int i = 0; i < 200; i++)
+        e2e_expect_next(s.c, ":10");
+    for (int i = 0; i < LISTENERS; i++)
+        for (int k = 0; k < 200; k++) { /* in order */
+            char want[64];
+            snprintf(want, sizeof want, "%s[$message $news $%d]", i % 2 ? ">" : "", k);
+            char *got = e2e_show_answer(e2e_raw_next(&r[i]));
+            assert_string_equal(got, want);
+            free(got);
+            if (i == 0) {
+                snprintf(want, sizeof want, "[$pmessage $n* $news $%d]", k);
+                got = e2e_show_answer(e2e_raw_next(&r[i]));
+                assert_string_equal(got, want);
+                free(got);
+            }
+        }
+    e2e_raw_expect(&r[0], "-ERR Can't execute 'get': only...", "GET x");
+    e2e_raw_expect(&r[0], "[$pong $]", "PING");
+    e2e_raw_expect(&r[1], "nil", "GET x");
+    for (int i = 0; i < LISTENERS; i++)
+        e2e_raw_close(&r[i]);
+    for (struct e2e_deadline w = {"nobody listens", 0}; e2e_not_yet(&w);)
+        if (e2e_int(s.c, "PUBLISH news x") == 0)
+            break;
+    EXPECT("[]", "PUBSUB CHANNELS");
+    e2e_finish(&s);
+}
+
+/* One that does not read is closed, and does not keep messages. */
+static void a_listener_that_does_not_read(void **state)
+{
+    struct e2e_raw r;
+    char *big = malloc(100000);
+    (void)state;
+    assert_non_null(big);
+    memset(big, 'x', 100000);
+    EXPECT("+OK", "CONFIG SET client-output-buffer-limit %s", "pubsub 1mb 0 0");
+    e2e_raw_open(&r, &s);
+    e2e_raw_expect(&r, "[$subscribe $news :1]", "SUBSCRIBE news");
+    for (struct e2e_deadline w = {"the listener is closed", 0}; e2e_not_yet(&w);)
+        if (e2e_int(s.c, "PUBLISH news %b", big, (size_t)100000) == 0)
+            break;
+    e2e_info_wait(s.c, "client_output_buffer_limit_disconnections", "1");
+    free(big);
+    e2e_raw_close(&r);
+    e2e_finish(&s);
+}
+
+/* ---- keyspace events ---- */
+
+static void expect_event(struct e2e_raw *r, const char *channel, const char *what)
+{
+    char want[128];
+    snprintf(want, sizeof want, "[$pmessage $__key* $__key%s $%s]", channel, what);
+    char *got = e2e_show_answer(e2e_raw_next(r));
+    assert_string_equal(got, want);
+    free(got);
+}
+
+static void events_follow_the_log(void **state)
+{
+    struct e2e_raw r;
+    (void)state;
+    EXPECT("+OK", "CONFIG SET notify-keyspace-events KEAn");
+    e2e_raw_open(&r, &s);
+    e2e_raw_expect(&r, "[$psubscribe $__key* :1]", "PSUBSCRIBE __key*");
+    EXPECT("+OK", "SELECT 3");
+    EXPECT("+OK", "SET a 1 EX 1000");
+    EXPECT("nil", "SET a 1 NX");
+    EXPECT("-ERR...", "INCR a b");
+    EXPECT(":1", "SECRET.SET v app/x 1");
+    EXPECT("+OK", "MULTI");
+    queue("RENAME a b");
+    queue("INCR b");
+    queue("GET b");
+    queue("DEL b");
+    EXPECT("[+OK :2 $2 :1]", "EXEC");
+    EXPECT("+OK", "SET t 1 PX 50");
+    expect_event(&r, "space@3__:a", "new");
+    expect_event(&r, "event@3__:new", "a");
+    expect_event(&r, "space@3__:a", "set");
+    expect_event(&r, "event@3__:set", "a");
+    expect_event(&r, "space@3__:a", "expire");
+    expect_event(&r, "event@3__:expire", "a");
+    expect_event(&r, "space@0__:{v}/app/x", "new");
+    expect_event(&r, "event@0__:new", "{v}/app/x");
+    expect_event(&r, "space@0__:{v}/app/x", "set");
+    expect_event(&r, "event@0__:set", "{v}/app/x");
+    expect_event(&r, "space@3__:a", "rename_from");
+    expect_event(&r, "event@3__:rename_from", "a");
+    expect_event(&r, "space@3__:b", "new");
+    expect_event(&r, "event@3__:new", "b");
+    expect_event(&r, "space@3__:b", "rename_to");
+    expect_event(&r, "event@3__:rename_to", "b");
+    expect_event(&r, "space@3__:b", "incrby");
+    expect_event(&r, "event@3__:incrby", "b");
+    expect_event(&r, "space@3__:b", "del");
+    expect_event(&r, "event@3__:del", "b");
+    expect_event(&r, "space@3__:t", "new");
+    expect_event(&r, "event@3__:new", "t");
+    expect_event(&r, "space@3__:t", "set");
+    expect_event(&r, "event@3__:set", "t");
+    expect_event(&r, "space@3__:t", "expire");
+    expect_event(&r, "event@3__:expire", "t");
+    expect_event(&r, "space@3__:t", "expired");
+    expect_event(&r, "event@3__:expired", "t");
+    e2e_info_wait(s.c, "expired_keys", "1");
+    e2e_raw_close(&r);
+    e2e_finish(&s);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, start, e2e_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(edits_in_a_pipeline),
+        T(edits_do_not_meet),
+        T(edits_of_what_an_earlier_start_sealed),
+        T(values_move_between_vaults),
+        T(databases_are_flushed_and_swapped),
+        T(a_swap_keeps_its_place_in_a_pipeline),
+        T(a_transaction_is_one_record),
+        T(errors_in_a_transaction),
+        T(a_transaction_that_is_too_big),
+        T(watched_keys),
+        T(other_commands_in_a_transaction),
+        T(transactions_in_a_crash),
+        T(a_client_that_goes),
+        T(messages_reach_all_threads),
+        T(a_listener_that_does_not_read),
+        T(events_follow_the_log),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
