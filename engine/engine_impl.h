@@ -131,8 +131,13 @@ void engine_logf(struct engine *e, int level, const char *fmt, ...) __attribute_
 /* Before the applier runs: stores that the log alone does not bring up to date are put out, and an overlay stands for
  * them until they are filled. */
 must_use enum err engine_cover_lost(struct engine *e, struct engine_report *rep);
-/* Everything behind what the stores have; waits until it is applied. */
+/* Everything behind what the stores have, behind a gate as far as it is known to be committed; waits until it is
+ * applied. */
 must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
+/* Behind a gate: records of the log that this run did not write are committed up to `to`. Up to the commit LSN they are
+ * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The gate's
+ * owner. */
+must_use enum err engine_take_tail(struct engine *e, uint64_t to);
 
 /* ---- cover.c ---- */
 /* What stands for stores that are out, with a reference (overlay_unref); NULL: nothing does. Any thread. */

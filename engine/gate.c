@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 
+#include "base/log.h"
 #include "engine/sequencer_impl.h"
 
 enum err sequencer_admit(struct sequencer *q, enum err (*may)(void *arg, uint64_t first_lsn, uint32_t records),
@@ -65,9 +66,21 @@ enum err sequencer_recent(struct sequencer *q, uint64_t first_lsn, uint64_t last
     return err;
 }
 
+/* What an earlier run left in the log is in no group. */
+static enum err show_tail(struct sequencer *q, uint64_t lsn)
+{
+    uint64_t to = lsn < q->tail_lsn ? lsn : q->tail_lsn;
+    enum err err = to > engine_commit_lsn(q->e) ? engine_take_tail(q->e, to) : ERR_OK;
+    if (err)
+        engine_logf(q->e, LOG_WARNING, "the log cannot be taken up at LSN %llu (%s): trying again",
+                    (unsigned long long)engine_commit_lsn(q->e) + 1, err_name(err));
+    return err;
+}
+
 void sequencer_commit(struct sequencer *q, uint64_t lsn)
 {
-    groups_show(q, lsn);
+    if (show_tail(q, lsn) == ERR_OK)
+        groups_show(q, lsn);
 }
 
 void sequencer_close(struct sequencer *q, enum err err)
@@ -172,6 +185,7 @@ enum err sequencer_cut(struct sequencer *q, uint64_t lsn)
         wal_info(q->e->wal, &info);
         memcpy(q->g->chain, info.chain, RECORD_CHAIN_BYTES);
         q->next_lsn = lsn + 1;
+        q->tail_lsn = lsn < q->tail_lsn ? lsn : q->tail_lsn;
         atomic_store(&q->durable_lsn, lsn);
     }
     pthread_mutex_unlock(&q->lock);

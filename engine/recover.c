@@ -254,9 +254,46 @@ static enum err replay(struct engine *e, const uint64_t *skip, uint64_t from, ui
                : ERR_OK;
 }
 
+/* Behind a gate: what a store has was committed, and so was what a snapshot has. Of what is behind it nobody here
+ * knows; it may be cut off again. */
+static uint64_t committed_lsn(struct engine *e, const struct engine_report *rep)
+{
+    struct snapread *r = e->snapshots ? snapshots_newest(e->snapshots) : NULL;
+    struct snapread_info info = {0};
+    if (r)
+        snapread_info(r, &info);
+    snapread_unref(r);
+    uint64_t lsn = info.header.lsn;
+    for (unsigned s = 0; s <= e->shards; s++)
+        if (e->stores[s] && store_applied(e->stores[s]) > lsn)
+            lsn = store_applied(e->stores[s]);
+    return lsn < rep->wal.last_lsn ? lsn : rep->wal.last_lsn;
+}
+
+enum err engine_take_tail(struct engine *e, uint64_t to)
+{
+    struct wal_cursor *c;
+    struct record r;
+    struct bytes raw;
+    uint64_t lsn = engine_commit_lsn(e) + 1;
+    enum err err = wal_cursor_open(&c, e->wal, lsn);
+
+    if (err)
+        return err;
+    for (; err == ERR_OK && lsn <= to; lsn++) {
+        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK || (err = engine_take_record(e, &r)) != ERR_OK)
+            break;
+        atomic_store(&e->commit_lsn, lsn);
+        if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == to || hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
+            err = replay_published(e, lsn);
+    }
+    wal_cursor_close(c);
+    return err;
+}
+
 enum err engine_replay(struct engine *e, struct engine_report *rep)
 {
-    uint64_t skip[ENGINE_STORES_MAX], last = rep->wal.last_lsn;
+    uint64_t skip[ENGINE_STORES_MAX], last = e->cfg.gate ? committed_lsn(e, rep) : rep->wal.last_lsn;
     uint64_t from = e->overlay ? overlay_lsn(e->overlay) : UINT64_MAX;
     for (unsigned s = 0; s <= e->shards; s++) {
         skip[s] = e->stores[s] ? trusted_lsn(e, s, rep) : UINT64_MAX;

@@ -323,6 +323,7 @@ enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last
     buf_init(&q->undo, OPS_LIMIT);
     groups_init(q, chain);
     q->next_lsn = last_lsn + 1;
+    q->tail_lsn = last_lsn;
     atomic_store(&q->durable_lsn, last_lsn);
     q->term = term;
     if (gate) {

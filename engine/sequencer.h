@@ -67,7 +67,9 @@ int sequencer_failed(struct sequencer *q);
 must_use enum err sequencer_recent(struct sequencer *q, uint64_t first_lsn, uint64_t last_lsn, size_t limit,
                                    struct buf *out, uint64_t *end);
 
-/* Up to lsn, which is durable and never goes back, records are committed: they are visible and told when it returns. */
+/* Up to lsn, which is durable and never goes back, records are committed: they are visible and told when it returns.
+ * Those that an earlier run left in the log are read from there; when that fails now, the log of the engine says so,
+ * and the same again, which is to be asked for, tries again. */
 void sequencer_commit(struct sequencer *q, uint64_t lsn);
 
 /* Writes are refused with err from now on. When it returns nothing of this node's own is being evaluated or written,

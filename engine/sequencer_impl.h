@@ -32,6 +32,7 @@ struct sequencer {
     uint64_t next_lsn;
     uint32_t term;
     struct mpsc_node *limbo; /* the gate's owner's */
+    uint64_t tail_lsn;       /* the gate's owner's: up to here the log is from an earlier run */
 
     _Atomic int failed;
     _Atomic uint64_t durable_lsn; /* of what is written */

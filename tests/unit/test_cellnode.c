@@ -438,6 +438,48 @@ static void what_no_other_has_is_cut(void **state)
     assert_true(reads(0, "p", "3:three"));
 }
 
+/* The same across a restart: what the log has is not what was committed. */
+static void what_no_other_has_is_cut_after_a_restart(void **state)
+{
+    struct asked x;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    assert_int_equal(set(0, "p", "one"), ERR_OK);
+    m[0].cut_off = 1;
+    ask_set(0, &x, "p", "lost");
+    UNTIL(last_lsn(0) == 4);
+    stop(0);
+    assert_int_equal(outcome(&x), ERR_UNCERTAIN);
+    promote(1);
+    assert_int_equal(set(1, "p", "two"), ERR_OK);
+    start(0, 0);
+    assert_true(reads(0, "p", "1:one"));
+    UNTIL(same_end(0, 1) && reads(0, "p", "2:two"));
+    assert_logs_equal(0, 1);
+    assert_int_equal(cellnode_cell(m[0].n)->alarm, 0);
+}
+
+/* And what it left in the log is read from there when it turns out to be committed. */
+static void what_a_restart_finds_in_the_log_is_committed_later(void **state)
+{
+    struct asked x;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    m[0].cut_off = 1;
+    ask_set(0, &x, "p", "open");
+    UNTIL(last_lsn(0) == 3);
+    stop(0);
+    assert_int_equal(outcome(&x), ERR_UNCERTAIN);
+    start(0, 0);
+    assert_true(reads(0, "p", NULL));
+    promote(0); /* nobody promises anything newer: it comes through after all */
+    assert_true(reads(0, "p", "1:open"));
+    assert_int_equal(set(0, "p", "next"), ERR_OK);
+    UNTIL(reads(1, "p", "2:next") && reads(2, "p", "2:next"));
+}
+
 static void without_a_majority_writes_are_refused(void **state)
 {
     struct asked x;
@@ -554,6 +596,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_replica_refuses_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_no_other_has_is_cut_after_a_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_a_restart_finds_in_the_log_is_committed_later, setup, teardown),
         cmocka_unit_test_setup_teardown(without_a_majority_writes_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(who_was_away_for_long_reads_from_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_voting_file_does_not_vote_at_once, setup, teardown),
