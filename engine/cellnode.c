@@ -358,8 +358,18 @@ void cellnode_changed(struct cellnode *n, uint64_t now_ms)
     admit(n);
 }
 
+/* Snapshots took the place of what the log began with. */
+static void tell_trimmed(struct cellnode *n, uint64_t now_ms)
+{
+    struct wal_info info;
+    wal_info(n->w, &info);
+    if (info.first_lsn > n->cell.base_lsn + 1)
+        (void)!step(n, &(struct cell_event){.type = CELL_TRIMMED, .lsn = info.first_lsn - 1}, now_ms);
+}
+
 void cellnode_tick(struct cellnode *n, uint64_t now_ms)
 {
+    tell_trimmed(n, now_ms);
     (void)!step(n, &(struct cell_event){.type = CELL_TICK}, now_ms);
     cellnode_changed(n, now_ms);
 }

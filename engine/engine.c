@@ -418,6 +418,8 @@ static uint64_t snapshots_needed_lsn(void *arg)
     overlay_unref(o);
     needed = rebuild < needed ? rebuild : needed;
     needed = base < needed ? base : needed;
+    uint64_t keep = atomic_load(&e->keep_lsn);
+    needed = keep < needed ? keep : needed;
     return asof < needed ? asof : needed;
 }
 
@@ -540,6 +542,7 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
     e->opened_us = clock_mono_us();
     e->lock_fd = -1;
     atomic_store(&e->due_ms, UINT64_MAX);
+    atomic_store(&e->keep_lsn, UINT64_MAX);
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_init(&e->store_lock[s], NULL);
     pthread_mutex_init(&e->asof_lock, NULL);
@@ -632,6 +635,21 @@ void engine_submit_chain(struct engine *e, struct write_chain *c)
     if (c->n)
         sequencer_submit(atomic_load_explicit(&e->seq, memory_order_relaxed), c);
     *c = (struct write_chain){0};
+}
+
+void engine_set_gate(struct engine *e, const struct sequencer_gate *gate)
+{
+    sequencer_set_gate(atomic_load(&e->seq), gate);
+}
+
+void engine_release(struct engine *e)
+{
+    sequencer_release(atomic_load(&e->seq));
+}
+
+void engine_keep_log(struct engine *e, uint64_t lsn)
+{
+    atomic_store(&e->keep_lsn, lsn);
 }
 
 void engine_cell_id(struct engine *e, uint8_t out[16])

@@ -37,8 +37,15 @@ struct databases;
 struct engine;
 struct rebuild;
 struct scrub;
-struct sequencer_gate;
 struct snapshots;
+
+/* Somebody else says what is written and committed: sequencer.h. */
+struct sequencer_gate {
+    /* A group waits to be admitted, or more is durable, or there is room again for records from elsewhere. On any
+     * thread; must not block, nor call the engine. */
+    void (*changed)(void *arg);
+    void *arg;
+};
 
 struct engine_config {
     const char *dir;
@@ -104,6 +111,14 @@ must_use enum err engine_open(struct engine **out, const struct engine_config *c
 void engine_stop_snapshots(struct engine *e);
 /* Waits for what was submitted, applies, checkpoints, leaves the clean mark. */
 void engine_close(struct engine *e);
+
+/* An engine that was opened without a gate gets one, closed, for good. Waits for what is being written. Writes that come
+ * meanwhile are neither refused nor carried out until engine_release, or until the gate is opened. */
+void engine_set_gate(struct engine *e, const struct sequencer_gate *gate);
+void engine_release(struct engine *e);
+
+/* The log from lsn on is kept, whatever has a snapshot of it: replicas need it. UINT64_MAX: nothing. Any thread. */
+void engine_keep_log(struct engine *e, uint64_t lsn);
 
 void engine_cell_id(struct engine *e, uint8_t out[16]);
 struct vaults *engine_vaults(struct engine *e);

@@ -53,6 +53,7 @@ struct engine {
     struct logcheck *logcheck;
     struct scrub *scrub; /* NULL until it runs */
     _Atomic uint64_t commit_lsn;
+    _Atomic uint64_t keep_lsn; /* engine_keep_log */
     uint32_t term;
     uint64_t opened_us;
     struct engine_recovery recovery; /* of this start; constant once the threads run */

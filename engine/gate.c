@@ -8,6 +8,27 @@
 #include "base/log.h"
 #include "engine/sequencer_impl.h"
 
+/* Held back, nobody becomes the sequencer; what was gathered and written until then is told as ever. */
+void sequencer_set_gate(struct sequencer *q, const struct sequencer_gate *gate)
+{
+    assert(!q->gate.changed);
+    pthread_mutex_lock(&q->lock);
+    q->hold = 1;
+    while (q->busy || q->writing || q->g->writes || q->written)
+        pthread_cond_wait(&q->idle, &q->lock);
+    q->gate = *gate;
+    atomic_store(&q->closed, ERR_READONLY);
+    pthread_mutex_unlock(&q->lock);
+}
+
+void sequencer_release(struct sequencer *q)
+{
+    pthread_mutex_lock(&q->lock);
+    q->hold = 0;
+    pthread_cond_signal(&q->work);
+    pthread_mutex_unlock(&q->lock);
+}
+
 enum err sequencer_admit(struct sequencer *q, enum err (*may)(void *arg, uint64_t first_lsn, uint32_t records),
                          void *arg)
 {
@@ -108,8 +129,8 @@ enum err sequencer_open(struct sequencer *q, uint32_t term)
     pthread_mutex_lock(&q->lock);
     q->term = term;
     atomic_store(&q->closed, ERR_OK);
-    pthread_cond_signal(&q->work);
     pthread_mutex_unlock(&q->lock);
+    sequencer_release(q);
     return ERR_OK;
 }
 

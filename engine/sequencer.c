@@ -187,7 +187,8 @@ static void *sequencer_main(void *arg)
 
     pthread_mutex_lock(&q->lock);
     for (;;) {
-        while (q->busy || (!atomic_load_explicit(&q->queue.head, memory_order_relaxed) && !q->stop))
+        while (q->busy ||
+               ((q->hold || !atomic_load_explicit(&q->queue.head, memory_order_relaxed)) && !q->stop))
             pthread_cond_wait(&q->work, &q->lock);
         struct mpsc_node *n = mpsc_take(&q->queue);
         if (!n)
@@ -218,7 +219,7 @@ static int sequence_here(struct sequencer *q, const struct write_chain *c)
     struct mpsc mine = {c->newest};
 
     pthread_mutex_lock(&q->lock);
-    int idle = !q->busy && !q->stop && !atomic_load(&q->closed) &&
+    int idle = !q->busy && !q->stop && !q->hold && !atomic_load(&q->closed) &&
                !atomic_load_explicit(&q->queue.head, memory_order_relaxed) &&
                buf_size(&q->g->records) < GROUP_BYTES_MAX / 2 && hot_dirty_bytes(q->e->hot) <= q->e->cfg.dirty_bytes;
     if (idle)

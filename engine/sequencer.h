@@ -29,13 +29,6 @@
 
 struct sequencer;
 
-struct sequencer_gate {
-    /* A group waits to be admitted, or more is durable, or there is room again for sequencer_append. On any thread;
-     * must not block, nor call this module. */
-    void (*changed)(void *arg);
-    void *arg;
-};
-
 /* gate: copied; NULL: alone. ERR_OOM. */
 must_use enum err sequencer_start(struct sequencer **out, struct engine *e, uint64_t last_lsn,
                                   const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term,
@@ -50,6 +43,10 @@ void sequencer_applied(struct sequencer *q); /* the applier made room */
 void sequencer_info(struct sequencer *q, struct engine_info *out);
 
 /* ---- for the gate's owner ---- */
+
+/* As engine_set_gate, engine_release. */
+void sequencer_set_gate(struct sequencer *q, const struct sequencer_gate *gate);
+void sequencer_release(struct sequencer *q);
 
 /* When a group waits and the log writer is free: asks may(arg, first LSN, records) and gives it to the log writer on
  * ERR_OK. On an error the gate is closed with it, as by sequencer_close. ERR_AGAIN: nothing was to be admitted now. may
