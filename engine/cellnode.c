@@ -477,6 +477,18 @@ void cellnode_close(struct cellnode *n)
     mem_free(n);
 }
 
+enum err cellnode_writable(const struct cellnode *n)
+{
+    return n->open ? ERR_OK : n->shut;
+}
+
+void cellnode_settings(struct cellnode *n, unsigned quorum_timeout_ms, unsigned max_staleness_ms, unsigned priority)
+{
+    n->cell.config.quorum_timeout_ms = quorum_timeout_ms;
+    n->cell.config.max_staleness_ms = max_staleness_ms;
+    n->cell.config.priority = priority;
+}
+
 const struct cell *cellnode_cell(const struct cellnode *n)
 {
     return &n->cell;

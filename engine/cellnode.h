@@ -41,6 +41,10 @@ must_use enum err cellnode_open(struct cellnode **out, const struct cellnode_con
 void cellnode_close(struct cellnode *n); /* closes the gate; accepts NULL */
 
 const struct cell *cellnode_cell(const struct cellnode *n); /* for cell_status and its like */
+enum err cellnode_writable(const struct cellnode *n);       /* what writes are refused with; ERR_OK: the gate is open */
+
+/* Changes figures of the configuration. */
+void cellnode_settings(struct cellnode *n, unsigned quorum_timeout_ms, unsigned max_staleness_ms, unsigned priority);
 
 /* now_ms: monotonic, as in struct cell_event. */
 void cellnode_tick(struct cellnode *n, uint64_t now_ms);

@@ -179,7 +179,7 @@ struct bytes change_keep(struct change *ch, struct bytes b)
 
 void change_error(struct reply *r, const struct write *w)
 {
-    if (w->err == ERR_UNCERTAIN)
+    if (w->err == ERR_UNCERTAIN || w->err == ERR_ROLLEDBACK)
         reply_errorf(r, err_prefix(w->err), "%llu %lu: %s", (unsigned long long)w->lsn, (unsigned long)w->term,
                      err_text(w->err));
     else

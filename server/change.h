@@ -79,7 +79,7 @@ must_use enum err change_editor_init(struct keyring *k, size_t value_max_bytes);
 void change_editor_fini(void);
 void change_editor_drop_stale(void); /* now and then, and when data keys were dropped: any thread */
 
-/* An error of a write as a reply, with what helps: LSN and term of an UNCERTAIN one. */
+/* An error of a write as a reply, with what helps: LSN and term of one that is UNCERTAIN or ROLLEDBACK. */
 void change_error(struct reply *r, const struct write *w);
 
 /* Opens the value that SET_OLD handed out straight into the reply: a bulk, or nil when there was none. */

@@ -1,4 +1,4 @@
-/* cmd_admin.c - INFO, TIME, ROLE, MONITOR, SHUTDOWN, SLOWLOG, DEBUG. */
+/* cmd_admin.c - INFO, TIME, MONITOR, SHUTDOWN, SLOWLOG, DEBUG. */
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,16 +40,6 @@ enum call_result cmd_time(struct call *c)
     reply_array(c->reply, 2);
     reply_bulk_int(c->reply, t.tv_sec);
     reply_bulk_int(c->reply, t.tv_nsec / 1000);
-    return CALL_DONE;
-}
-
-enum call_result cmd_role(struct call *c)
-{
-    int loading = atomic_load_explicit(&c->srv->loading, memory_order_acquire);
-    reply_array(c->reply, 3);
-    reply_bulk_str(c->reply, "master");
-    reply_int(c->reply, loading || !c->srv->engine ? 0 : (int64_t)engine_commit_lsn(c->srv->engine));
-    reply_array(c->reply, 0);
     return CALL_DONE;
 }
 

@@ -8,6 +8,7 @@
 #include "server/client.h"
 #include "server/conn_private.h"
 #include "server/handlers.h"
+#include "server/repl.h"
 #include "server/version.h"
 #include "server/walcall.h"
 
@@ -16,13 +17,17 @@ static int is_word(struct bytes s, const char *word)
     return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
 }
 
-/* Sentinel counts PONG and LOADING as alive, nothing else: a sealed server must not be failed over for it. */
+/* Sentinel counts PONG, LOADING and MASTERDOWN as alive, nothing else: a sealed server must not be failed over for it,
+ * a primary that is cut off from its voters must be (NOQUORUM). */
 enum call_result cmd_ping(struct call *c)
 {
     if (c->argc > 2)
         return call_errorf(c, ERR_ARITY, "wrong number of arguments for 'ping' command");
     if (!walcall_ready(c))
         return CALL_DONE;
+    enum err e = repl_may_read(c->srv, c->io->now_us);
+    if (e)
+        return call_error(c, e);
     int listens = c->conn->mode & CONN_SUBSCRIBED && conn_proto(c->conn) == 2; /* and tells all by its first word */
     if (listens) {
         reply_array(c->reply, 2);
@@ -91,7 +96,7 @@ static void reply_hello(struct call *c)
     reply_bulk_str(r, "mode");
     reply_bulk_str(r, config_int(c->srv->config, CFG_CLUSTER_ENABLED) ? "cluster" : "standalone");
     reply_bulk_str(r, "role");
-    reply_bulk_str(r, "master");
+    reply_bulk_str(r, repl_is_master(c->srv) ? "master" : "replica");
     reply_bulk_str(r, "modules");
     reply_array(r, 0);
 }

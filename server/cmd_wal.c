@@ -92,13 +92,14 @@ enum call_result cmd_wal_info(struct call *c)
 
 /* ---- WBL.OUTCOME lsn term ---- */
 
-/* What became of the record that was appended as (lsn, term). Commits go up without gaps, so up to the commit LSN the
- * log itself tells. Beyond it a record of an older term is gone for ever once a record of this term is committed. */
+/* What became of the record that was appended as (lsn, term), on any node. Commits go up without gaps, so up to the
+ * commit LSN the log itself tells. Terms only grow along a log: once a record of a later term is committed, none of this
+ * one comes behind it (cell_outcome). */
 static const char *outcome(uint64_t lsn, uint32_t term, const struct engine_info *i, struct wal *w)
 {
     if (lsn <= i->commit_lsn)
         return wal_term_at(w, lsn) == term ? "committed" : "rolledback";
-    return term < i->term && wal_term_at(w, i->commit_lsn) == i->term ? "rolledback" : "pending";
+    return wal_term_at(w, i->commit_lsn) > term ? "rolledback" : "pending";
 }
 
 enum call_result cmd_wal_outcome(struct call *c)

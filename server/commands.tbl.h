@@ -38,6 +38,7 @@
 #if __has_include("server/commands_key.tbl.h")
 #include "server/commands_key.tbl.h"
 #endif
+#include "server/commands_repl.tbl.h"
 #if __has_include("server/commands_wal.tbl.h")
 #include "server/commands_wal.tbl.h"
 #endif

@@ -1,6 +1,7 @@
 /* conn_life.c - a connection's beginning and end, and what handlers and CLIENT ask of it. Progress is conn.c's. */
 #include <arpa/inet.h>
 #include <assert.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -286,6 +287,16 @@ void conn_reset(struct conn *c)
     c->name.s[0] = 0;
     conn_set_monitor(c, 0);
     login_by_certificate(c);
+}
+
+/* A descriptor of its own for the new owner, so that all else ends as ever. */
+enum err conn_detach(struct conn *c, int *fd)
+{
+    *fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
+    if (*fd < 0)
+        return ERR_OOM;
+    conn_kill(c);
+    return ERR_OK;
 }
 
 /* ---- what handlers ask ---- */

@@ -26,6 +26,7 @@
 #include "server/monitor.h"
 #include "server/multi.h"
 #include "server/options.h"
+#include "server/repl.h"
 #include "server/restore.h"
 #include "server/slowlog.h"
 
@@ -177,7 +178,8 @@ static int admit(struct call *c, int sub_unknown)
         return 1;
     else if ((e = dispatch_ready(c->srv)) == ERR_LOADING)
         restore_refuse(c->srv->restore, c->reply);
-    else if (e)
+    else if (e || (cmd->flags & CMD_WRITE && (e = repl_may_write(c->srv))) ||
+             (cmd->flags & CMD_READ && (e = repl_may_read(c->srv, c->io->now_us))))
         call_error(c, e);
     else if (cmd->lane == LANE_WRITE &&
              atomic_load_explicit(&c->srv->pending_bytes, memory_order_relaxed) > IO_PENDING_BYTES)

@@ -19,6 +19,7 @@
 #include "server/latency.h"
 #include "server/listen.h"
 #include "server/pubsub.h"
+#include "server/repl.h"
 #include "server/restore.h"
 #include "server/upload.h"
 #include "server/version.h"
@@ -315,14 +316,49 @@ static void stats_section(struct printer *p)
     PUT_U64(p, "tls_certificate_expires", srv->tls ? (uint64_t)tls_expires(srv->tls) : 0);
 }
 
+static void put_replicas(struct printer *p, const struct repl_status *s)
+{
+    unsigned online = 0;
+    for (unsigned i = 0; i < s->peers; i++)
+        online += s->peer[i].online != 0;
+    PUT(p, "connected_slaves:%u\r\n", online);
+    for (unsigned i = 0; i < s->peers; i++)
+        PUT(p, "slave%u:ip=%s,port=%d,state=%s,offset=%llu,lag=%llu%s\r\n", i, s->peer[i].host, s->peer[i].port,
+            s->peer[i].online ? "online" : "offline", (unsigned long long)s->peer[i].acked_lsn,
+            (unsigned long long)s->peer[i].lag_ms / 1000, s->peer[i].voter ? ",voter=1" : "");
+}
+
+static void put_primary(struct printer *p, const struct repl_status *s)
+{
+    PUT(p, "master_host:%s\r\nmaster_port:%d\r\nmaster_link_status:%s\r\n", s->leader_host, s->leader_port,
+        s->link_up ? "up" : "down");
+    PUT(p, "master_last_io_seconds_ago:%lld\r\nmaster_sync_in_progress:0\r\n",
+        s->link_up ? (long long)s->heard_ms_ago / 1000 : -1);
+    PUT_U64(p, "slave_read_repl_offset", s->offset);
+    PUT_U64(p, "slave_repl_offset", s->offset);
+    if (!s->link_up)
+        PUT_U64(p, "master_link_down_since_seconds", s->link_down_ms / 1000);
+    if (s->trouble[0])
+        PUT(p, "master_link_error:%s\r\n", s->trouble);
+    PUT(p, "slave_priority:%u\r\nslave_read_only:1\r\nreplica_announced:%d\r\n", s->priority,
+        (int)config_int(p->srv->config, CFG_REPLICA_ANNOUNCED));
+}
+
 static void replication_section(struct printer *p)
 {
-    uint64_t offset = p->ready ? engine_commit_lsn(p->srv->engine) : 0;
-    PUT(p, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n",
-        p->srv->run_id);
+    struct repl_status s = {0};
+    if (p->srv->repl)
+        repl_status(p->srv->repl, &s);
+    uint64_t offset = s.on ? s.offset : p->ready ? engine_commit_lsn(p->srv->engine) : 0;
+    PUT(p, "role:%s\r\n", !s.on || s.master ? "master" : "slave");
+    if (s.on && !s.master)
+        put_primary(p, &s);
+    put_replicas(p, &s);
+    PUT(p, "quorum:%s\r\n", s.voters ? "voters" : "alone");
+    PUT(p, "master_failover_state:no-failover\r\nmaster_replid:%s\r\n", s.on ? s.replid : p->srv->run_id);
     PUT(p, "master_replid2:0000000000000000000000000000000000000000\r\n");
     PUT_U64(p, "master_repl_offset", offset);
-    PUT(p, "second_repl_offset:-1\r\nrepl_backlog_active:0\r\n");
+    PUT(p, "second_repl_offset:-1\r\nrepl_backlog_active:%d\r\n", s.on);
     PUT_U64(p, "repl_backlog_size", config_int(p->srv->config, CFG_REPL_BACKLOG_SIZE));
     PUT(p, "repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
 }

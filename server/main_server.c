@@ -42,6 +42,7 @@
 #include "server/listen.h"
 #include "server/notify.h"
 #include "server/pubsub.h"
+#include "server/repl.h"
 #include "server/restore.h"
 #include "server/setup.h"
 #include "server/slowlog.h"
@@ -335,6 +336,8 @@ static enum err make_parts(void)
     if (!e)
         e = acl_log_new(&srv.acl_log, srv.config);
     if (!e)
+        e = repl_new(&srv.repl, &srv);
+    if (!e)
         e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
     if (!e)
         e = make_threads();
@@ -420,6 +423,7 @@ static void clean_up(void)
         io_free_all(&srv);
     start_free(&srv);
     restore_free(srv.restore);
+    repl_free(srv.repl);
     listen_free(srv.listeners);
     for (unsigned i = 0; i < sizeof events / sizeof events[0]; i++)
         if (events[i])

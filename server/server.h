@@ -23,6 +23,7 @@ struct keyturns;  /* keyturn.h */
 struct pubsub;    /* pubsub.h */
 struct latency;   /* latency.h */
 struct listeners; /* listen.h */
+struct repl;      /* repl.h */
 struct restore;   /* restore.h */
 struct slowlog;   /* slowlog.h */
 struct tls;       /* tls.h */
@@ -63,6 +64,13 @@ struct server {
     struct tls *tls;             /* the same */
     char run_id[41];             /* 40 hex */
     uint64_t started_ms;
+
+    struct repl *repl; /* the node's part in a cell; NULL in a test server */
+    struct {           /* what repl.h says of it, for each command; written by the thread coffer-cell */
+        _Atomic int write_err, read_err; /* enum err that commands are refused with */
+        _Atomic int replica;             /* 1: INFO says role:slave */
+        _Atomic uint64_t seen_us;        /* when that was so; 0: for ever */
+    } cell;
 
     _Atomic int loading;  /* 1: -LOADING for what needs data */
     _Atomic int sealed;   /* 1: HSM.SEAL; -SEALED for all but admin */

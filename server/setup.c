@@ -113,7 +113,7 @@ static enum err apply_lines(struct acl *a, struct config *c, enum config_id id, 
 
 /* What an operator relies on once it is written down, and this server does not do: better not to start than to leave it
  * out in silence. A feature that comes takes its row away. */
-static const enum config_id not_offered[] = {CFG_REPLICAOF, CFG_VOTERS, CFG_CLUSTER_ENABLED, CFG_AUDIT_LOG};
+static const enum config_id not_offered[] = {CFG_CLUSTER_ENABLED, CFG_AUDIT_LOG};
 
 static enum err refuse_absent(struct config *c, struct config_loader *l)
 {

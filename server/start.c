@@ -42,6 +42,7 @@
 #include "server/keyop.h"
 #include "server/keyturn.h"
 #include "server/realmsign.h"
+#include "server/repl.h"
 #include "server/restore.h"
 
 extern char **environ;
@@ -297,6 +298,7 @@ static enum err open_engine(struct server *srv)
         .secret_max_bytes = (uint64_t)config_int(c, CFG_SECRET_MAX_BYTES),
         .defaults = srv->vault_defaults,
         .sealer = &seal_sealer,
+        .gate = repl_gate(srv->repl),
         .signer = {realmsign, srv},
         .snapshot_log_bytes = (uint64_t)config_int(c, CFG_SNAPSHOT_LOG_BYTES),
         .snapshot_interval_ms = (uint64_t)config_int(c, CFG_SNAPSHOT_INTERVAL) * 1000,
@@ -345,7 +347,8 @@ enum err start_open(struct server *srv)
         log_at(LOG_WARNING, "Out of memory at start");
         return e;
     }
-    if (!(e = restore_begin(srv->restore)) && !(e = open_engine(srv)) &&
+    if (!(e = repl_begin(srv->repl, realm)) && (repl_found_elsewhere(srv->repl) || !(e = restore_begin(srv->restore))) &&
+        !(e = open_engine(srv)) && !(e = repl_run(srv->repl)) &&
         ((e = bucketlink_start(srv)) || (e = acl_log_known(srv->acl))))
         log_at(LOG_WARNING, "Out of memory at start");
     if (!e)
@@ -363,6 +366,7 @@ void start_close(struct server *srv)
     srv->upload = NULL;
     engine_stop_snapshots(srv->engine);
     hsm_close(srv->hsm);
+    repl_stop(srv->repl); /* what was submitted until now was committed by it */
     engine_close(srv->engine);
     srv->engine = NULL; /* for tasks that I/O threads had not run when they ended (keywrite.c) */
     deks_free(srv->deks);

@@ -1,0 +1,24 @@
+/* Commands on replication. */
+COMMAND("REPLICAOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+        "<host port|NO ONE>",
+        "Follow another node; NO ONE: try to be primary, which in a cell with voters takes a majority of them. CONFIG "
+        "REWRITE keeps it",
+        "OK: it is tried; INFO and ROLE tell what came of it", cmd_replicaof)
+COMMAND("SLAVEOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+        "<host port|NO ONE>", "REPLICAOF by its old name", "OK", cmd_replicaof)
+COMMAND("WAIT", 3, CMD_BLOCKING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0, "generic", "1.0.0", "O(1)",
+        "numreplicas timeout-milliseconds",
+        "Waits until so many replicas hold this connection's last write durably; 0: without end",
+        "how many hold it", cmd_wait)
+COMMAND("READ.AFTER", -2, CMD_BLOCKING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0",
+        "O(1)", "lsn [TIMEOUT milliseconds]",
+        "Waits until this node has what was written up to an LSN (CLIENT LASTLSN on the node written to); 1,000 ms by "
+        "default",
+        "OK; MASTERDOWN: it does not have it yet", cmd_read_after)
+COMMAND("REPLCONF", -1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+        "[option value ...]", "What a replica says of itself before PSYNC; not for people", "OK", cmd_replconf)
+COMMAND("PSYNC", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+        "replid lsn [word ...]", "Makes the connection a link of the cell; not for people",
+        "CONTINUE, then frames; NEWBORN; NOMASTERLINK to a Redis", cmd_psync)
+COMMAND("SYNC", 1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+        "Redis's dump is not to be had", "an error", cmd_sync)

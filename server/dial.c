@@ -1,0 +1,386 @@
+/* dial.c - see dial.h. One try is a list of steps, each a command and what its answer must be; all of it blocks, in
+ * short slices, so that a dialer that is to end does so soon.
+ *
+ * A stock Redis is found out before PSYNC, by an option of REPLCONF that it does not know: asked for PSYNC it would fork
+ * and send its whole data. */
+#include "server/dial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "resp/answer.h"
+
+#define TRY_US 5000000   /* for all of a try */
+#define PAUSE_US 200000  /* between tries: cells begin in some of them */
+#define REFUSED_US 1000000
+#define SLICE_MS 100
+#define COMMAND_BYTES 8192
+#define READ_BYTES (DIAL_EARLY_BYTES / 2)
+#define TEXT(a) (int)((a)->text.n < HELLO_WHY_BYTES - 16 ? (a)->text.n : HELLO_WHY_BYTES - 16), (const char *)(a)->text.p
+
+struct dialer {
+    struct dialer_config cfg;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    int connected; /* under lock */
+    _Atomic int stop, over;
+};
+
+/* One try. */
+struct try {
+    struct dialer *d;
+    struct dial_self self;
+    struct dial_result r;
+    uint64_t end_us;
+    struct answer_parser parser;
+    struct buf in, command;
+};
+
+/* ---- the socket ---- */
+
+static enum err fail(struct try *t, enum dial_outcome outcome, const char *why)
+{
+    t->r.outcome = outcome;
+    snprintf(t->r.why, sizeof t->r.why, "%s", why);
+    return ERR_IO;
+}
+
+static enum err wait_for(struct try *t, short events)
+{
+    while (clock_mono_us() < t->end_us && !atomic_load(&t->d->stop)) {
+        struct pollfd p = {.fd = t->r.fd, .events = events};
+        if (poll(&p, 1, SLICE_MS) > 0)
+            return ERR_OK;
+    }
+    return fail(t, DIAL_FAILED, "it does not answer");
+}
+
+static enum err connect_to(struct try *t, const struct addrinfo *a)
+{
+    int error = 0;
+    socklen_t n = sizeof error;
+
+    t->r.fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (t->r.fd < 0)
+        return fail(t, DIAL_FAILED, strerror(errno));
+    if (connect(t->r.fd, a->ai_addr, a->ai_addrlen) != 0 && errno != EINPROGRESS)
+        return fail(t, DIAL_FAILED, strerror(errno));
+    if (wait_for(t, POLLOUT))
+        return ERR_IO;
+    if (getsockopt(t->r.fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0)
+        return ERR_OK;
+    return fail(t, DIAL_FAILED, strerror(error));
+}
+
+static void hang_up(struct try *t)
+{
+    if (t->r.fd >= 0)
+        close(t->r.fd);
+    t->r.fd = -1;
+}
+
+static enum err connect_any(struct try *t)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
+    char port[12];
+    enum err e = ERR_IO;
+    snprintf(port, sizeof port, "%d", t->d->cfg.port);
+    int rc = getaddrinfo(t->d->cfg.host, port, &hints, &list);
+    if (rc != 0)
+        return fail(t, DIAL_FAILED, gai_strerror(rc));
+    for (struct addrinfo *a = list; a && e; a = a->ai_next) {
+        hang_up(t);
+        e = connect_to(t, a);
+    }
+    freeaddrinfo(list);
+    return e;
+}
+
+static enum err send_command(struct try *t)
+{
+    while (buf_size(&t->command)) {
+        ssize_t n = send(t->r.fd, buf_data(&t->command), buf_size(&t->command), MSG_NOSIGNAL);
+        if (n > 0)
+            buf_consume(&t->command, (size_t)n);
+        else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+            return fail(t, DIAL_FAILED, strerror(errno));
+        else if (wait_for(t, POLLOUT))
+            return ERR_IO;
+    }
+    return ERR_OK;
+}
+
+static enum err read_some(struct try *t)
+{
+    uint8_t *room;
+    if (wait_for(t, POLLIN))
+        return ERR_IO;
+    if (buf_reserve(&t->in, READ_BYTES, &room))
+        return fail(t, DIAL_FAILED, "it answers too much");
+    ssize_t n = recv(t->r.fd, room, READ_BYTES, 0);
+    if (n > 0)
+        buf_added(&t->in, (size_t)n);
+    else if (n == 0)
+        return fail(t, DIAL_FAILED, "it closed the connection");
+    else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        return fail(t, DIAL_FAILED, strerror(errno));
+    return ERR_OK;
+}
+
+static enum err answer(struct try *t, const struct answer **out)
+{
+    for (;;) {
+        size_t used = 0;
+        enum answer_status s =
+            buf_size(&t->in) ? answer_parse(&t->parser, buf_bytes(&t->in), &used) : ANSWER_MORE;
+        buf_consume(&t->in, used);
+        if (s == ANSWER_READY) {
+            *out = t->parser.root;
+            return ERR_OK;
+        }
+        if (s != ANSWER_MORE)
+            return fail(t, DIAL_FAILED, "it does not speak RESP");
+        if (read_some(t))
+            return ERR_IO;
+    }
+}
+
+/* ---- commands ---- */
+
+static void word(struct try *t, struct bytes w)
+{
+    char head[32];
+    size_t n = (size_t)snprintf(head, sizeof head, "$%zu\r\n", w.n);
+    if (buf_put(&t->command, head, n) || buf_put(&t->command, w.p, w.n) || buf_put(&t->command, "\r\n", 2))
+        buf_clear(&t->command); /* nothing is sent then, and the answer does not come */
+}
+
+static enum err ask(struct try *t, const struct bytes *words, unsigned n, const struct answer **a)
+{
+    char head[16];
+    buf_clear(&t->command);
+    if (buf_put(&t->command, head, (size_t)snprintf(head, sizeof head, "*%u\r\n", n)))
+        return fail(t, DIAL_FAILED, "out of memory");
+    for (unsigned i = 0; i < n; i++)
+        word(t, words[i]);
+    enum err e = send_command(t);
+    return e ? e : answer(t, a);
+}
+
+static int starts(const struct answer *a, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return a->text.n >= n && bytes_equal(bytes_of(a->text.p, n), bytes_str(prefix));
+}
+
+static enum err refused(struct try *t, enum dial_outcome outcome, const struct answer *a)
+{
+    t->r.outcome = outcome;
+    snprintf(t->r.why, sizeof t->r.why, "it says: %.*s", TEXT(a));
+    return ERR_IO;
+}
+
+static enum err must_be_ok(struct try *t, const struct bytes *words, unsigned n)
+{
+    const struct answer *a;
+    enum err e = ask(t, words, n, &a);
+    if (!e && a->type == ANSWER_ERROR)
+        e = refused(t, starts(a, "LOADING") ? DIAL_FAILED : DIAL_REFUSED, a);
+    return e;
+}
+
+static enum err step_ping(struct try *t)
+{
+    const struct answer *a;
+    struct bytes words[] = {bytes_str("PING")};
+    return ask(t, words, 1, &a); /* whatever it answers: it may want a login first, be loading, have no quorum */
+}
+
+static enum err step_login(struct try *t)
+{
+    struct bytes words[3] = {bytes_str("AUTH")};
+    unsigned n = 1;
+    if (!buf_size(&t->self.password))
+        return ERR_OK;
+    if (buf_size(&t->self.user))
+        words[n++] = buf_bytes(&t->self.user);
+    words[n++] = buf_bytes(&t->self.password);
+    return must_be_ok(t, words, n);
+}
+
+static enum err step_address(struct try *t)
+{
+    char port[12];
+    snprintf(port, sizeof port, "%d", t->self.port);
+    struct bytes words[] = {bytes_str("REPLCONF"), bytes_str("listening-port"), bytes_str(port),
+                            bytes_str("ip-address"), bytes_str(t->self.announce_host)};
+    return must_be_ok(t, words, t->self.announce_host[0] ? 5 : 3);
+}
+
+static enum err step_version(struct try *t)
+{
+    const struct answer *a;
+    struct bytes words[] = {bytes_str("REPLCONF"), bytes_str("wbl-version"), bytes_str("1")};
+    enum err e = ask(t, words, 3, &a);
+    if (!e && a->type == ANSWER_ERROR && starts(a, "ERR Unrecognized REPLCONF"))
+        return fail(t, DIAL_NOT_COFFER, "that is a Redis: it has no log of Coffer's to follow");
+    return !e && a->type == ANSWER_ERROR ? refused(t, DIAL_REFUSED, a) : e;
+}
+
+/* The hello behind the first word, and what is to be thought of it. */
+static enum err step_psync(struct try *t)
+{
+    char text[HELLO_TEXT_BYTES], *at = text;
+    struct bytes words[HELLO_WORDS + 1] = {bytes_str("PSYNC")};
+    const struct answer *a;
+
+    hello_put(&t->self.hello, text);
+    for (unsigned i = 1; i <= HELLO_WORDS; i++) {
+        size_t n = strcspn(at, " ");
+        words[i] = bytes_of(at, n);
+        at += n + 1;
+    }
+    enum err e = ask(t, words, HELLO_WORDS + 1, &a);
+    if (e)
+        return e;
+    int welcome = a->type == ANSWER_STATUS && starts(a, "CONTINUE ");
+    if (!welcome && !(a->type == ANSWER_ERROR && starts(a, "NEWBORN ")))
+        return refused(t, starts(a, "LOADING") ? DIAL_FAILED : DIAL_REFUSED, a);
+    size_t skip = welcome ? sizeof "CONTINUE" : sizeof "NEWBORN";
+    if (hello_get_text(bytes_of(a->text.p + skip, a->text.n - skip), &t->r.theirs))
+        return fail(t, DIAL_REFUSED, "its answer to PSYNC is not understood");
+    enum hello_verdict v = hello_judge(&t->self.hello, &t->r.theirs, t->r.why);
+    t->r.outcome = v == HELLO_REFUSED ? DIAL_REFUSED : welcome && v == HELLO_WELCOME ? DIAL_WELCOME : DIAL_INTRODUCED;
+    return ERR_OK;
+}
+
+static enum err (*const steps[])(struct try *t) = {
+    connect_any, step_ping, step_login, step_address, step_version, step_psync,
+};
+
+static void try_once(struct dialer *d, struct dial_result *out)
+{
+    struct try t = {.d = d, .end_us = clock_mono_us() + TRY_US, .r.fd = -1, .r.outcome = DIAL_FAILED};
+    enum err e = ERR_OK;
+
+    buf_init_secret(&t.self.user, COMMAND_BYTES);
+    buf_init_secret(&t.self.password, COMMAND_BYTES);
+    buf_init_secret(&t.command, COMMAND_BYTES);
+    buf_init(&t.in, DIAL_EARLY_BYTES);
+    answer_parser_init(&t.parser, &answer_default_limits, 0);
+    d->cfg.self(d->cfg.arg, &t.self);
+    for (unsigned i = 0; i < sizeof steps / sizeof steps[0] && !e; i++)
+        e = steps[i](&t);
+    if (t.r.outcome != DIAL_WELCOME)
+        hang_up(&t);
+    else if ((t.r.early_n = buf_size(&t.in)) > 0) /* at most what one read brought */
+        memcpy(t.r.early, buf_data(&t.in), t.r.early_n);
+    answer_parser_fini(&t.parser);
+    buf_fini(&t.in);
+    buf_fini(&t.command);
+    buf_fini(&t.self.user);
+    buf_fini(&t.self.password);
+    *out = t.r;
+}
+
+/* ---- the thread ---- */
+
+/* 1: it is to end. */
+static int rest(struct dialer *d, uint64_t us)
+{
+    uint64_t end = clock_mono_us() + us;
+    pthread_mutex_lock(&d->lock);
+    while (!atomic_load(&d->stop) && (d->connected || clock_mono_us() < end)) {
+        if (d->connected)
+            pthread_cond_wait(&d->wake, &d->lock);
+        else
+            clock_cond_wait(&d->wake, &d->lock, end);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return atomic_load(&d->stop);
+}
+
+static void *dialer_main(void *arg)
+{
+    struct dialer *d = arg;
+    struct dial_result r;
+    uint64_t pause_us;
+    pthread_setname_np(pthread_self(), "coffer-dial");
+    do {
+        try_once(d, &r);
+        pause_us = r.outcome == DIAL_REFUSED ? REFUSED_US : PAUSE_US;
+        pthread_mutex_lock(&d->lock);
+        d->connected = r.outcome == DIAL_WELCOME || r.outcome == DIAL_NOT_COFFER;
+        pthread_mutex_unlock(&d->lock);
+        d->cfg.result(d->cfg.arg, d, &r);
+    } while (!rest(d, pause_us));
+    atomic_store(&d->over, 1);
+    return NULL;
+}
+
+void dialer_again(struct dialer *d)
+{
+    pthread_mutex_lock(&d->lock);
+    d->connected = 0;
+    pthread_cond_signal(&d->wake);
+    pthread_mutex_unlock(&d->lock);
+}
+
+const struct dialer_config *dialer_config(const struct dialer *d)
+{
+    return &d->cfg;
+}
+
+static void discard(struct dialer *d)
+{
+    pthread_mutex_destroy(&d->lock);
+    pthread_cond_destroy(&d->wake);
+    mem_free(d);
+}
+
+enum err dialer_new(struct dialer **out, const struct dialer_config *cfg)
+{
+    struct dialer *d = *out = mem_zalloc(sizeof *d);
+    if (!d)
+        return ERR_OOM;
+    d->cfg = *cfg;
+    pthread_mutex_init(&d->lock, NULL);
+    clock_cond_init(&d->wake);
+    if (pthread_create(&d->thread, NULL, dialer_main, d) == 0)
+        return ERR_OK;
+    discard(d);
+    *out = NULL;
+    return ERR_OOM;
+}
+
+void dialer_leave(struct dialer *d)
+{
+    pthread_mutex_lock(&d->lock);
+    atomic_store(&d->stop, 1);
+    pthread_cond_signal(&d->wake);
+    pthread_mutex_unlock(&d->lock);
+}
+
+int dialer_has_left(struct dialer *d)
+{
+    return atomic_load(&d->over);
+}
+
+void dialer_free(struct dialer *d)
+{
+    if (!d)
+        return;
+    dialer_leave(d);
+    pthread_join(d->thread, NULL);
+    discard(d);
+}

@@ -1,0 +1,61 @@
+/* dial.h - opening a link to another node: connect, log in, and the handshake of hello.h, up to where frames begin.
+ *
+ * A dialer is a thread of its own for one address, since names are resolved on the way, which blocks. It tries again and
+ * again, with pauses, until it is told that the link is there; and again when that is gone.
+ *
+ *     dialer_new -> result() ... result(DIAL_WELCOME) -> the link lives -> dialer_again -> result() ... -> dialer_free
+ */
+#ifndef COFFER_SERVER_DIAL_H
+#define COFFER_SERVER_DIAL_H
+
+#include "base/buf.h"
+#include "server/hello.h"
+
+#define DIAL_EARLY_BYTES 8192
+
+enum dial_outcome {
+    DIAL_WELCOME,    /* fd is connected, non-blocking, and the taker's; theirs */
+    DIAL_INTRODUCED, /* theirs: one of the two is not ready */
+    DIAL_REFUSED,    /* by one of the two: why */
+    DIAL_NOT_COFFER, /* something answers that streams no log of this kind: why. It is not asked again */
+    DIAL_FAILED,     /* the network, a timeout, or it is loading: why */
+};
+
+struct dial_result {
+    enum dial_outcome outcome;
+    int fd;
+    uint8_t early[DIAL_EARLY_BYTES]; /* frames that came right behind the answer */
+    size_t early_n;
+    struct hello_node theirs;
+    char why[HELLO_WHY_BYTES];
+};
+
+/* What this node says of itself, at each try. */
+struct dial_self {
+    struct hello_node hello;
+    char announce_host[VOTERS_HOST_BYTES]; /* empty: none */
+    int port;
+    struct buf user, password; /* secret; to log in with; password empty: not */
+};
+
+struct dialer;
+struct dialer_config {
+    char host[VOTERS_HOST_BYTES];
+    int port;
+    uint8_t peer; /* these are the owner's */
+    uint64_t id;
+    void (*self)(void *arg, struct dial_self *s); /* fills it in; on the dialer's thread */
+    /* On the dialer's thread, which waits for dialer_again after DIAL_WELCOME, for ever after DIAL_NOT_COFFER, and for a
+     * pause otherwise. r is borrowed, r->fd is not. */
+    void (*result)(void *arg, struct dialer *d, const struct dial_result *r);
+    void *arg;
+};
+
+must_use enum err dialer_new(struct dialer **out, const struct dialer_config *cfg); /* ERR_OOM */
+void dialer_again(struct dialer *d);                                                /* the link is gone. Any thread */
+void dialer_leave(struct dialer *d); /* it is to end; result() may still be called once */
+int dialer_has_left(struct dialer *d);
+void dialer_free(struct dialer *d); /* waits for the thread, up to some seconds; accepts NULL */
+const struct dialer_config *dialer_config(const struct dialer *d);
+
+#endif

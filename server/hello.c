@@ -1,0 +1,165 @@
+/* hello.c - see hello.h. */
+#include "server/hello.h"
+
+#include <stdio.h>
+
+#include "base/sha256.h"
+#include "resp/number.h"
+
+static void put_hex(char *out, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        snprintf(out + 2 * i, 3, "%02x", p[i]);
+}
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static int get_hex(struct bytes text, uint8_t *out, size_t n)
+{
+    if (text.n != 2 * n)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        int high = hex_digit(text.p[2 * i]), low = hex_digit(text.p[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return 0;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return 1;
+}
+
+static int is_dash(struct bytes word)
+{
+    return bytes_equal(word, bytes_str("-"));
+}
+
+/* ---- the nine words ---- */
+
+void hello_put(const struct hello_node *h, char out[HELLO_TEXT_BYTES])
+{
+    char cell[33] = "-", realm[33], index[12] = "-";
+    const char *states[] = {"-", "r", "b", "br"};
+    put_hex(realm, h->realm, sizeof h->realm);
+    if (h->has_cell)
+        put_hex(cell, h->cell_id, sizeof h->cell_id);
+    if (h->index >= 0)
+        snprintf(index, sizeof index, "%d", h->index);
+    snprintf(out, HELLO_TEXT_BYTES, "%s %llu %lu %s %s %s %s %s %s", h->replid[0] ? h->replid : "?",
+             (unsigned long long)h->lsn, (unsigned long)h->term, h->run_id, cell, realm, h->voters, index,
+             states[2 * !!h->blank + !!h->ready]);
+}
+
+static int get_text(struct bytes word, char *out, size_t room)
+{
+    if (!word.n || word.n >= room || memchr(word.p, 0, word.n))
+        return 0;
+    memcpy(out, word.p, word.n);
+    out[word.n] = 0;
+    return 1;
+}
+
+static int get_index(struct bytes word, int *out)
+{
+    int64_t n;
+    *out = -1;
+    if (is_dash(word))
+        return 1;
+    if (!number_parse(word, &n) || n < 0 || n >= CELL_VOTERS)
+        return 0;
+    *out = (int)n;
+    return 1;
+}
+
+static int get_state(struct bytes word, struct hello_node *h)
+{
+    for (size_t i = 0; i < word.n; i++) {
+        h->blank |= word.p[i] == 'b';
+        h->ready |= word.p[i] == 'r';
+        if (!memchr("br-", word.p[i], 3))
+            return 0;
+    }
+    return word.n > 0;
+}
+
+static int get_all(const struct bytes w[HELLO_WORDS], struct hello_node *h)
+{
+    int64_t lsn, term;
+    if (!get_text(w[0], h->replid, sizeof h->replid) || !number_parse(w[1], &lsn) || lsn < 0 ||
+        !number_parse(w[2], &term) || term < 0 || term > UINT32_MAX || !get_text(w[3], h->run_id, sizeof h->run_id))
+        return 0;
+    h->lsn = (uint64_t)lsn;
+    h->term = (uint32_t)term;
+    h->has_cell = !is_dash(w[4]);
+    return (!h->has_cell || get_hex(w[4], h->cell_id, sizeof h->cell_id)) &&
+           get_hex(w[5], h->realm, sizeof h->realm) && get_text(w[6], h->voters, sizeof h->voters) &&
+           get_index(w[7], &h->index) && get_state(w[8], h);
+}
+
+enum err hello_get(const struct bytes words[HELLO_WORDS], struct hello_node *h)
+{
+    *h = (struct hello_node){.index = -1};
+    if (get_all(words, h))
+        return ERR_OK;
+    *h = (struct hello_node){0};
+    return ERR_SYNTAX;
+}
+
+enum err hello_get_text(struct bytes text, struct hello_node *h)
+{
+    struct bytes words[HELLO_WORDS] = {{0}};
+    for (unsigned i = 0; i < HELLO_WORDS; i++) {
+        const uint8_t *end = text.n ? memchr(text.p, ' ', text.n) : NULL;
+        words[i] = bytes_of(text.p, end && i + 1 < HELLO_WORDS ? (size_t)(end - text.p) : text.n);
+        text = end ? bytes_of(end + 1, text.n - words[i].n - (words[i].n < text.n)) : bytes_of(NULL, 0);
+    }
+    return hello_get(words, h);
+}
+
+/* ---- who may talk to whom ---- */
+
+static void say_ids(char why[HELLO_WHY_BYTES], const char *what, const uint8_t mine[16], const uint8_t theirs[16])
+{
+    char a[33], b[33];
+    put_hex(a, mine, 16);
+    put_hex(b, theirs, 16);
+    snprintf(why, HELLO_WHY_BYTES, "%s: this node's is %s, the other's %s", what, a, b);
+}
+
+static int same_id(const uint8_t a[16], const uint8_t b[16])
+{
+    return bytes_equal(bytes_of(a, 16), bytes_of(b, 16));
+}
+
+enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello_node *theirs, char why[HELLO_WHY_BYTES])
+{
+    why[0] = 0;
+    if (strcmp(mine->run_id, theirs->run_id) == 0)
+        snprintf(why, HELLO_WHY_BYTES, "that is this node itself");
+    else if (!same_id(mine->realm, theirs->realm))
+        say_ids(why, "another realm (docs/hsm.md: join-realm)", mine->realm, theirs->realm);
+    else if (strcmp(mine->voters, theirs->voters) != 0)
+        snprintf(why, HELLO_WHY_BYTES, "another list of voters: this node's is %s, the other's %s", mine->voters,
+                 theirs->voters);
+    else if (mine->index >= 0 && mine->index == theirs->index)
+        snprintf(why, HELLO_WHY_BYTES, "both say that they are voter %d (from 0) of %s", mine->index, mine->voters);
+    if (why[0])
+        return HELLO_REFUSED;
+    if (!mine->ready || !theirs->ready)
+        return HELLO_INTRODUCE;
+    if (!same_id(mine->cell_id, theirs->cell_id))
+        say_ids(why, "another cell", mine->cell_id, theirs->cell_id);
+    return why[0] ? HELLO_REFUSED : HELLO_WELCOME;
+}
+
+void hello_replid(const uint8_t cell_id[16], uint32_t term, char out[HELLO_ID_CHARS + 1])
+{
+    uint8_t in[20], hash[SHA256_BYTES];
+    memcpy(in, cell_id, 16);
+    put_le32(in + 16, term);
+    sha256_of(in, sizeof in, hash);
+    put_hex(out, hash, HELLO_ID_CHARS / 2);
+}

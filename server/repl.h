@@ -1,0 +1,108 @@
+/* repl.h - this node's part in a cell: the thread coffer-cell, which has the replication core (engine/cellnode.h) and
+ * the links to other nodes.
+ *
+ *     off ------ REPLICAOF, or a replica comes ----------------------------------------------+
+ *      |                                                                                     v
+ *      +-- `voters` or `replicaof` is given: finding, while this node is blank (founding.h) -> ready -> stopped
+ *
+ * A node without voters that nobody follows is *off*: its engine has no gate, what is durable is committed, and nothing
+ * of this is in the way of a write. The first replica, or the first REPLICAOF, puts the gate in
+ * (docs/decisions/0015).
+ *
+ * Indices of peers: voters by their place in the list. Without voters this node is 0, and whom it follows is 1.
+ * Replicas that are no voters come behind, as they come.
+ *
+ * Threads: what is here may be called from any, but for what says otherwise; nothing blocks but what says so. Orders
+ * (follow, promote) are carried out soon, not at once: what came of them is in the status, which is as of some
+ * milliseconds ago.
+ */
+#ifndef COFFER_SERVER_REPL_H
+#define COFFER_SERVER_REPL_H
+
+#include <stdatomic.h>
+
+#include "server/hello.h"
+#include "server/server.h"
+
+struct repl;
+struct conn;
+
+/* ---- life: the start thread ---- */
+
+must_use enum err repl_new(struct repl **out, struct server *srv); /* ERR_OOM */
+void repl_free(struct repl *r);                                    /* a stopped one; accepts NULL */
+
+/* Reads the configuration, and finds the cell where this node must know it before its engine opens. Blocks, without
+ * voters and with a log for no longer than names take to resolve; a blank node until others are there. ERR_SYNTAX: the
+ * configuration is wrong; ERR_AGAIN: the server is stopping; ERR_IO, ERR_OOM. The log says why. */
+must_use enum err repl_begin(struct repl *r, const uint8_t realm[16]);
+const struct sequencer_gate *repl_gate(struct repl *r); /* for the engine; NULL: it is off */
+int repl_found_elsewhere(struct repl *r);               /* 1: the cell is there; what it holds comes from others */
+/* srv->engine is open. ERR_IO, ERR_OOM. */
+must_use enum err repl_run(struct repl *r);
+/* Ends thread and links; the gate is closed. Before the engine is closed. Blocks, up to some seconds. */
+void repl_stop(struct repl *r);
+
+/* ---- orders ---- */
+
+/* REPLICAOF host port. *why (static text) with ERR_RANGE: nobody whom this node may follow. */
+must_use enum err repl_follow(struct repl *r, const char *host, int port, const char **why);
+/* REPLICAOF NO ONE. ERR_READONLY: this node is no voter. */
+must_use enum err repl_promote(struct repl *r);
+
+/* PSYNC: takes the socket of c over when the two may talk, which ends c without an answer here; the answer goes the
+ * link's way. Else text is the error to answer, its prefix in front. On c's thread. */
+struct repl_guest {
+    char host[VOTERS_HOST_BYTES]; /* as it announced itself, or where it came from */
+    int port;
+    struct hello_node hello;
+};
+enum repl_accepted { REPL_TAKEN, REPL_ANSWERED };
+enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl_guest *g,
+                               char text[HELLO_WHY_BYTES + HELLO_TEXT_BYTES]);
+
+/* ---- questions ---- */
+
+struct repl_peer {
+    char host[VOTERS_HOST_BYTES];
+    int port, online, voter;
+    uint64_t acked_lsn, lag_ms;
+};
+
+struct repl_status {
+    int on; /* 0: off: a master whom nobody follows; the rest is zeros */
+    int voters, master;
+    char leader_host[VOTERS_HOST_BYTES]; /* of a replica; empty: it follows nobody */
+    int leader_port, link_up;
+    uint64_t link_down_ms, heard_ms_ago;
+    unsigned priority;
+    uint32_t term;
+    uint64_t offset, commit_lsn;
+    char replid[HELLO_ID_CHARS + 1];
+    unsigned peers;
+    struct repl_peer peer[CELL_PEERS]; /* of a primary: all voters, and who else follows */
+    char trouble[HELLO_WHY_BYTES];     /* why there is no link to whom it follows; empty: nothing to say */
+};
+void repl_status(struct repl *r, struct repl_status *out);
+unsigned repl_holders(struct repl *r, uint64_t lsn); /* replicas that hold it durably */
+
+/* May a command be carried out here and now? ERR_OK, ERR_READONLY, ERR_NOREPLICAS ... for writes; ERR_NOQUORUM,
+ * ERR_MASTERDOWN for reads, unless stale ones will do. One or two loads. */
+#define REPL_STALLED_US 2000000 /* what is known is older: the process was paused, say */
+static inline enum err repl_may_write(const struct server *srv)
+{
+    return (enum err)atomic_load_explicit(&srv->cell.write_err, memory_order_relaxed);
+}
+static inline enum err repl_may_read(const struct server *srv, uint64_t now_us)
+{
+    uint64_t seen_us = atomic_load_explicit(&srv->cell.seen_us, memory_order_relaxed);
+    if (seen_us && now_us > seen_us + REPL_STALLED_US)
+        return ERR_MASTERDOWN;
+    return (enum err)atomic_load_explicit(&srv->cell.read_err, memory_order_relaxed);
+}
+static inline int repl_is_master(const struct server *srv)
+{
+    return !atomic_load_explicit(&srv->cell.replica, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,114 @@
+/* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
+ * repl_links.c (links, dialers, who comes in) and repl_status.c (what others are told). */
+#ifndef COFFER_SERVER_REPL_IMPL_H
+#define COFFER_SERVER_REPL_IMPL_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+
+#include "base/clock.h"
+#include "base/mpsc.h"
+#include "engine/cellnode.h"
+#include "server/dial.h"
+#include "server/founding.h"
+#include "server/link.h"
+#include "server/repl.h"
+
+#define REPL_VOTE_PATH "vote"
+#define REPL_SOURCE 1 /* without voters: the index of whom this node follows */
+
+enum repl_phase {
+    REPL_OFF,
+    REPL_FINDING, /* blank: links only introduce */
+    REPL_FOUND,   /* the cell is known, the engine opens */
+    REPL_READY,
+    REPL_STOPPED,
+};
+
+/* What other threads ask of the thread, in order. Freed by run(). */
+struct repl_task {
+    struct mpsc_node node;
+    void (*run)(struct repl *r, struct repl_task *t);
+};
+
+struct repl {
+    struct server *srv;
+    struct sequencer_gate gate;
+    struct mpsc tasks;
+    int wake_fd;
+    _Atomic int woken; /* wake_fd is written */
+
+    /* By repl_begin, constant afterwards. */
+    struct voters voters;
+    int configured;   /* voters or replicaof are given */
+    uint8_t self;     /* index; behind the voters: none of them */
+    int begins;       /* blank, and sound */
+    int found_elsewhere;
+    struct voter first; /* replicaof, port 0: not given */
+
+    pthread_mutex_t lock; /* what follows */
+    pthread_cond_t changed;
+    enum repl_phase phase;
+    int running, stop; /* the thread */
+    int own_cell;      /* NO ONE: a blank node without voters is to begin a cell of its own */
+    struct hello_node mine;
+    struct founding founding;
+    struct repl_status status;
+    char address[CELL_PEERS][LINK_ADDRESS_BYTES]; /* of links that are, or were, there */
+
+    /* The thread's; before it runs the start thread's. */
+    pthread_t thread;
+    struct event_base *base;
+    struct event wake_ev, tick_ev;
+    struct cellnode *node; /* NULL: off, or not yet */
+    uint64_t config_epoch, config_id, second_ms, link_down_since_ms;
+    uint8_t source;   /* whom the node is told to follow; CELL_NOBODY */
+    int wants_to_lead; /* as soon as a majority is linked */
+    int leads;        /* what was logged last */
+    struct link *link[CELL_PEERS];
+    struct dialer *dialer[CELL_PEERS];
+    uint64_t dialers; /* how many there have been */
+    struct repl_guest guest[CELL_PEERS];
+    struct dialer *leaving[CELL_PEERS]; /* told to end; joined when they have, or at the end */
+    char trouble[CELL_PEERS][HELLO_WHY_BYTES];
+};
+
+static inline int repl_alone(const struct repl *r)
+{
+    return r->voters.n <= 1;
+}
+static inline unsigned repl_voters(const struct repl *r) /* as the core counts them */
+{
+    return r->voters.n ? r->voters.n : 1;
+}
+static inline uint64_t repl_now_ms(void)
+{
+    return clock_mono_us() / 1000;
+}
+
+/* ---- repl.c ---- */
+void repl_wake(struct repl *r);
+void repl_post(struct repl *r, struct repl_task *t);
+
+/* ---- repl_thread.c ---- */
+must_use enum err repl_thread_start(struct repl *r); /* lock held. ERR_OOM */
+must_use enum err repl_open_core(struct repl *r);    /* the engine is open, and has the gate */
+void repl_run_tasks(struct repl *r);
+void repl_turn_on(struct repl *r);                   /* off: the gate is put in, and the core opened */
+void repl_follow_now(struct repl *r, uint8_t peer);
+void repl_lead_now(struct repl *r);
+
+/* ---- repl_links.c; the thread's, but for the dialers' beginning ---- */
+must_use enum err repl_dial_voters(struct repl *r); /* whom this node has to open links to */
+void repl_dial_source(struct repl *r, const char *host, int port); /* without voters; port 0: nobody */
+void repl_send(void *repl, uint8_t to, struct bytes head, struct bytes records);
+void repl_links_resume(struct repl *r);
+void repl_links_check(struct repl *r, uint64_t now_ms);
+void repl_links_close(struct repl *r);
+unsigned repl_linked_voters(const struct repl *r); /* this node among them */
+
+/* ---- repl_status.c ---- */
+void repl_publish(struct repl *r, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,373 @@
+/* repl_links.c - who is connected: dialers for those to whom this node opens links, guests who came by PSYNC, and the
+ * links of both.
+ *
+ * Between two voters the one with the lower index opens. A replica that is no voter opens one to each of them; without
+ * voters one to whom it follows. A new link to a peer takes the old one's place: that one is half open, or the peer
+ * started anew.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/conn.h"
+#include "server/listen.h"
+#include "server/repl_impl.h"
+
+/* ---- links ---- */
+
+static enum err on_frame(void *arg, struct link *l, const struct cell_msg *m, struct bytes records)
+{
+    struct repl *r = arg;
+    return r->node ? cellnode_received(r->node, link_peer(l), m, records, repl_now_ms()) : ERR_OK;
+}
+
+static const char *name_of(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES + 16])
+{
+    const struct repl_guest *g = &r->guest[peer];
+    const struct voter *v = peer < r->voters.n ? &r->voters.at[peer] : NULL;
+    const struct dialer_config *d = r->dialer[peer] ? dialer_config(r->dialer[peer]) : NULL;
+    snprintf(out, VOTERS_HOST_BYTES + 16, "%s:%d", v ? v->host : d ? d->host : g->host, v ? v->port : d ? d->port : g->port);
+    return out;
+}
+
+static void lost(struct repl *r, uint8_t peer)
+{
+    r->link[peer] = NULL;
+    if (r->node)
+        cellnode_link_down(r->node, peer, repl_now_ms());
+    if (r->dialer[peer])
+        dialer_again(r->dialer[peer]);
+}
+
+static void on_closed(void *arg, struct link *l, const char *why)
+{
+    struct repl *r = arg;
+    char name[VOTERS_HOST_BYTES + 16];
+    log_at(LOG_NOTICE, "The link to %s is gone: %s", name_of(r, link_peer(l), name), why);
+    lost(r, link_peer(l));
+}
+
+static void drop_link(struct repl *r, uint8_t peer)
+{
+    struct link *l = r->link[peer];
+    if (!l)
+        return;
+    lost(r, peer);
+    link_close(l);
+}
+
+/* The socket is the link's, or closed. */
+static void add_link(struct repl *r, uint8_t peer, int fd, struct bytes out, struct bytes in)
+{
+    char name[VOTERS_HOST_BYTES + 16];
+    struct link_config cfg = {.base = r->base,
+                              .fd = fd,
+                              .peer = peer,
+                              .out = out,
+                              .in = in,
+                              .timeout_ms = (uint64_t)config_int(r->srv->config, CFG_REPL_TIMEOUT) * 1000,
+                              .frame = on_frame,
+                              .closed = on_closed,
+                              .arg = r};
+    config_obuf(r->srv->config, OBUF_REPLICA, &cfg.limit);
+    drop_link(r, peer);
+    if (link_new(&r->link[peer], &cfg)) {
+        close(fd);
+        if (r->dialer[peer])
+            dialer_again(r->dialer[peer]);
+        return;
+    }
+    r->trouble[peer][0] = 0;
+    pthread_mutex_lock(&r->lock);
+    snprintf(r->address[peer], sizeof r->address[peer], "%s", link_address(r->link[peer]));
+    pthread_mutex_unlock(&r->lock);
+    log_at(LOG_NOTICE, "Linked to %s", name_of(r, peer, name));
+}
+
+void repl_send(void *arg, uint8_t to, struct bytes head, struct bytes records)
+{
+    struct repl *r = arg;
+    if (r->link[to])
+        link_send(r->link[to], head, records);
+}
+
+void repl_links_resume(struct repl *r)
+{
+    for (unsigned p = 0; p < CELL_PEERS; p++)
+        if (r->link[p])
+            link_resume(r->link[p]);
+}
+
+unsigned repl_linked_voters(const struct repl *r)
+{
+    unsigned n = 0;
+    for (unsigned p = 0; p < repl_voters(r); p++)
+        n += r->link[p] || p == r->self || !r->voters.n;
+    return n;
+}
+
+/* ---- dialing ---- */
+
+static void on_self(void *arg, struct dial_self *s)
+{
+    struct repl *r = arg;
+    struct config *c = r->srv->config;
+    struct buf ip;
+
+    pthread_mutex_lock(&r->lock);
+    s->hello = r->mine;
+    pthread_mutex_unlock(&r->lock);
+    buf_init(&ip, 1024);
+    if (config_text(c, CFG_REPLICA_ANNOUNCE_IP, &ip) == ERR_OK)
+        snprintf(s->announce_host, sizeof s->announce_host, "%.*s", (int)buf_size(&ip), (const char *)buf_data(&ip));
+    buf_fini(&ip);
+    s->port = (int)config_int(c, CFG_REPLICA_ANNOUNCE_PORT);
+    if (!s->port)
+        s->port = r->srv->listeners ? listen_port(r->srv->listeners) : 0;
+    if (config_text(c, CFG_MASTERUSER, &s->user) || config_text(c, CFG_MASTERAUTH, &s->password))
+        buf_clear(&s->password); /* it will say what it wants */
+}
+
+struct dialed { /* the dialer may be gone when it is looked at */
+    struct repl_task task;
+    uint8_t peer;
+    uint64_t id;
+    struct dial_result r;
+};
+
+/* One line for each new reason. */
+static void say_trouble(struct repl *r, uint8_t peer, const struct dial_result *res)
+{
+    char name[VOTERS_HOST_BYTES + 16];
+    if (strcmp(r->trouble[peer], res->why) == 0)
+        return;
+    memcpy(r->trouble[peer], res->why, sizeof r->trouble[peer]);
+    if (res->why[0])
+        log_at(res->outcome == DIAL_FAILED ? LOG_NOTICE : LOG_WARNING, "No link to %s: %.1500s%s",
+               name_of(r, peer, name), res->why,
+               res->outcome == DIAL_NOT_COFFER ? ". It is not asked again; this node keeps its data" : "");
+}
+
+static void run_dialed(struct repl *r, struct repl_task *t)
+{
+    struct dialed *x = mpsc_entry(t, struct dialed, task);
+    struct dialer *d = r->dialer[x->peer];
+    int current = d && dialer_config(d)->id == x->id;
+
+    if (x->r.outcome == DIAL_WELCOME && current && r->node) {
+        add_link(r, x->peer, x->r.fd, bytes_of(NULL, 0), bytes_of(x->r.early, x->r.early_n));
+    } else if (x->r.outcome == DIAL_WELCOME) {
+        close(x->r.fd);
+        if (current)
+            dialer_again(d);
+    } else if (current) {
+        say_trouble(r, x->peer, &x->r);
+    }
+    mem_free(x);
+}
+
+static void introduced(struct repl *r, const struct hello_node *theirs)
+{
+    pthread_mutex_lock(&r->lock);
+    founding_saw(&r->founding, theirs);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void on_dialed(void *arg, struct dialer *d, const struct dial_result *res)
+{
+    struct repl *r = arg;
+    struct dialed *x = mem_zalloc(sizeof *x);
+    if (res->outcome == DIAL_INTRODUCED)
+        introduced(r, &res->theirs);
+    if (!x && res->fd >= 0) {
+        close(res->fd);
+        dialer_again(d);
+    }
+    if (!x)
+        return;
+    x->task.run = run_dialed;
+    x->peer = dialer_config(d)->peer;
+    x->id = dialer_config(d)->id;
+    x->r = *res;
+    repl_post(r, &x->task);
+}
+
+static enum err dial(struct repl *r, uint8_t peer, const char *host, int port)
+{
+    struct dialer_config cfg = {
+        .port = port, .peer = peer, .id = ++r->dialers, .self = on_self, .result = on_dialed, .arg = r};
+    snprintf(cfg.host, sizeof cfg.host, "%s", host);
+    return dialer_new(&r->dialer[peer], &cfg);
+}
+
+enum err repl_dial_voters(struct repl *r)
+{
+    enum err e = ERR_OK;
+    if (!r->voters.n)
+        return dial(r, REPL_SOURCE, r->first.host, r->first.port);
+    unsigned from = r->self < r->voters.n ? r->self + 1u : 0;
+    for (unsigned p = from; p < r->voters.n && !e; p++)
+        e = dial(r, (uint8_t)p, r->voters.at[p].host, r->voters.at[p].port);
+    return e;
+}
+
+/* Ending waits for a name to resolve, maybe: that is left for the end, or until there are too many. */
+static void leave(struct repl *r, struct dialer *d)
+{
+    dialer_leave(d);
+    for (unsigned i = 0; i < CELL_PEERS; i++) {
+        if (r->leaving[i] && dialer_has_left(r->leaving[i])) {
+            dialer_free(r->leaving[i]);
+            r->leaving[i] = NULL;
+        }
+        if (!r->leaving[i] && d) {
+            r->leaving[i] = d;
+            d = NULL;
+        }
+    }
+    dialer_free(d);
+}
+
+void repl_dial_source(struct repl *r, const char *host, int port)
+{
+    const struct dialer_config *now = r->dialer[REPL_SOURCE] ? dialer_config(r->dialer[REPL_SOURCE]) : NULL;
+    if (now && port && now->port == port && strcmp(now->host, host) == 0) {
+        if (!r->link[REPL_SOURCE])
+            dialer_again(r->dialer[REPL_SOURCE]);
+        return;
+    }
+    if (now) {
+        struct dialer *d = r->dialer[REPL_SOURCE];
+        r->dialer[REPL_SOURCE] = NULL;
+        drop_link(r, REPL_SOURCE);
+        leave(r, d);
+    }
+    r->trouble[REPL_SOURCE][0] = 0;
+    if (port && dial(r, REPL_SOURCE, host, port))
+        log_at(LOG_WARNING, "Out of memory for a link to %s:%d", host, port);
+}
+
+/* ---- who comes in ---- */
+
+struct guest {
+    struct repl_task task;
+    int fd;
+    struct repl_guest g;
+};
+
+/* A replica that is no voter: its place is the one it had, when it comes again from there. CELL_NOBODY: there is none.
+ */
+static uint8_t place_for(struct repl *r, const struct repl_guest *g)
+{
+    unsigned from = r->voters.n ? r->voters.n + (r->self >= r->voters.n) : REPL_SOURCE + 1;
+    uint8_t free = CELL_NOBODY;
+    if (g->hello.index >= 0)
+        return (uint8_t)g->hello.index;
+    for (unsigned p = CELL_PEERS; p-- > from;) {
+        const struct repl_guest *old = &r->guest[p];
+        int same = g->port ? old->port == g->port && strcmp(old->host, g->host) == 0
+                           : strcmp(old->hello.run_id, g->hello.run_id) == 0;
+        if (same)
+            return (uint8_t)p;
+        if (!r->link[p])
+            free = (uint8_t)p;
+    }
+    return free;
+}
+
+static void run_guest(struct repl *r, struct repl_task *t)
+{
+    struct guest *x = mpsc_entry(t, struct guest, task);
+    char text[HELLO_TEXT_BYTES], line[HELLO_TEXT_BYTES + 16];
+
+    repl_turn_on(r);
+    uint8_t peer = r->node ? place_for(r, &x->g) : CELL_NOBODY;
+    if (peer == CELL_NOBODY) {
+        close(x->fd);
+    } else {
+        pthread_mutex_lock(&r->lock);
+        hello_put(&r->mine, text);
+        pthread_mutex_unlock(&r->lock);
+        int n = snprintf(line, sizeof line, "+CONTINUE %s\r\n", text);
+        r->guest[peer] = x->g;
+        add_link(r, peer, x->fd, bytes_of(line, (size_t)n), bytes_of(NULL, 0));
+    }
+    mem_free(x);
+}
+
+static enum err take_over(struct repl *r, struct conn *c, const struct repl_guest *g)
+{
+    struct guest *x = mem_zalloc(sizeof *x);
+    if (!x)
+        return ERR_OOM;
+    x->task.run = run_guest;
+    x->g = *g;
+    pthread_mutex_lock(&r->lock);
+    enum err e = repl_thread_start(r);
+    pthread_mutex_unlock(&r->lock);
+    if (!e)
+        e = conn_detach(c, &x->fd);
+    if (e) {
+        mem_free(x);
+        return e;
+    }
+    repl_post(r, &x->task);
+    return ERR_OK;
+}
+
+enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl_guest *g,
+                               char text[HELLO_WHY_BYTES + HELLO_TEXT_BYTES])
+{
+    char why[HELLO_WHY_BYTES], mine[HELLO_TEXT_BYTES];
+    pthread_mutex_lock(&r->lock);
+    enum hello_verdict v = hello_judge(&r->mine, &g->hello, why);
+    int stopped = r->phase == REPL_STOPPED, early = !r->mine.voters[0];
+    if (!early && v == HELLO_INTRODUCE) {
+        founding_saw(&r->founding, &g->hello);
+        pthread_cond_broadcast(&r->changed);
+    }
+    hello_put(&r->mine, mine);
+    pthread_mutex_unlock(&r->lock);
+
+    int wrong_way = g->hello.index >= 0 && r->voters.n && r->self < r->voters.n && g->hello.index > r->self;
+    if (early || stopped)
+        snprintf(text, HELLO_WHY_BYTES, "LOADING this node does not take replicas yet, or any more");
+    else if (v == HELLO_REFUSED)
+        snprintf(text, HELLO_WHY_BYTES, "ERR %.2000s", why);
+    else if (v == HELLO_INTRODUCE)
+        snprintf(text, HELLO_WHY_BYTES + HELLO_TEXT_BYTES, "NEWBORN %s", mine);
+    else if (wrong_way)
+        snprintf(text, HELLO_WHY_BYTES, "ERR the voter with the lower index opens the link: that is this node");
+    else if (take_over(r, c, g))
+        snprintf(text, HELLO_WHY_BYTES, "OOM out of memory");
+    else
+        return REPL_TAKEN;
+    return REPL_ANSWERED;
+}
+
+/* ---- now and then ---- */
+
+void repl_links_check(struct repl *r, uint64_t now_ms)
+{
+    for (unsigned p = 0; p < CELL_PEERS; p++)
+        if (r->link[p])
+            link_check(r->link[p], now_ms);
+}
+
+void repl_links_close(struct repl *r)
+{
+    for (unsigned p = 0; p < CELL_PEERS; p++) { /* all are told before the first is waited for */
+        if (r->dialer[p])
+            dialer_leave(r->dialer[p]);
+    }
+    for (unsigned p = 0; p < CELL_PEERS; p++) {
+        dialer_free(r->dialer[p]);
+        dialer_free(r->leaving[p]);
+        r->dialer[p] = r->leaving[p] = NULL;
+        link_close(r->link[p]);
+        r->link[p] = NULL;
+    }
+}

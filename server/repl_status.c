@@ -1,0 +1,141 @@
+/* repl_status.c - what others are told of this node's part: a copy of what INFO and ROLE show, and the few words that
+ * each command looks at. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/repl_impl.h"
+
+/* The address of the other end, where a link is or was: Sentinel compares texts, and knows addresses. */
+static void put_host(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES], int *port)
+{
+    const struct dialer_config *d = r->dialer[peer] ? dialer_config(r->dialer[peer]) : NULL;
+    if (peer < r->voters.n) {
+        snprintf(out, VOTERS_HOST_BYTES, "%s", r->address[peer][0] ? r->address[peer] : r->voters.at[peer].host);
+        *port = r->voters.at[peer].port;
+    } else if (d) {
+        snprintf(out, VOTERS_HOST_BYTES, "%s", d->host);
+        *port = d->port;
+    } else {
+        snprintf(out, VOTERS_HOST_BYTES, "%s", r->guest[peer].host);
+        *port = r->guest[peer].port;
+    }
+}
+
+static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
+{
+    const struct cell *c = cellnode_cell(r->node);
+    for (uint8_t p = 0; p < CELL_PEERS; p++) {
+        const struct cell_peer *peer = &c->peer[p];
+        int voter = r->voters.n && p < r->voters.n;
+        if (p == c->config.self || (!voter && !r->link[p]))
+            continue;
+        struct repl_peer *out = &s->peer[s->peers++];
+        put_host(r, p, out->host, &out->port);
+        out->voter = voter;
+        out->online = peer->session != 0;
+        out->acked_lsn = peer->session ? peer->acked_lsn : 0;
+        out->lag_ms = peer->session && now > peer->alive_ms ? now - peer->alive_ms : 0;
+    }
+}
+
+static void put_leader(struct repl *r, const struct cell_status *core, struct repl_status *s)
+{
+    uint8_t leader = core->leader != CELL_NOBODY && core->leader != cellnode_cell(r->node)->config.self ? core->leader
+                                                                                                        : r->source;
+    if (s->master || leader == CELL_NOBODY)
+        return;
+    put_host(r, leader, s->leader_host, &s->leader_port);
+    if (!s->link_up)
+        memcpy(s->trouble, r->trouble[leader], sizeof s->trouble);
+}
+
+static unsigned priority(const struct repl *r, const struct cell_status *core)
+{
+    unsigned wanted = (unsigned)config_int(r->srv->config, CFG_REPLICA_PRIORITY);
+    return core->priority ? core->priority : wanted ? 0 : wanted;
+}
+
+static void fill(struct repl *r, uint64_t now, struct repl_status *s)
+{
+    const struct cell *c = cellnode_cell(r->node);
+    struct cell_status core;
+    uint8_t cell_id[16];
+
+    cell_status(c, now, &core);
+    engine_cell_id(r->srv->engine, cell_id);
+    *s = (struct repl_status){.on = 1,
+                              .voters = r->voters.n != 0,
+                              .master = core.master,
+                              .link_up = core.link_up,
+                              .priority = priority(r, &core),
+                              .term = core.term,
+                              .offset = core.offset,
+                              .commit_lsn = core.commit_lsn,
+                              .heard_ms_ago = core.link_down_ms};
+    hello_replid(cell_id, core.term, s->replid);
+    if (core.link_up || core.master)
+        r->link_down_since_ms = 0;
+    else if (!r->link_down_since_ms)
+        r->link_down_since_ms = now;
+    s->link_down_ms = r->link_down_since_ms ? now - r->link_down_since_ms : 0;
+    put_leader(r, &core, s);
+    if (core.master)
+        put_peers(r, now, s);
+}
+
+/* Bounded staleness in a cell with voters; without them what Redis does. */
+static enum err reads(const struct repl *r, uint64_t now)
+{
+    enum err e = cell_fresh(cellnode_cell(r->node), now);
+    return !r->voters.n && config_int(r->srv->config, CFG_REPLICA_SERVE_STALE_DATA) ? ERR_OK : e;
+}
+
+static void say_role(struct repl *r, const struct repl_status *s)
+{
+    if (s->master == r->leads)
+        return;
+    r->leads = s->master;
+    log_set_role(s->master ? 'M' : 'S');
+    if (s->master)
+        log_at(LOG_NOTICE, "This node is the primary of term %lu, from LSN %llu on", (unsigned long)s->term,
+               (unsigned long long)s->commit_lsn);
+    else
+        log_at(LOG_NOTICE, "This node is no primary any more (term %lu)", (unsigned long)s->term);
+}
+
+void repl_publish(struct repl *r, uint64_t now)
+{
+    struct server *srv = r->srv;
+    struct repl_status s;
+    fill(r, now, &s);
+    say_role(r, &s);
+    atomic_store_explicit(&srv->cell.write_err, (int)cellnode_writable(r->node), memory_order_relaxed);
+    atomic_store_explicit(&srv->cell.read_err, (int)reads(r, now), memory_order_relaxed);
+    atomic_store_explicit(&srv->cell.replica, !s.master, memory_order_relaxed);
+    atomic_store_explicit(&srv->cell.seen_us, r->voters.n ? clock_mono_us() : 0, memory_order_relaxed);
+    pthread_mutex_lock(&r->lock);
+    r->status = s;
+    r->mine.lsn = s.offset;
+    r->mine.term = s.term;
+    r->mine.blank = !s.offset && !s.term;
+    memcpy(r->mine.replid, s.replid, sizeof r->mine.replid);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void repl_status(struct repl *r, struct repl_status *out)
+{
+    pthread_mutex_lock(&r->lock);
+    *out = r->status;
+    pthread_mutex_unlock(&r->lock);
+}
+
+unsigned repl_holders(struct repl *r, uint64_t lsn)
+{
+    unsigned n = 0;
+    pthread_mutex_lock(&r->lock);
+    for (unsigned i = 0; i < r->status.peers; i++)
+        n += r->status.peer[i].online && r->status.peer[i].acked_lsn >= lsn;
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
