@@ -29,7 +29,8 @@ struct cellnode {
     int open;        /* the gate */
     enum err shut;   /* what it is closed with */
     int halted;
-    struct bytes records; /* of the message being handled */
+    uint64_t stuck_lsn, stuck_ms; /* the commit LSN, and since when it has not moved though there is more */
+    struct bytes records;         /* of the message being handled */
     struct buf out;
     struct wal_cursor *cursor[CELL_PEERS]; /* who is too far behind for the groups in memory */
     uint64_t cursor_lsn[CELL_PEERS];
@@ -367,9 +368,23 @@ static void tell_trimmed(struct cellnode *n, uint64_t now_ms)
         (void)!step(n, &(struct cell_event){.type = CELL_TRIMMED, .lsn = info.first_lsn - 1}, now_ms);
 }
 
+/* The hard deadline of R9: without a majority nobody can say what becomes of a write, and its client has waited long
+ * enough. The core's word on it, if it ever comes, finds nobody who waits. */
+static void tell_open(struct cellnode *n, uint64_t now_ms)
+{
+    const struct cell *c = &n->cell;
+    if (c->commit_lsn == c->last_lsn || c->commit_lsn != n->stuck_lsn) {
+        n->stuck_lsn = c->commit_lsn;
+        n->stuck_ms = now_ms;
+    } else if (!n->open && now_ms - n->stuck_ms >= c->config.outcome_timeout_ms) {
+        sequencer_resolve(n->q, c->commit_lsn + 1, c->last_lsn, ERR_UNCERTAIN);
+    }
+}
+
 void cellnode_tick(struct cellnode *n, uint64_t now_ms)
 {
     tell_trimmed(n, now_ms);
+    tell_open(n, now_ms);
     (void)!step(n, &(struct cell_event){.type = CELL_TICK}, now_ms);
     cellnode_changed(n, now_ms);
 }

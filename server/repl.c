@@ -307,14 +307,30 @@ int repl_found_elsewhere(struct repl *r)
     return r->found_elsewhere;
 }
 
+static void show_ready(struct repl *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->phase = r->configured ? REPL_READY : REPL_OFF;
+    r->mine.has_cell = 1;
+    engine_cell_id(r->srv->engine, r->mine.cell_id);
+    r->mine.blank &= r->configured; /* off, it has a log */
+    r->mine.ready = 1;              /* off, it can take frames too: then it is turned on */
+    pthread_mutex_unlock(&r->lock);
+}
+
+struct begin {
+    struct repl_task task;
+    struct cellnode *node;
+};
+
 /* The thread takes the core over. */
 static void run_begin(struct repl *r, struct repl_task *t)
 {
-    const struct cell *c = r->node ? cellnode_cell(r->node) : NULL;
+    struct begin *b = mpsc_entry(t, struct begin, task);
+    const struct cell *c = cellnode_cell(b->node);
     int follows = r->first.port && !(r->begins && !r->voters.n), index;
-    mem_free(t);
-    if (!c)
-        return;
+    r->node = b->node;
+    mem_free(b);
     if (follows && !r->voters.n) {
         repl_follow_now(r, REPL_SOURCE);
     } else if (follows && (index = voters_find(&r->voters, r->first.host, r->first.port)) >= 0) {
@@ -325,32 +341,23 @@ static void run_begin(struct repl *r, struct repl_task *t)
         r->wants_to_lead = repl_alone(r) || c->vote.promised_to == r->self || (never && r->self == 0);
     }
     repl_publish(r, repl_now_ms());
+    show_ready(r);
 }
 
 enum err repl_run(struct repl *r)
 {
-    uint8_t cell_id[16];
-    struct repl_task *t = r->configured ? mem_zalloc(sizeof *t) : NULL;
-    enum err e = r->configured && !t ? ERR_OOM : ERR_OK;
-
-    if (!e && r->configured && (e = repl_open_core(r)) == ERR_OK)
-        repl_publish(r, repl_now_ms());
+    if (!r->configured) {
+        show_ready(r);
+        return ERR_OK;
+    }
+    struct begin *b = mem_zalloc(sizeof *b);
+    enum err e = b ? repl_open_core(r, &b->node) : ERR_OOM;
     if (e) {
-        mem_free(t);
+        mem_free(b);
         return e;
     }
-    engine_cell_id(r->srv->engine, cell_id);
-    pthread_mutex_lock(&r->lock);
-    r->phase = r->configured ? REPL_READY : REPL_OFF;
-    r->mine.has_cell = 1;
-    memcpy(r->mine.cell_id, cell_id, sizeof cell_id);
-    r->mine.blank &= r->configured; /* off, it has a log */
-    r->mine.ready = 1;              /* off, it can take frames too: then it is turned on */
-    pthread_mutex_unlock(&r->lock);
-    if (t) {
-        t->run = run_begin;
-        repl_post(r, t);
-    }
+    b->task.run = run_begin;
+    repl_post(r, &b->task);
     return ERR_OK;
 }
 
@@ -369,9 +376,10 @@ void repl_stop(struct repl *r)
     }
     r->running = 0;
     repl_links_close(r);
+    repl_run_tasks(r); /* what they hold is given back */
+    repl_links_close(r);
     cellnode_close(r->node);
     r->node = NULL;
-    repl_run_tasks(r); /* what they hold is given back */
 }
 
 enum err repl_new(struct repl **out, struct server *srv)

@@ -93,7 +93,7 @@ void repl_post(struct repl *r, struct repl_task *t);
 
 /* ---- repl_thread.c ---- */
 must_use enum err repl_thread_start(struct repl *r); /* lock held. ERR_OOM */
-must_use enum err repl_open_core(struct repl *r);    /* the engine is open, and has the gate */
+must_use enum err repl_open_core(struct repl *r, struct cellnode **out); /* the engine is open, and has the gate */
 void repl_run_tasks(struct repl *r);
 void repl_turn_on(struct repl *r);                   /* off: the gate is put in, and the core opened */
 void repl_follow_now(struct repl *r, uint8_t peer);

@@ -33,7 +33,10 @@ static unsigned setting_ms(const struct repl *r, enum config_id id)
 
 static void read_settings(struct repl *r)
 {
-    r->config_epoch = config_epoch(r->srv->config);
+    uint64_t epoch = config_epoch(r->srv->config);
+    if (r->config_epoch == epoch)
+        return;
+    r->config_epoch = epoch;
     cellnode_settings(r->node, setting_ms(r, CFG_QUORUM_TIMEOUT), setting_ms(r, CFG_REPLICA_MAX_STALENESS),
                       (unsigned)config_int(r->srv->config, CFG_REPLICA_PRIORITY));
 }
@@ -76,7 +79,7 @@ static uint64_t make_config_id(const struct repl *r, const uint8_t cell_id[16])
     return get_le64(out);
 }
 
-enum err repl_open_core(struct repl *r)
+enum err repl_open_core(struct repl *r, struct cellnode **out)
 {
     uint8_t cell_id[16];
     engine_cell_id(r->srv->engine, cell_id);
@@ -96,11 +99,9 @@ enum err repl_open_core(struct repl *r)
     cfg.cell.config_id = make_config_id(r, cell_id);
     enum err e = clock_random(&cfg.cell.seed, sizeof cfg.cell.seed);
     if (!e)
-        e = cellnode_open(&r->node, &cfg, repl_now_ms());
+        e = cellnode_open(out, &cfg, repl_now_ms());
     if (e)
         log_at(LOG_WARNING, "The replication core cannot be started: %s", err_text(e));
-    else
-        read_settings(r);
     return e;
 }
 
@@ -113,7 +114,7 @@ void repl_turn_on(struct repl *r)
     if (r->node || !off)
         return;
     engine_set_gate(r->srv->engine, &r->gate);
-    if (repl_open_core(r))
+    if (repl_open_core(r, &r->node))
         on_halt(r, "the core of a gate that is closed cannot be opened");
     if (cellnode_promote(r->node, 0, repl_now_ms()))
         log_at(LOG_WARNING, "This node cannot go on as a primary");
@@ -179,8 +180,7 @@ static void each_second(struct repl *r, uint64_t now)
     r->second_ms = now + SECOND_MS;
     keep_log(r);
     repl_links_check(r, now);
-    if (r->config_epoch != config_epoch(r->srv->config))
-        read_settings(r);
+    read_settings(r);
 }
 
 void repl_run_tasks(struct repl *r)

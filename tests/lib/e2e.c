@@ -457,6 +457,27 @@ void e2e_start(struct e2e *s, ...)
     launch(s);
 }
 
+void e2e_begin(struct e2e *s, ...)
+{
+    va_list ap;
+    make_dir(s);
+    copy_template(s->dir);
+    va_start(ap, s);
+    take_args(s, ap);
+    va_end(ap);
+    start_process(s);
+}
+
+void e2e_begin_again(struct e2e *s)
+{
+    start_process(s);
+}
+
+void e2e_ready(struct e2e *s)
+{
+    await_ready(s);
+}
+
 void e2e_start_bare(struct e2e *s, ...)
 {
     va_list ap;

@@ -56,6 +56,10 @@ struct e2e {
  * "--port", "auto" picks a free TCP port, and so does "--tls-port", "auto". Returns when PING answers anything but
  * -LOADING, with s->c connected. */
 void e2e_start(struct e2e *s, ...) __attribute__((sentinel));
+/* The same, in two parts: several servers that wait for each other are begun before the first is waited for. */
+void e2e_begin(struct e2e *s, ...) __attribute__((sentinel));
+void e2e_begin_again(struct e2e *s);
+void e2e_ready(struct e2e *s);
 /* The same in an empty directory: the server provisions its token itself. */
 void e2e_start_bare(struct e2e *s, ...) __attribute__((sentinel));
 /* Starts it again in its directory: with the same arguments, or with others. */

@@ -438,6 +438,25 @@ static void what_no_other_has_is_cut(void **state)
     assert_true(reads(0, "p", "3:three"));
 }
 
+/* And when nobody is heard for long, that is what the client is told, whatever becomes of the write. */
+static void a_write_without_a_majority_is_uncertain_in_the_end(void **state)
+{
+    struct asked x;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    m[0].cut_off = 1;
+    ask_set(0, &x, "p", "open");
+    assert_int_equal(outcome(&x), ERR_UNCERTAIN);
+    assert_int_equal(x.w.lsn, 3);
+    assert_true(reads(0, "p", NULL));
+    m[0].cut_off = 0;
+    UNTIL(cellnode_writable(m[0].n) == ERR_OK);
+    assert_int_equal(set(0, "q", "next"), ERR_OK);
+    UNTIL(same_end(0, 1) && reads(1, "q", "1:next"));
+    assert_logs_equal(0, 1);
+}
+
 /* The same across a restart: what the log has is not what was committed. */
 static void what_no_other_has_is_cut_after_a_restart(void **state)
 {
@@ -596,6 +615,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_replica_refuses_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_write_without_a_majority_is_uncertain_in_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut_after_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(what_a_restart_finds_in_the_log_is_committed_later, setup, teardown),
         cmocka_unit_test_setup_teardown(without_a_majority_writes_are_refused, setup, teardown),

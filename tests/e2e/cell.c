@@ -1,0 +1,229 @@
+/* cell.c - a cell of three servers: it forms, replicates, and fails over; what is acknowledged is never lost. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/lib/trio.h"
+
+static unsigned cycles(unsigned normally)
+{
+    const char *n = getenv("CYCLES");
+    return n ? (unsigned)strtoul(n, NULL, 10) / 10 + 1 : normally;
+}
+
+/* Until a node answers so. */
+static void await(redisContext *c, const char *want, const char *command)
+{
+    struct e2e_deadline w = {.what = want};
+    char *text = NULL;
+    do {
+        redisReply *r = e2e_command(c, command);
+        free(text);
+        text = e2e_show_reply(r);
+        freeReplyObject(r);
+    } while (strncmp(text, want, strlen(want)) != 0 && e2e_not_yet(&w));
+    free(text);
+}
+
+static void await_writes(unsigned more)
+{
+    struct e2e_deadline w = {.what = "writes to be acknowledged"};
+    unsigned from = trio_load_done();
+    while (trio_load_done() < from + more && e2e_not_yet(&w)) {
+    }
+}
+
+/* ---- forming ---- */
+
+static void a_cell_forms_and_every_node_can_be_read(void **state)
+{
+    struct trio t;
+    char want[64];
+    (void)state;
+    trio_start(&t);
+    redisContext *first = t.node[0].c, *second = t.node[1].c;
+    e2e_expect(first, "+OK", "SET k one");
+    e2e_expect(first, ":2", "WAIT 2 0");
+    long long lsn = e2e_int(first, "CLIENT LASTLSN");
+    for (unsigned i = 0; i < TRIO; i++) {
+        e2e_expect(t.node[i].c, "+OK", "READ.AFTER %lld TIMEOUT 0", lsn);
+        e2e_expect(t.node[i].c, "$one", "GET k");
+        e2e_expect(t.node[i].c, "+PONG", "PING");
+    }
+    e2e_expect(second, "-READONLY You can't write against a read only replica.", "SET k two");
+    e2e_expect(second, "-MASTERDOWN ...", "READ.AFTER %lld TIMEOUT 1", lsn + 1000);
+    snprintf(want, sizeof want, "[$slave $127.0.0.1 :%d $connected :...", t.port[0]);
+    e2e_expect(second, want, "ROLE");
+    snprintf(want, sizeof want, "%d", t.port[0]);
+    assert_string_equal(e2e_info(second, "master_port"), want);
+    assert_string_equal(e2e_info(second, "master_link_status"), "up");
+    assert_string_equal(e2e_info(second, "slave_priority"), "100");
+    e2e_expect(first, "[$master :...", "ROLE");
+    trio_finish(&t);
+}
+
+/* Nodes that are no cell, in the words of the log. */
+static void another_list_of_voters_is_refused(void **state)
+{
+    struct trio t;
+    char port[16];
+    (void)state;
+    trio_plan(&t);
+    snprintf(port, sizeof port, "%d", t.port[0]);
+    e2e_begin(&t.node[0], "--port", port, "--voters", t.voters[0], t.voters[1], t.voters[2], NULL);
+    snprintf(port, sizeof port, "%d", t.port[1]);
+    e2e_begin(&t.node[1], "--port", port, "--voters", t.voters[0], t.voters[2], t.voters[1], NULL);
+    e2e_log_wait(&t.node[0], "another list of voters");
+    e2e_finish(&t.node[0]);
+    e2e_finish(&t.node[1]);
+}
+
+static void a_node_that_is_none_of_the_voters_does_not_start(void **state)
+{
+    struct e2e s;
+    char said[4096];
+    (void)state;
+    e2e_start(&s, "--port", "auto", NULL);
+    e2e_stop(&s);
+    char port[16];
+    snprintf(port, sizeof port, "%d", e2e_free_port());
+    assert_int_not_equal(e2e_run(said, sizeof said, "coffer-server", "--dir", s.dir, "--port", port, "--voters",
+                                 "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", NULL),
+                         0);
+    assert_non_null(strstr(said, "none of 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3 is this node"));
+    assert_int_not_equal(e2e_run(said, sizeof said, "coffer-server", "--dir", s.dir, "--port", port, "--voters",
+                                 "127.0.0.1:1", "127.0.0.1:2", NULL),
+                         0);
+    assert_non_null(strstr(said, "an even number of voters"));
+    e2e_finish(&s);
+}
+
+/* ---- failing over ---- */
+
+static void nothing_acknowledged_is_lost_when_primaries_are_killed(void **state)
+{
+    struct trio t;
+    (void)state;
+    trio_start(&t);
+    trio_load_begin(&t, 4);
+    for (unsigned round = 0; round < cycles(3); round++) {
+        unsigned old = round % TRIO, next = (round + 1) % TRIO;
+        await_writes(50);
+        e2e_kill(&t.node[old]);
+        trio_lead(&t, next);
+        await_writes(50);
+        trio_again(&t, old);
+        trio_await_followers(&t, next, 2);
+    }
+    trio_load_end(&t);
+    trio_check(&t);
+    trio_finish(&t);
+}
+
+/* It does not know that it is primary no more when it wakes; what it then says to clients must be true. */
+static void a_primary_that_was_paused_follows_and_loses_nothing(void **state)
+{
+    struct trio t;
+    (void)state;
+    trio_start(&t);
+    trio_load_begin(&t, 4);
+    for (unsigned round = 0; round < cycles(2); round++) {
+        unsigned old = round % 2, next = !old;
+        await_writes(50);
+        kill(t.node[old].pid, SIGSTOP);
+        trio_lead(&t, next);
+        kill(t.node[old].pid, SIGCONT);
+        await_writes(50);
+        e2e_info_wait(t.node[old].c, "role", "slave");
+        trio_await_followers(&t, next, 2);
+    }
+    trio_load_end(&t);
+    trio_check(&t);
+    trio_finish(&t);
+}
+
+static void a_primary_without_a_majority_refuses_and_comes_back(void **state)
+{
+    struct trio t;
+    (void)state;
+    trio_start(&t);
+    redisContext *first = t.node[0].c;
+    e2e_expect(first, "+OK", "SET k one");
+    e2e_kill(&t.node[1]);
+    e2e_expect(first, "+OK", "SET k two");
+    e2e_kill(&t.node[2]);
+    await(first, "-NOQUORUM", "PING");
+    await(first, "-NOREPLICAS", "SET k three");
+    await(first, "-NOQUORUM", "GET k");
+    trio_again(&t, 2);
+    await(first, "+PONG", "PING");
+    await(first, "+OK", "SET k four");
+    trio_again(&t, 1);
+    trio_await_followers(&t, 0, 2);
+    e2e_expect(first, "$four", "GET k");
+    trio_finish(&t);
+}
+
+static void a_cell_that_was_stopped_goes_on(void **state)
+{
+    struct trio t;
+    (void)state;
+    trio_start(&t);
+    trio_lead(&t, 2);
+    e2e_expect(t.node[2].c, "+OK", "SET k one");
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_stop(&t.node[i]);
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_begin_again(&t.node[i]);
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_ready(&t.node[i]);
+    trio_await_master(&t, 2); /* it was before */
+    trio_await_followers(&t, 2, 2);
+    e2e_expect(t.node[2].c, "+OK", "SET k two");
+    await(t.node[0].c, "$two", "GET k");
+    await(t.node[1].c, "$two", "GET k");
+    trio_finish(&t);
+}
+
+static void a_voter_that_lost_its_disk_catches_up_and_votes(void **state)
+{
+    struct trio t;
+    char said[512], command[512];
+    (void)state;
+    trio_start(&t);
+    e2e_expect(t.node[0].c, "+OK", "SET k one");
+    e2e_kill(&t.node[2]);
+    snprintf(command, sizeof command, "cd %s && rm -rf base cell shard-* snapshots state vote wal", t.node[2].dir);
+    assert_int_equal(e2e_run(said, sizeof said, "sh", "-c", command, NULL), 0);
+    trio_again(&t, 2);
+    e2e_log_wait(&t.node[2], "what it holds is taken from the others");
+    trio_await_followers(&t, 0, 2);
+    e2e_expect(t.node[0].c, "+OK", "SET k two");
+    await(t.node[2].c, "$two", "GET k");
+    e2e_info_wait(t.node[2].c, "slave_priority", "100"); /* it is heard again */
+    trio_lead(&t, 2);
+    e2e_expect(t.node[2].c, "+OK", "SET k three");
+    trio_finish(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(a_cell_forms_and_every_node_can_be_read, trio_teardown),
+        cmocka_unit_test_teardown(another_list_of_voters_is_refused, trio_teardown),
+        cmocka_unit_test_teardown(a_node_that_is_none_of_the_voters_does_not_start, trio_teardown),
+        cmocka_unit_test_teardown(nothing_acknowledged_is_lost_when_primaries_are_killed, trio_teardown),
+        cmocka_unit_test_teardown(a_primary_that_was_paused_follows_and_loses_nothing, trio_teardown),
+        cmocka_unit_test_teardown(a_primary_without_a_majority_refuses_and_comes_back, trio_teardown),
+        cmocka_unit_test_teardown(a_cell_that_was_stopped_goes_on, trio_teardown),
+        cmocka_unit_test_teardown(a_voter_that_lost_its_disk_catches_up_and_votes, trio_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
