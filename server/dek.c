@@ -420,16 +420,19 @@ static void partition_made(struct hsm_req *r)
 void vault_job_start(struct vault_job *job)
 {
     uint8_t id[16];
+    struct hsm *h = job->srv->hsm;
     job->lsn = 0;
-    job->err = vaults_find(engine_vaults(job->srv->engine), bytes_str(job->name)) ? ERR_VAULTEXISTS
-                                                                                  : clock_random(id, sizeof id);
-    if (job->err == ERR_OK) {
+    enum err err = vaults_find(engine_vaults(job->srv->engine), bytes_str(job->name)) ? ERR_VAULTEXISTS
+                                                                                      : clock_random(id, sizeof id);
+    if (err == ERR_OK) {
         struct bytes part = bytes_of(id, sizeof id);
         hsm_req_init(&job->req, HSM_PARTITION_NEW, partition_made, job);
-        job->err = hsm_submit(job->srv->hsm, &job->req, &part, 1);
+        err = hsm_submit(h, &job->req, &part, 1); /* from then on the job is the answer's */
     }
-    if (job->err)
-        job->done(job);
-    else
-        hsm_flush(job->srv->hsm);
+    if (err == ERR_OK) {
+        hsm_flush(h);
+        return;
+    }
+    job->err = err;
+    job->done(job);
 }

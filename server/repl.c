@@ -461,6 +461,15 @@ static enum err post_order(struct repl *r, uint8_t peer, const char *host, int p
     return ERR_OK;
 }
 
+/* The configuration was read, on another thread. */
+static int has_begun(struct repl *r)
+{
+    pthread_mutex_lock(&r->lock);
+    int begun = r->mine.voters[0] != 0;
+    pthread_mutex_unlock(&r->lock);
+    return begun;
+}
+
 /* By its entry in the list, or by the address that its link has. */
 static int find_voter(struct repl *r, const char *host, int port)
 {
@@ -480,6 +489,8 @@ enum err repl_follow(struct repl *r, const char *host, int port, const char **wh
         *why = "the name is too long";
         return ERR_RANGE;
     }
+    if (!has_begun(r))
+        return ERR_LOADING;
     if (!r->voters.n)
         return post_order(r, REPL_SOURCE, host, port);
     int index = find_voter(r, host, port);
@@ -492,6 +503,8 @@ enum err repl_follow(struct repl *r, const char *host, int port, const char **wh
 
 enum err repl_promote(struct repl *r)
 {
+    if (!has_begun(r))
+        return ERR_LOADING;
     if (r->voters.n && r->self >= r->voters.n)
         return ERR_READONLY;
     pthread_mutex_lock(&r->lock);

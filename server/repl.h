@@ -45,9 +45,9 @@ void repl_stop(struct repl *r);
 
 /* ---- orders ---- */
 
-/* REPLICAOF host port. *why (static text) with ERR_RANGE: nobody whom this node may follow. */
+/* REPLICAOF host port. *why (static text) with ERR_RANGE: nobody whom this node may follow. ERR_LOADING, ERR_OOM. */
 must_use enum err repl_follow(struct repl *r, const char *host, int port, const char **why);
-/* REPLICAOF NO ONE. ERR_READONLY: this node is no voter. */
+/* REPLICAOF NO ONE. ERR_READONLY: this node is no voter. ERR_LOADING, ERR_OOM. */
 must_use enum err repl_promote(struct repl *r);
 
 /* PSYNC: takes the socket of c over when the two may talk, which ends c without an answer here; the answer goes the

@@ -332,7 +332,7 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
     hello_put(&r->mine, mine);
     pthread_mutex_unlock(&r->lock);
 
-    int wrong_way = g->hello.index >= 0 && r->voters.n && r->self < r->voters.n && g->hello.index > r->self;
+    int wrong_way = !early && g->hello.index >= 0 && r->self < r->voters.n && g->hello.index > r->self;
     if (early || stopped)
         snprintf(text, HELLO_WHY_BYTES, "LOADING this node does not take replicas yet, or any more");
     else if (v == HELLO_REFUSED)
