@@ -248,6 +248,27 @@ int e2e_run(char *out, size_t n, const char *program, ...)
     return run_program(out, n, argv);
 }
 
+pid_t e2e_spawn(const char *log, const char *program, ...)
+{
+    char *argv[E2E_ARGS + 2] = {(char *)(uintptr_t)program};
+    va_list ap;
+    int argc = 1, fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    va_start(ap, program);
+    while (argc <= E2E_ARGS && (argv[argc] = va_arg(ap, char *)) != NULL)
+        argc++;
+    va_end(ap);
+    assert_true(argc <= E2E_ARGS);
+    return spawn(argv, fd);
+}
+
+void e2e_end(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    await(pid);
+}
+
 static void must_run(const char *what, int status, const char *said)
 {
     if (status != 0)

@@ -1,0 +1,224 @@
+/* replica.c - nodes without voters: Redis's semantics; and Redises, which are told that they cannot take part. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/lib/e2e.h"
+
+static char number[16]; /* of a port, as a word */
+
+static const char *port_of(const struct e2e *s)
+{
+    snprintf(number, sizeof number, "%d", s->port);
+    return number;
+}
+
+static void start_pair(struct e2e *a, struct e2e *b)
+{
+    e2e_start(a, "--port", "auto", NULL);
+    e2e_start(b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(a), NULL);
+    e2e_info_wait(b->c, "master_link_status", "up");
+    e2e_info_wait(a->c, "connected_slaves", "1");
+}
+
+static void a_replica_takes_the_data_of_a_primary_that_is_alone(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    for (int i = 0; i < 100; i++)
+        e2e_expect(a.c, "+OK", "SET before-%d %d", i, i);
+    assert_string_equal(e2e_info(a.c, "repl_backlog_active"), "0"); /* nothing of replication is in the way */
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), NULL);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_expect(a.c, "+OK", "SET k one");
+    e2e_expect(a.c, ":1", "WAIT 1 0");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "$one", "GET k");
+    for (int i = 0; i < 100; i++) {
+        char want[16];
+        snprintf(want, sizeof want, "$%d", i);
+        e2e_expect(b.c, want, "GET before-%d", i);
+    }
+    e2e_expect(b.c, "-READONLY ...", "SET k two");
+    e2e_finish(&b);
+    e2e_expect(a.c, ":0", "WAIT 1 1"); /* and needs nobody to write */
+    e2e_expect(a.c, "+OK", "SET k three");
+    e2e_finish(&a);
+}
+
+static void writes_wait_while_replication_is_turned_on(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_begin(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), NULL);
+    int n = 0;
+    do { /* none of them is refused */
+        for (int i = 0; i < 100; i++)
+            redisAppendCommand(a.c, "SET k%d v", n++ % 500);
+        for (int i = 0; i < 100; i++)
+            e2e_expect_next(a.c, "+OK");
+    } while (strcmp(e2e_info(a.c, "connected_slaves"), "1") != 0);
+    e2e_ready(&b);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+static void no_one_promotes_at_once(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    start_pair(&a, &b);
+    e2e_expect(a.c, "+OK", "SET k one");
+    e2e_expect(a.c, ":1", "WAIT 1 0");
+    e2e_kill(&a);
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_info_wait(b.c, "role", "master");
+    e2e_expect(b.c, "$one", "GET k");
+    e2e_expect(b.c, "+OK", "SET k two");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+static void both_come_back_after_a_restart(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    start_pair(&a, &b);
+    e2e_expect(a.c, "+OK", "SET k one");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_kill(&a);
+    e2e_info_wait(b.c, "master_link_status", "down");
+    e2e_expect(b.c, "$one", "GET k"); /* replica-serve-stale-data */
+    e2e_again(&a);
+    e2e_expect(a.c, "+OK", "SET k two");
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_kill(&b);
+    e2e_expect(a.c, "+OK", "SET k three");
+    e2e_again(&b);
+    e2e_expect(a.c, ":1", "WAIT 1 0");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "$three", "GET k");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+static void a_replica_with_data_of_its_own_keeps_it_and_says_so(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_start(&b, "--port", "auto", NULL);
+    e2e_expect(b.c, "+OK", "SET mine 1");
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    e2e_info_wait(b.c, "role", "slave");
+    e2e_log_wait(&b, "another cell");
+    assert_non_null(strstr(e2e_info(b.c, "master_link_error"), "another cell"));
+    e2e_expect(b.c, "-READONLY ...", "SET mine 2");
+    e2e_expect(b.c, "$1", "GET mine");
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_info_wait(b.c, "role", "master");
+    e2e_expect(b.c, "+OK", "SET mine 3");
+    e2e_expect(b.c, "-ERR Invalid master port", "REPLICAOF 127.0.0.1 x");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+static void replicaof_is_kept_by_config_rewrite(void **state)
+{
+    struct e2e a, b;
+    char path[256], line[64];
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_start(&b, "--port", "auto", NULL);
+    e2e_stop(&b);
+    snprintf(path, sizeof path, "%s/conf", b.dir);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "port %d\ndir %s\nunixsocket %s\n", b.port, b.dir, b.socket);
+    fclose(f);
+    pid_t pid = e2e_spawn(b.log, e2e_build_path("coffer-server"), path, NULL);
+    struct e2e_deadline w = {.what = "the server with a file"};
+    redisContext *c = NULL;
+    do {
+        if (c)
+            redisFree(c);
+        c = redisConnectUnix(b.socket);
+    } while (c->err && e2e_not_yet(&w));
+    e2e_info_wait(c, "loading", "0");
+    e2e_expect(c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    e2e_expect(c, "+OK", "CONFIG REWRITE");
+    snprintf(line, sizeof line, "replicaof 127.0.0.1 %d", a.port);
+    char said[4096];
+    assert_int_equal(e2e_run(said, sizeof said, "grep", "-x", line, path, NULL), 0);
+    e2e_expect(c, "+OK", "REPLICAOF NO ONE");
+    e2e_expect(c, "+OK", "CONFIG REWRITE");
+    assert_int_not_equal(e2e_run(said, sizeof said, "grep", "replicaof", path, NULL), 0);
+    redisFree(c);
+    e2e_end(pid);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* ---- Redises ---- */
+
+static void a_redis_cannot_be_a_replica(void **state)
+{
+    struct e2e a;
+    char log[256], redis[16];
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    snprintf(log, sizeof log, "%s/redis.log", a.dir);
+    snprintf(redis, sizeof redis, "%d", e2e_free_port());
+    pid_t pid = e2e_spawn(log, "redis-server", "--port", redis, "--dir", a.dir, "--save", "", "--replicaof",
+                          "127.0.0.1", port_of(&a), NULL);
+    e2e_info_wait(a.c, "errorstat_NOMASTERLINK", "count=2"); /* it tries again, slowly */
+    e2e_expect(a.c, "-ERR there is no RDB to be had...", "SYNC");
+    e2e_expect(a.c, "+OK", "SET k v");
+    assert_string_equal(e2e_info(a.c, "repl_backlog_active"), "0");
+    e2e_end(pid);
+    e2e_finish(&a);
+}
+
+static void a_redis_cannot_be_the_primary(void **state)
+{
+    struct e2e b;
+    char log[256], redis[16];
+    (void)state;
+    e2e_start(&b, "--port", "auto", NULL);
+    e2e_expect(b.c, "+OK", "SET mine 1");
+    snprintf(log, sizeof log, "%s/redis.log", b.dir);
+    snprintf(redis, sizeof redis, "%d", e2e_free_port());
+    pid_t pid = e2e_spawn(log, "redis-server", "--port", redis, "--dir", b.dir, "--save", "", NULL);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %s", redis);
+    e2e_log_wait(&b, "that is a Redis");
+    assert_non_null(strstr(e2e_info(b.c, "master_link_error"), "that is a Redis"));
+    e2e_expect(b.c, "$1", "GET mine");
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_info_wait(b.c, "role", "master");
+    e2e_expect(b.c, "+OK", "SET mine 2");
+    e2e_end(pid);
+    e2e_finish(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(a_replica_takes_the_data_of_a_primary_that_is_alone, e2e_teardown),
+        cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
+        cmocka_unit_test_teardown(no_one_promotes_at_once, e2e_teardown),
+        cmocka_unit_test_teardown(both_come_back_after_a_restart, e2e_teardown),
+        cmocka_unit_test_teardown(a_replica_with_data_of_its_own_keeps_it_and_says_so, e2e_teardown),
+        cmocka_unit_test_teardown(replicaof_is_kept_by_config_rewrite, e2e_teardown),
+        cmocka_unit_test_teardown(a_redis_cannot_be_a_replica, e2e_teardown),
+        cmocka_unit_test_teardown(a_redis_cannot_be_the_primary, e2e_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
