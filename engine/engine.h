@@ -112,8 +112,8 @@ void engine_stop_snapshots(struct engine *e);
 /* Waits for what was submitted, applies, checkpoints, leaves the clean mark. */
 void engine_close(struct engine *e);
 
-/* An engine that was opened without a gate gets one, closed, for good. Waits for what is being written. Writes that come
- * meanwhile are neither refused nor carried out until engine_release, or until the gate is opened. */
+/* An engine that was opened without a gate gets one, closed, for good. Waits for what is being written. Writes that
+ * come meanwhile are neither refused nor carried out until engine_release, or until the gate is opened. */
 void engine_set_gate(struct engine *e, const struct sequencer_gate *gate);
 void engine_release(struct engine *e);
 

@@ -136,8 +136,8 @@ must_use enum err engine_cover_lost(struct engine *e, struct engine_report *rep)
  * applied. */
 must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
 /* Behind a gate: records of the log that this run did not write are committed up to `to`. Up to the commit LSN they are
- * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The gate's
- * owner. */
+ * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The
+ * gate's owner. */
 must_use enum err engine_take_tail(struct engine *e, uint64_t to);
 
 /* ---- cover.c ---- */

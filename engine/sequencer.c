@@ -187,8 +187,7 @@ static void *sequencer_main(void *arg)
 
     pthread_mutex_lock(&q->lock);
     for (;;) {
-        while (q->busy ||
-               ((q->hold || !atomic_load_explicit(&q->queue.head, memory_order_relaxed)) && !q->stop))
+        while (q->busy || ((q->hold || !atomic_load_explicit(&q->queue.head, memory_order_relaxed)) && !q->stop))
             pthread_cond_wait(&q->work, &q->lock);
         struct mpsc_node *n = mpsc_take(&q->queue);
         if (!n)

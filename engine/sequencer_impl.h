@@ -31,7 +31,7 @@ struct sequencer {
     struct group groups[GROUPS], *g;
     struct buf ops, undo;
     uint64_t next_lsn;
-    _Atomic uint32_t term; /* for others to read */
+    _Atomic uint32_t term;   /* for others to read */
     struct mpsc_node *limbo; /* the gate's owner's */
     uint64_t tail_lsn;       /* the gate's owner's: up to here the log is from an earlier run */
 

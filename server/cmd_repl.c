@@ -210,7 +210,8 @@ static void answer_holders(struct waiting *w, struct reply *r)
 
 enum call_result cmd_wait(struct call *c)
 {
-    struct waiting w = {.srv = c->srv, .lsn = conn_last_lsn(c->conn), .holds = enough_hold_it, .answer = answer_holders};
+    struct waiting w = {
+        .srv = c->srv, .lsn = conn_last_lsn(c->conn), .holds = enough_hold_it, .answer = answer_holders};
     int64_t ms;
     if (!repl_is_master(c->srv))
         return call_errorf(c, ERR_SYNTAX,

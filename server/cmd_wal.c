@@ -93,8 +93,8 @@ enum call_result cmd_wal_info(struct call *c)
 /* ---- WBL.OUTCOME lsn term ---- */
 
 /* What became of the record that was appended as (lsn, term), on any node. Commits go up without gaps, so up to the
- * commit LSN the log itself tells. Terms only grow along a log: once a record of a later term is committed, none of this
- * one comes behind it (cell_outcome). */
+ * commit LSN the log itself tells. Terms only grow along a log: once a record of a later term is committed, none of
+ * this one comes behind it (cell_outcome). */
 static const char *outcome(uint64_t lsn, uint32_t term, const struct engine_info *i, struct wal *w)
 {
     if (lsn <= i->commit_lsn)

@@ -1,8 +1,8 @@
 /* dial.c - see dial.h. One try is a list of steps, each a command and what its answer must be; all of it blocks, in
  * short slices, so that a dialer that is to end does so soon.
  *
- * A stock Redis is found out before PSYNC, by an option of REPLCONF that it does not know: asked for PSYNC it would fork
- * and send its whole data. */
+ * A stock Redis is found out before PSYNC, by an option of REPLCONF that it does not know: asked for PSYNC it would
+ * fork and send its whole data. */
 #include "server/dial.h"
 
 #include <errno.h>
@@ -19,13 +19,14 @@
 #include "base/mem.h"
 #include "resp/answer.h"
 
-#define TRY_US 5000000   /* for all of a try */
-#define PAUSE_US 200000  /* between tries: cells begin in some of them */
+#define TRY_US 5000000  /* for all of a try */
+#define PAUSE_US 200000 /* between tries: cells begin in some of them */
 #define REFUSED_US 1000000
 #define SLICE_MS 100
 #define COMMAND_BYTES 8192
 #define READ_BYTES (DIAL_EARLY_BYTES / 2)
-#define TEXT(a) (int)((a)->text.n < HELLO_WHY_BYTES - 16 ? (a)->text.n : HELLO_WHY_BYTES - 16), (const char *)(a)->text.p
+#define TEXT(a) \
+    (int)((a)->text.n < HELLO_WHY_BYTES - 16 ? (a)->text.n : HELLO_WHY_BYTES - 16), (const char *)(a)->text.p
 
 struct dialer {
     struct dialer_config cfg;
@@ -37,7 +38,8 @@ struct dialer {
 };
 
 /* One try. */
-struct try {
+struct
+try {
     struct dialer *d;
     struct dial_self self;
     struct dial_result r;
@@ -141,8 +143,7 @@ static enum err answer(struct try *t, const struct answer **out)
 {
     for (;;) {
         size_t used = 0;
-        enum answer_status s =
-            buf_size(&t->in) ? answer_parse(&t->parser, buf_bytes(&t->in), &used) : ANSWER_MORE;
+        enum answer_status s = buf_size(&t->in) ? answer_parse(&t->parser, buf_bytes(&t->in), &used) : ANSWER_MORE;
         buf_consume(&t->in, used);
         if (s == ANSWER_READY) {
             *out = t->parser.root;

@@ -1,7 +1,7 @@
 /* dial.h - opening a link to another node: connect, log in, and the handshake of hello.h, up to where frames begin.
  *
- * A dialer is a thread of its own for one address, since names are resolved on the way, which blocks. It tries again and
- * again, with pauses, until it is told that the link is there; and again when that is gone.
+ * A dialer is a thread of its own for one address, since names are resolved on the way, which blocks. It tries again
+ * and again, with pauses, until it is told that the link is there; and again when that is gone.
  *
  *     dialer_new -> result() ... result(DIAL_WELCOME) -> the link lives -> dialer_again -> result() ... -> dialer_free
  */
@@ -45,8 +45,8 @@ struct dialer_config {
     uint8_t peer; /* these are the owner's */
     uint64_t id;
     void (*self)(void *arg, struct dial_self *s); /* fills it in; on the dialer's thread */
-    /* On the dialer's thread, which waits for dialer_again after DIAL_WELCOME, for ever after DIAL_NOT_COFFER, and for a
-     * pause otherwise. r is borrowed, r->fd is not. */
+    /* On the dialer's thread, which waits for dialer_again after DIAL_WELCOME, for ever after DIAL_NOT_COFFER, and for
+     * a pause otherwise. r is borrowed, r->fd is not. */
     void (*result)(void *arg, struct dialer *d, const struct dial_result *r);
     void *arg;
 };

@@ -94,9 +94,8 @@ static int get_all(const struct bytes w[HELLO_WORDS], struct hello_node *h)
     h->lsn = (uint64_t)lsn;
     h->term = (uint32_t)term;
     h->has_cell = !is_dash(w[4]);
-    return (!h->has_cell || get_hex(w[4], h->cell_id, sizeof h->cell_id)) &&
-           get_hex(w[5], h->realm, sizeof h->realm) && get_text(w[6], h->voters, sizeof h->voters) &&
-           get_index(w[7], &h->index) && get_state(w[8], h);
+    return (!h->has_cell || get_hex(w[4], h->cell_id, sizeof h->cell_id)) && get_hex(w[5], h->realm, sizeof h->realm) &&
+           get_text(w[6], h->voters, sizeof h->voters) && get_index(w[7], &h->index) && get_state(w[8], h);
 }
 
 enum err hello_get(const struct bytes words[HELLO_WORDS], struct hello_node *h)
@@ -134,7 +133,8 @@ static int same_id(const uint8_t a[16], const uint8_t b[16])
     return bytes_equal(bytes_of(a, 16), bytes_of(b, 16));
 }
 
-enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello_node *theirs, char why[HELLO_WHY_BYTES])
+enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello_node *theirs,
+                               char why[HELLO_WHY_BYTES])
 {
     why[0] = 0;
     if (strcmp(mine->run_id, theirs->run_id) == 0)

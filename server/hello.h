@@ -54,7 +54,8 @@ enum hello_verdict {
     HELLO_REFUSED,   /* why says what differs, with both sides of it */
 };
 /* Both sides ask, each with itself first. */
-enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello_node *theirs, char why[HELLO_WHY_BYTES]);
+enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello_node *theirs,
+                               char why[HELLO_WHY_BYTES]);
 
 /* 40 hex digits for INFO's master_replid: another one with each term of each cell. */
 void hello_replid(const uint8_t cell_id[16], uint32_t term, char out[HELLO_ID_CHARS + 1]);

@@ -92,11 +92,12 @@ static enum err find_self(struct repl *r)
     r->self = (uint8_t)(self >= 0 ? self : (int)r->voters.n);
     if (e || self >= 0 || (self == VOTERS_NONE && r->first.port))
         return e; /* one that follows need not be a voter */
-    snprintf(line, sizeof line,
-             "voters: %s of %s is this node (port %d%s%s). Set replica-announce-ip and replica-announce-port to its own "
-             "entry%s",
-             self == VOTERS_NONE ? "none" : "more than one", r->voters.text, port, host[0] ? ", address " : "", host,
-             self == VOTERS_NONE ? ", or replicaof, for a replica that is no voter" : "");
+    snprintf(
+        line, sizeof line,
+        "voters: %s of %s is this node (port %d%s%s). Set replica-announce-ip and replica-announce-port to its own "
+        "entry%s",
+        self == VOTERS_NONE ? "none" : "more than one", r->voters.text, port, host[0] ? ", address " : "", host,
+        self == VOTERS_NONE ? ", or replicaof, for a replica that is no voter" : "");
     return wrong(line);
 }
 

@@ -41,9 +41,9 @@ struct repl {
 
     /* By repl_begin, constant afterwards. */
     struct voters voters;
-    int configured;   /* voters or replicaof are given */
-    uint8_t self;     /* index; behind the voters: none of them */
-    int begins;       /* blank, and sound */
+    int configured; /* voters or replicaof are given */
+    uint8_t self;   /* index; behind the voters: none of them */
+    int begins;     /* blank, and sound */
     int found_elsewhere;
     struct voter first; /* replicaof, port 0: not given */
 
@@ -63,9 +63,9 @@ struct repl {
     struct event wake_ev, tick_ev;
     struct cellnode *node; /* NULL: off, or not yet */
     uint64_t config_epoch, config_id, second_ms, link_down_since_ms;
-    uint8_t source;   /* whom the node is told to follow; CELL_NOBODY */
+    uint8_t source;    /* whom the node is told to follow; CELL_NOBODY */
     int wants_to_lead; /* as soon as a majority is linked */
-    int leads;        /* what was logged last */
+    int leads;         /* what was logged last */
     struct link *link[CELL_PEERS];
     struct dialer *dialer[CELL_PEERS];
     uint64_t dialers; /* how many there have been */
@@ -92,15 +92,15 @@ void repl_wake(struct repl *r);
 void repl_post(struct repl *r, struct repl_task *t);
 
 /* ---- repl_thread.c ---- */
-must_use enum err repl_thread_start(struct repl *r); /* lock held. ERR_OOM */
+must_use enum err repl_thread_start(struct repl *r);                     /* lock held. ERR_OOM */
 must_use enum err repl_open_core(struct repl *r, struct cellnode **out); /* the engine is open, and has the gate */
 void repl_run_tasks(struct repl *r);
-void repl_turn_on(struct repl *r);                   /* off: the gate is put in, and the core opened */
+void repl_turn_on(struct repl *r); /* off: the gate is put in, and the core opened */
 void repl_follow_now(struct repl *r, uint8_t peer);
 void repl_lead_now(struct repl *r);
 
 /* ---- repl_links.c; the thread's, but for the dialers' beginning ---- */
-must_use enum err repl_dial_voters(struct repl *r); /* whom this node has to open links to */
+must_use enum err repl_dial_voters(struct repl *r);                /* whom this node has to open links to */
 void repl_dial_source(struct repl *r, const char *host, int port); /* without voters; port 0: nobody */
 void repl_send(void *repl, uint8_t to, struct bytes head, struct bytes records);
 void repl_links_resume(struct repl *r);

@@ -28,7 +28,13 @@ static const char *name_of(const struct repl *r, uint8_t peer, char out[VOTERS_H
     const struct repl_guest *g = &r->guest[peer];
     const struct voter *v = peer < r->voters.n ? &r->voters.at[peer] : NULL;
     const struct dialer_config *d = r->dialer[peer] ? dialer_config(r->dialer[peer]) : NULL;
-    snprintf(out, VOTERS_HOST_BYTES + 16, "%s:%d", v ? v->host : d ? d->host : g->host, v ? v->port : d ? d->port : g->port);
+    snprintf(out, VOTERS_HOST_BYTES + 16, "%s:%d",
+             v   ? v->host
+             : d ? d->host
+                 : g->host,
+             v   ? v->port
+             : d ? d->port
+                 : g->port);
     return out;
 }
 

@@ -41,8 +41,8 @@ static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
 
 static void put_leader(struct repl *r, const struct cell_status *core, struct repl_status *s)
 {
-    uint8_t leader = core->leader != CELL_NOBODY && core->leader != cellnode_cell(r->node)->config.self ? core->leader
-                                                                                                        : r->source;
+    uint8_t leader =
+        core->leader != CELL_NOBODY && core->leader != cellnode_cell(r->node)->config.self ? core->leader : r->source;
     if (s->master || leader == CELL_NOBODY)
         return;
     put_host(r, leader, s->leader_host, &s->leader_port);

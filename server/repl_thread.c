@@ -44,7 +44,8 @@ static void read_settings(struct repl *r)
 static void on_halt(void *arg, const char *why)
 {
     (void)arg;
-    log_at(LOG_WARNING, "What the disk holds is not known any more (%s): the process ends, a restart reads it anew", why);
+    log_at(LOG_WARNING, "What the disk holds is not known any more (%s): the process ends, a restart reads it anew",
+           why);
     _exit(1);
 }
 
@@ -140,8 +141,7 @@ void repl_lead_now(struct repl *r)
     enum err e = cellnode_promote(r->node, 0, repl_now_ms());
     r->source = CELL_NOBODY;
     if (e)
-        log_at(LOG_WARNING, "This node cannot be primary: %s",
-               why[e == ERR_READONLY ? 0 : e == ERR_CORRUPT ? 1 : 2]);
+        log_at(LOG_WARNING, "This node cannot be primary: %s", why[e == ERR_READONLY ? 0 : e == ERR_CORRUPT ? 1 : 2]);
 }
 
 /* ---- turns ---- */

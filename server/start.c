@@ -347,9 +347,9 @@ enum err start_open(struct server *srv)
         log_at(LOG_WARNING, "Out of memory at start");
         return e;
     }
-    if (!(e = repl_begin(srv->repl, realm)) && (repl_found_elsewhere(srv->repl) || !(e = restore_begin(srv->restore))) &&
-        !(e = open_engine(srv)) && !(e = repl_run(srv->repl)) &&
-        ((e = bucketlink_start(srv)) || (e = acl_log_known(srv->acl))))
+    if (!(e = repl_begin(srv->repl, realm)) &&
+        (repl_found_elsewhere(srv->repl) || !(e = restore_begin(srv->restore))) && !(e = open_engine(srv)) &&
+        !(e = repl_run(srv->repl)) && ((e = bucketlink_start(srv)) || (e = acl_log_known(srv->acl))))
         log_at(LOG_WARNING, "Out of memory at start");
     if (!e)
         atomic_store_explicit(&srv->loading, 0, memory_order_release);

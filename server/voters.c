@@ -105,8 +105,7 @@ int voters_self(const struct voters *v, const char *announced_host, int port, in
     int found = VOTERS_NONE;
     for (unsigned i = 0; i < v->n; i++) {
         const struct voter *at = &v->at[i];
-        if (at->port != port ||
-            !(announced_host[0] ? strcasecmp(at->host, announced_host) == 0 : is_local(at->host)))
+        if (at->port != port || !(announced_host[0] ? strcasecmp(at->host, announced_host) == 0 : is_local(at->host)))
             continue;
         found = found == VOTERS_NONE ? (int)i : VOTERS_AMBIGUOUS;
     }

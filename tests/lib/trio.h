@@ -40,7 +40,8 @@ void trio_lead(struct trio *t, unsigned i);                             /* REPLI
 void trio_load_begin(struct trio *t, unsigned clients);
 unsigned trio_load_done(void); /* writes acknowledged so far */
 void trio_load_end(struct trio *t);
-/* Every node has every acknowledged write, and their logs end with the same chain. At least one write was acknowledged. */
+/* Every node has every acknowledged write, and their logs end with the same chain. At least one write was acknowledged.
+ */
 void trio_check(struct trio *t);
 
 int trio_teardown(void **state);

@@ -29,8 +29,19 @@ static void a_list_of_voters(void **state)
 static void what_is_no_list_of_voters(void **state)
 {
     static const char *const bad[] = {
-        "a",        "a:",       ":1",        "a:0",         "a:65536",       "a:1 b:2", "a:1 b:2 A:1",
-        "a:1x b:2", "::1:7379", "a,b:1 c:2", "[::1:3 b:1 ", "a:99999999999", "a:1 b:2 c:3 d:4 e:5 f:6 g:7 h:8 i:9",
+        "a",
+        "a:",
+        ":1",
+        "a:0",
+        "a:65536",
+        "a:1 b:2",
+        "a:1 b:2 A:1",
+        "a:1x b:2",
+        "::1:7379",
+        "a,b:1 c:2",
+        "[::1:3 b:1 ",
+        "a:99999999999",
+        "a:1 b:2 c:3 d:4 e:5 f:6 g:7 h:8 i:9",
     };
     struct voters v;
     const char *why;
@@ -94,15 +105,29 @@ static void a_hello_comes_through(void **state)
 /* Each word replaced by what it cannot be; and words missing, or too many. */
 static void what_is_no_hello(void **state)
 {
-    static const char *const word[HELLO_WORDS] = {
-        "?", "1", "1", "run", "-", "00112233445566778899aabbccddeeff", "-", "-", "br"};
+    static const char *const word[HELLO_WORDS] = {"?", "1", "1", "run", "-", "00112233445566778899aabbccddeeff",
+                                                  "-", "-", "br"};
     static const struct {
         unsigned at;
         const char *bad;
     } bad[] = {
-        {0, "0123456789012345678901234567890123456789x"}, {1, "x"}, {1, "-1"}, {2, "4294967296"}, {2, ""}, {3, ""},
-        {4, "00"}, {4, "00112233445566778899aabbccddeefg"}, {5, "-"}, {5, "00112233445566778899AABBCCDDEEFF"},
-        {6, ""}, {7, "7"}, {7, "-1"}, {7, "x"}, {8, "x"}, {8, ""}, {8, "br br"},
+        {0, "0123456789012345678901234567890123456789x"},
+        {1, "x"},
+        {1, "-1"},
+        {2, "4294967296"},
+        {2, ""},
+        {3, ""},
+        {4, "00"},
+        {4, "00112233445566778899aabbccddeefg"},
+        {5, "-"},
+        {5, "00112233445566778899AABBCCDDEEFF"},
+        {6, ""},
+        {7, "7"},
+        {7, "-1"},
+        {7, "x"},
+        {8, "x"},
+        {8, ""},
+        {8, "br br"},
     };
     struct hello_node h;
     (void)state;
