@@ -16,6 +16,7 @@
 #include "engine/celldir.h"
 #include "engine/vote.h"
 #include "resp/number.h"
+#include "server/acl.h"
 #include "server/listen.h"
 #include "server/repl_impl.h"
 
@@ -228,7 +229,7 @@ static enum err find_cell(struct repl *r, struct found *f)
 {
     uint8_t id[16];
     uint64_t said_us = 0;
-    enum err e = ERR_OK;
+    enum err e = acl_log_lost(r->srv->acl); /* who may talk to this node meanwhile is in a log that it does not have */
 
     while (!e) {
         if (clock_mono_us() - said_us > SAY_US || !said_us) {

@@ -147,12 +147,16 @@ static void replicaof_is_kept_by_config_rewrite(void **state)
     pid_t pid = e2e_spawn(b.log, e2e_build_path("coffer-server"), path, NULL);
     struct e2e_deadline w = {.what = "the server with a file"};
     redisContext *c = NULL;
+    redisReply *r = NULL;
     do {
         if (c)
             redisFree(c);
         c = redisConnectUnix(b.socket);
-    } while (c->err && e2e_not_yet(&w));
-    e2e_info_wait(c, "loading", "0");
+        if (r)
+            freeReplyObject(r);
+        r = redisCommand(c, "PING");
+    } while ((!r || strcmp(r->str, "PONG") != 0) && e2e_not_yet(&w));
+    freeReplyObject(r);
     e2e_expect(c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
     e2e_expect(c, "+OK", "CONFIG REWRITE");
     snprintf(line, sizeof line, "replicaof 127.0.0.1 %d", a.port);
