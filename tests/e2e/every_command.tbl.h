@@ -227,5 +227,14 @@ EXAMPLE("acl|load", "", "-ERR This Redis instance is not configured to use an AC
 EXAMPLE("acl|save", "", "-ERR This Redis instance is not configured to use an ACL file", NULL)
 EXAMPLE("acl|help", "", "[+ACL", NULL)
 
+/* replication */
+EXAMPLE("replicaof", "no one", "+OK", NULL)
+EXAMPLE("slaveof", "no one", "+OK", NULL)
+EXAMPLE("wait", "0 1", ":0", NULL)
+EXAMPLE("read.after", "0", "+OK", NULL)
+EXAMPLE("replconf", "capa eof", "+OK", NULL)
+EXAMPLE("psync", "? -1", "-NOMASTERLINK", NULL)
+EXAMPLE("sync", "", "-ERR there is no RDB", NULL)
+
 /* the end */
 EXAMPLE("shutdown", "", "", NULL)
