@@ -31,8 +31,9 @@ void trio_start(struct trio *t);
 void trio_again(struct trio *t, unsigned i); /* the same again, in its directory, until it answers */
 void trio_finish(struct trio *t);
 
-int trio_is_master(struct trio *t, unsigned i); /* INFO says so */
-int trio_master(struct trio *t);                /* the one that runs and says so with the highest term; -1: none */
+/* These ask over connections of their own. */
+int trio_is_master(struct trio *t, unsigned i);                                   /* INFO says so */
+void trio_await(struct trio *t, unsigned i, const char *field, const char *want); /* until INFO replication says so */
 void trio_await_master(struct trio *t, unsigned i);
 void trio_await_followers(struct trio *t, unsigned master, unsigned n); /* until so many are online */
 void trio_lead(struct trio *t, unsigned i);                             /* REPLICAOF NO ONE, until it is primary */
