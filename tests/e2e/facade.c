@@ -384,6 +384,37 @@ static void a_client_that_goes(void **state)
     e2e_finish(&s);
 }
 
+/* ---- permissions go by the vault that is read or written, wherever the client is ---- */
+
+static void permissions_go_by_the_vault(void **state)
+{
+    redisContext *u = e2e_connect(&s);
+    (void)state;
+    EXPECT("+OK", "ACL SETUSER u on nopass +@all ~{db0}/*");
+    e2e_expect(u, "+OK", "AUTH u x");
+    e2e_expect(u, "+OK", "SET a 1");
+    e2e_expect(u, "-NOPERM...", "COPY a b DB 5");
+    e2e_expect(u, "-NOPERM...", "MOVE a 5");
+    e2e_expect(u, ":1", "COPY a b");
+    e2e_expect(u, "+OK", "MULTI");
+    e2e_expect(u, "+QUEUED", "SELECT 5");
+    e2e_expect(u, "+QUEUED", "SET a 2");
+    e2e_expect(u, "+QUEUED", "SELECT 0");
+    e2e_expect(u, "+QUEUED", "INCR a");
+    e2e_expect(u, "[+OK -NOPERM this user has no permissions to access one of the keys used as arguments +OK :2]",
+               "EXEC");
+    EXPECT("+OK", "SWAPDB 0 5");
+    e2e_expect(u, "-NOPERM...", "GET a");
+    e2e_expect(u, "+OK", "SELECT 5");
+    e2e_expect(u, "$2", "GET a");
+    EXPECT("+OK", "ACL SETUSER u resetkeys %%R~{db0}/a %%W~{db0}/b");
+    e2e_expect(u, ":1", "COPY a b REPLACE");
+    e2e_expect(u, "-NOPERM...", "COPY b a REPLACE");
+    e2e_expect(u, "-NOPERM...", "RENAME a b");
+    redisFree(u);
+    e2e_finish(&s);
+}
+
 /* ---- channels ---- */
 
 #define LISTENERS 9
@@ -534,6 +565,7 @@ int main(void)
         T(other_commands_in_a_transaction),
         T(transactions_in_a_crash),
         T(a_client_that_goes),
+        T(permissions_go_by_the_vault),
         T(messages_reach_all_threads),
         T(a_listener_that_does_not_read),
         T(events_follow_the_log),
