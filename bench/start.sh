@@ -8,7 +8,7 @@
 # log       the same without snapshots: from the log alone
 #
 # First with one vault of so many secrets of 100 bytes, a snapshot of all of them. Then the restore of the smallest of these numbers, each secret written
-# ten times, from a snapshot against the log that it stands for. What is on the disk is dropped from the page cache before each start. Time is from exec to
+# ten times and kept in its last version, from a snapshot against the log that it stands for. What is on the disk is dropped from the page cache before each start. Time is from exec to
 # the answer of a SECRET.GET, milliseconds, asked every few of them; median of the rounds. filled: until INFO says that all stores are there, once.
 . "$(dirname "$0")/lib.sh"
 
@@ -58,12 +58,16 @@ rounds_of() {
     done
 }
 
-# fill NAME SECRETS WRITES - a server's directory with a snapshot of everything.
+# fill NAME SECRETS WRITES VERSIONS - a server's directory with a snapshot of everything, and beside it a copy of the log before it was trimmed.
 fill() {
     # shellcheck disable=SC2086
     start_coffer "$1" $QUIET
-    redis-cli -p "$PORT" VAULT.CREATE bench >/dev/null
+    redis-cli -p "$PORT" VAULT.CREATE bench MAXVERSIONS "$4" >/dev/null
     "$CLIENT" load -p "$PORT" -c 8 -P 100 -n "$3" -k "$2" SECRET.SET bench 'key:{}' =100 >/dev/null
+    stop_server "$COFFER_PID"
+    cp -r "$SCRATCH/$1/wal" "$SCRATCH/$1.wal"
+    # shellcheck disable=SC2086
+    start_coffer "$1" $QUIET
     redis-cli -p "$PORT" SNAPSHOT.CREATE >/dev/null
     stop_server "$COFFER_PID"
 }
@@ -71,14 +75,15 @@ fill() {
 smallest=$1
 for count in "$@"; do
     [ "$count" -ge "$smallest" ] || smallest=$count
-    fill "d$count" "$count" "$count"
+    fill "d$count" "$count" "$count" 10
     rounds_of "intact-$count" "d$count" "$count"
     rounds_of "lost-$count" "d$count" "$count" lose_stores
-    rm -rf "$SCRATCH/d$count"
+    rm -rf "$SCRATCH/d$count" "$SCRATCH/d$count.wal"
 done
-fill updated "$smallest" $((10 * smallest))
+fill updated "$smallest" $((10 * smallest)) 1
 rounds_of "restore-$smallest" updated "$smallest" lose_stores
-rm -f "$SCRATCH/updated/snapshots"/*
+rm -rf "$SCRATCH/updated/snapshots"/* "$SCRATCH/updated/wal"
+mv "$SCRATCH/updated.wal" "$SCRATCH/updated/wal"
 all=$ROUNDS
 ROUNDS=$(((all + 2) / 3))
 rounds_of "log-$((10 * smallest))" updated "$smallest" lose_stores
