@@ -751,8 +751,8 @@ static void partitions_do_not_fit_another_vault(void **state)
 
 /* ---- bits ---- */
 
-/* The shard would be whole again after the first of them is found: what is in the way of the new directory cannot be
- * deleted. */
+/* The shard would be whole again after the first of them is found, and read from the log while it is being rebuilt:
+ * what is in the way of the new directory cannot be deleted, and the next try is a minute away. */
 static void hold_rebuilds_back(int hold)
 {
     char path[E2E_PATH + 32], in[E2E_PATH + 32];
@@ -795,6 +795,8 @@ static void a_flipped_bit_takes_its_own_secret_alone(void **state)
     free(e.value);
     e2e_again(&s);
     hold_rebuilds_back(1);
+    freeReplyObject(e2e_command(s.c, "SECRET.GET v flip/0"));
+    e2e_info_wait(s.c, "shard_rebuilds_failed", "1");
     for (int i = 0; i < N; i++) {
         EXPECT(CORRUPT, "SECRET.GET v flip/%d", i);
         EXPECT(CORRUPT, "SECRET.GET v flip/%d VERSION 1", i);
