@@ -205,13 +205,15 @@ CONFIG(VAULT_RATE, "vault-rate", CONFIG_NUMBER, CONFIG_OURS, "0", 0, INT64_MAX, 
 
 SECTION("Replication and cells")
 CONFIG(REPLICAOF, "replicaof", CONFIG_LIST, CONFIG_FIXED, "", 0, 0, "host-port",
-       "`<host> <port>` of the primary; not given: this is one. REPLICAOF changes it, CONFIG REWRITE keeps it.")
+       "`<host> <port>` of the primary; not given: this is one, or, with `voters`, was or becomes one as they agree. "
+       "REPLICAOF changes it, CONFIG REWRITE keeps it.")
 CONFIG(MASTERUSER, "masteruser", CONFIG_TEXT, 0, "", 0, 0, NULL, "User to log in to the primary as.")
 CONFIG(MASTERAUTH, "masterauth", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Password to log in to the primary with.")
 CONFIG(REPLICA_READ_ONLY, "replica-read-only", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
        "A replica refuses writes; it always does.")
 CONFIG(REPLICA_SERVE_STALE_DATA, "replica-serve-stale-data", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
-       "no: a replica without its primary answers -MASTERDOWN.")
+       "no: a replica without its primary answers -MASTERDOWN after `replica-max-staleness`. With `voters` it always "
+       "does.")
 CONFIG(REPLICA_PRIORITY, "replica-priority", CONFIG_NUMBER, 0, "100", 0, 2147483647, NULL,
        "For Sentinel: the lowest is promoted first; 0: never.")
 CONFIG(REPLICA_ANNOUNCE_IP, "replica-announce-ip", CONFIG_TEXT, 0, "", 0, 0, NULL,
@@ -233,10 +235,10 @@ CONFIG(MIN_REPLICAS_TO_WRITE, "min-replicas-to-write", CONFIG_NUMBER, 0, "0", 0,
 CONFIG(MIN_REPLICAS_MAX_LAG, "min-replicas-max-lag", CONFIG_NUMBER, 0, "10", 0, 2147483647, NULL,
        "Seconds that a replica may lag to be in time.")
 CONFIG(VOTERS, "voters", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
-       "`host:port host:port ...`, this node included: a majority of these is the quorum of each write. Not given: a "
-       "single node.")
+       "`host:port host:port ...`, this node included, 3, 5 or 7 of them, the same on all: a majority of these is the "
+       "quorum of each write. Not given: a single node, whose replicas follow as Redis's do.")
 CONFIG(QUORUM_TIMEOUT, "quorum-timeout", CONFIG_NUMBER, CONFIG_OURS, "2000", 1, 600000, NULL,
-       "Milliseconds that a write waits for its quorum.")
+       "Milliseconds without word of a majority after which a primary refuses writes and reads.")
 CONFIG(RECOVERY_PEERS, "recovery-peers", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
        "Nodes asked for a snapshot when there is none; not given: the voters.")
 CONFIG(CLUSTER_ENABLED, "cluster-enabled", CONFIG_BOOL, CONFIG_FIXED, "no", 0, 0, NULL,

@@ -51,7 +51,8 @@ int conn_is_local(const struct conn *c); /* UNIX socket or loopback */
 uint64_t conn_last_lsn(const struct conn *c);
 void conn_saw_lsn(struct conn *c, uint64_t lsn);
 
-/* Takes the socket away from c, which ends without an answer: PSYNC. *fd is the caller's. ERR_OOM: nothing happened. */
+/* Takes the socket away from c, which ends without an answer: PSYNC. *fd is the caller's. ERR_OOM,
+ * ERR_UNSUPPORTED (TLS): nothing happened. */
 must_use enum err conn_detach(struct conn *c, int *fd);
 
 /* Close once the reply of this command is written (QUIT). */

@@ -292,6 +292,8 @@ void conn_reset(struct conn *c)
 /* A descriptor of its own for the new owner, so that all else ends as ever. */
 enum err conn_detach(struct conn *c, int *fd)
 {
+    if (c->tls)
+        return ERR_UNSUPPORTED;
     *fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
     if (*fd < 0)
         return ERR_OOM;

@@ -120,6 +120,8 @@ static enum err read_config(struct repl *r)
     if (!e && r->voters.n)
         e = find_self(r);
     r->configured = r->voters.n || r->first.port;
+    if (!e && r->configured && config_int(r->srv->config, CFG_TLS_REPLICATION))
+        e = wrong("tls-replication: this version does not offer links over TLS; use a private network, or a tunnel");
     return e;
 }
 

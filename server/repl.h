@@ -7,7 +7,7 @@
  *
  * A node without voters that nobody follows is *off*: its engine has no gate, what is durable is committed, and nothing
  * of this is in the way of a write. The first replica, or the first REPLICAOF, puts the gate in
- * (docs/decisions/0015).
+ * (docs/decisions/0021).
  *
  * Indices of peers: voters by their place in the list. Without voters this node is 0, and whom it follows is 1.
  * Replicas that are no voters come behind, as they come.

@@ -328,6 +328,7 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
                                char text[HELLO_WHY_BYTES + HELLO_TEXT_BYTES])
 {
     char why[HELLO_WHY_BYTES], mine[HELLO_TEXT_BYTES];
+    enum err e;
     pthread_mutex_lock(&r->lock);
     enum hello_verdict v = hello_judge(&r->mine, &g->hello, why);
     int stopped = r->phase == REPL_STOPPED, early = !r->mine.voters[0];
@@ -347,7 +348,9 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
         snprintf(text, HELLO_WHY_BYTES + HELLO_TEXT_BYTES, "NEWBORN %s", mine);
     else if (wrong_way)
         snprintf(text, HELLO_WHY_BYTES, "ERR the voter with the lower index opens the link: that is this node");
-    else if (take_over(r, c, g))
+    else if ((e = take_over(r, c, g)) == ERR_UNSUPPORTED)
+        snprintf(text, HELLO_WHY_BYTES, "ERR links over TLS are not offered by this version");
+    else if (e)
         snprintf(text, HELLO_WHY_BYTES, "OOM out of memory");
     else
         return REPL_TAKEN;

@@ -26,6 +26,19 @@ EXAMPLE("client|unpause", "", "+OK", NULL)
 EXAMPLE("client|lastlsn", "", ":0", NULL)
 EXAMPLE("client|help", "", "[+CLIENT", NULL)
 
+/* replication */
+EXAMPLE("replicaof", "no one", "+OK", NULL)
+EXAMPLE("slaveof", "NO ONE", "+OK", NULL)
+EXAMPLE("slaveof", "localhost 0", "-ERR Invalid master port", NULL)
+EXAMPLE("wait", "0 10", ":0", NULL)
+EXAMPLE("wait", "1 1", ":0", NULL)
+EXAMPLE("read.after", "0", "+OK", NULL)
+EXAMPLE("read.after", "1000000000 TIMEOUT 1", "-MASTERDOWN this node has LSN", NULL)
+EXAMPLE("replconf", "listening-port 7379 capa eof capa psync2", "+OK", NULL)
+EXAMPLE("replconf", "nonsense 1", "-ERR Unrecognized REPLCONF option: nonsense", NULL)
+EXAMPLE("psync", "? -1", "-NOMASTERLINK this node streams", NULL)
+EXAMPLE("sync", "", "-ERR there is no RDB to be had", NULL)
+
 /* vaults */
 EXAMPLE("vault.create", "@v MAXVERSIONS 5", "+OK", NULL)
 EXAMPLE("vault.info", "@v", "{$", NULL)
@@ -226,15 +239,6 @@ EXAMPLE("acl|log", "", "[", NULL)
 EXAMPLE("acl|load", "", "-ERR This Redis instance is not configured to use an ACL file", NULL)
 EXAMPLE("acl|save", "", "-ERR This Redis instance is not configured to use an ACL file", NULL)
 EXAMPLE("acl|help", "", "[+ACL", NULL)
-
-/* replication */
-EXAMPLE("replicaof", "no one", "+OK", NULL)
-EXAMPLE("slaveof", "no one", "+OK", NULL)
-EXAMPLE("wait", "0 1", ":0", NULL)
-EXAMPLE("read.after", "0", "+OK", NULL)
-EXAMPLE("replconf", "capa eof", "+OK", NULL)
-EXAMPLE("psync", "? -1", "-NOMASTERLINK", NULL)
-EXAMPLE("sync", "", "-ERR there is no RDB", NULL)
 
 /* the end */
 EXAMPLE("shutdown", "", "", NULL)

@@ -69,7 +69,7 @@ static enum err note_user(void *arg, struct bytes name, struct bytes rules)
     return ERR_OK;
 }
 
-static void open_node(struct node *n)
+static void open_with(struct node *n, const struct sequencer_gate *gate)
 {
     const char *why;
     struct engine_report report;
@@ -86,12 +86,17 @@ static void open_node(struct node *n)
                                 .dirty_bytes = 4 << 20,
                                 .write_buffer_bytes = 1 << 20,
                                 .secret_max_bytes = 1 << 20,
-                                .gate = &n->gate,
+                                .gate = gate,
                                 .on_user = note_user,
                                 .arg = n,
                                 .sealer = &sealer};
     assert_int_equal(engine_open(&n->e, &cfg, &report, &why), ERR_OK);
     n->q = atomic_load(&n->e->seq);
+}
+
+static void open_node(struct node *n)
+{
+    open_with(n, &n->gate);
 }
 
 static void close_node(struct node *n)
@@ -232,9 +237,10 @@ static struct vault *vault_of(struct node *n, const char *name)
     return vaults_find(engine_vaults(n->e), bytes_str(name));
 }
 
+static const struct vault_settings settings = {.max_versions = 3, .recovery_ms = 10000};
+
 static struct vault *primary_with_vault(struct node *n, uint32_t term)
 {
-    static const struct vault_settings settings = {.max_versions = 3, .recovery_ms = 10000};
     struct asked x;
     assert_int_equal(sequencer_open(n->q, term), ERR_OK);
     ask(n, &x, NULL,
@@ -650,6 +656,109 @@ static void users_are_told_of_when_they_are_committed(void **state)
     assert_string_equal(b.user, "ann gone");
 }
 
+/* ---- a gate that comes later ---- */
+
+struct stream {
+    struct node *n;
+    struct vault *v;
+    _Atomic int stop, submitted, done, failed;
+};
+
+struct streamed {
+    struct write w;
+    struct step s;
+    struct stream *to;
+};
+
+static void streamed_done(struct write *w)
+{
+    struct streamed *x = w->arg;
+    atomic_fetch_add(&x->to->failed, w->err != ERR_OK);
+    atomic_fetch_add(&x->to->done, 1);
+    free(x->s.plain);
+    free(x);
+}
+
+static void *stream_main(void *arg)
+{
+    struct stream *to = arg;
+    while (!atomic_load(&to->stop)) {
+        struct streamed *x = calloc(1, sizeof *x);
+        x->to = to;
+        x->s = (struct step){.kind = STEP_SECRET_SET, .path = bytes_str("p"), .plain = calloc(1, sizeof(struct plain))};
+        x->w = (struct write){.vault = to->v, .step = &x->s, .steps = 1, .done = streamed_done, .arg = x};
+        engine_submit(to->n->e, &x->w);
+        int at = atomic_fetch_add(&to->submitted, 1) + 1;
+        while (at - atomic_load(&to->done) > 500 && !atomic_load(&to->stop))
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void own(struct node *n)
+{
+    (void)!sequencer_admit(n->q, may, n);
+    sequencer_commit(n->q, sequencer_durable(n->q));
+    sched_yield();
+}
+
+/* Writes that come while an engine gets a gate wait, and are carried out when it is opened; none is refused. */
+static void a_gate_comes_while_writes_do(void **state)
+{
+    struct node n = {0};
+    struct stream to = {.n = &n};
+    pthread_t thread;
+    (void)state;
+    open_with(&n, NULL);
+    struct asked x;
+    ask(&n, &x, NULL,
+        (struct step){.kind = STEP_VAULT_CREATE,
+                      .path = bytes_str("v"),
+                      .record = bytes_str("partition"),
+                      .settings = &settings});
+    while (!atomic_load(&x.done))
+        sched_yield();
+    to.v = vault_of(&n, "v");
+    assert_int_equal(pthread_create(&thread, NULL, stream_main, &to), 0);
+    while (atomic_load(&to.done) < 2000)
+        sched_yield();
+    engine_set_gate(n.e, &n.gate);
+    int done = atomic_load(&to.done), submitted = atomic_load(&to.submitted);
+    while (atomic_load(&to.submitted) < submitted + 100) /* they are taken, and wait */
+        sched_yield();
+    assert_int_equal(atomic_load(&to.done), done);
+    assert_int_equal(sequencer_open(n.q, 9), ERR_OK);
+    while (atomic_load(&to.done) < done + 2000)
+        own(&n);
+    atomic_store(&to.stop, 1);
+    pthread_join(thread, NULL);
+    while (atomic_load(&to.done) < atomic_load(&to.submitted))
+        own(&n);
+    assert_int_equal(atomic_load(&to.failed), 0);
+    close_node(&n);
+}
+
+/* Or it stays closed: they are refused then, once that is said. */
+static void a_gate_that_stays_closed_refuses_what_waited(void **state)
+{
+    struct node n = {0};
+    struct asked x;
+    (void)state;
+    open_with(&n, NULL);
+    engine_set_gate(n.e, &n.gate);
+    ask(&n, &x, NULL,
+        (struct step){.kind = STEP_VAULT_CREATE,
+                      .path = bytes_str("v"),
+                      .record = bytes_str("partition"),
+                      .settings = &settings});
+    assert_false(atomic_load(&x.done));
+    engine_release(n.e);
+    while (!atomic_load(&x.done))
+        sched_yield();
+    assert_int_equal(x.w.err, ERR_READONLY);
+    close_node(&n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -666,6 +775,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_node_shows_what_is_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
         cmocka_unit_test_setup_teardown(users_are_told_of_when_they_are_committed, setup, teardown),
+        cmocka_unit_test(a_gate_comes_while_writes_do),
+        cmocka_unit_test(a_gate_that_stays_closed_refuses_what_waited),
         cmocka_unit_test_setup_teardown(writers_beside_a_gate_that_opens_and_closes, setup, teardown),
     };
     return cmocka_run_group_tests_name("gate", tests, NULL, NULL);
