@@ -147,8 +147,8 @@ static void the_sentinels_replace_a_primary_that_was_killed(void **state)
         trio_await_followers(&t, primary, 2);
     }
     trio_load_end(&t);
+    end_sentinels(); /* who close connections */
     trio_check(&t);
-    end_sentinels();
     trio_finish(&t);
 }
 
@@ -167,8 +167,8 @@ static void the_sentinels_replace_a_primary_that_was_paused(void **state)
     trio_await(&t, 0, "role", "slave");
     trio_await_followers(&t, primary, 2);
     trio_load_end(&t);
+    end_sentinels(); /* who close connections */
     trio_check(&t);
-    end_sentinels();
     trio_finish(&t);
 }
 
@@ -195,8 +195,8 @@ static void an_ordered_failover_loses_nothing(void **state)
     await_writes(50);
     trio_await_followers(&t, primary, 2);
     trio_load_end(&t);
+    end_sentinels(); /* who close connections */
     trio_check(&t);
-    end_sentinels();
     trio_finish(&t);
 }
 
