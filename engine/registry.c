@@ -8,7 +8,6 @@
 #include <time.h>
 
 #include "engine/engine_impl.h"
-#include "engine/storedir.h"
 
 #define LOADING_MS 5
 
@@ -219,14 +218,13 @@ static enum err read_vaults(struct engine *e, int has_base, unsigned *store)
 enum err registry_load(struct engine *e, int has_base)
 {
     unsigned store, mended = ENGINE_STORES_MAX;
-    char name[STOREDIR_NAME_BYTES];
     enum err err;
     while ((err = read_vaults(e, has_base, &store)) == ERR_CORRUPT || err == ERR_IO) {
         if (store == mended || rebuild_now(e->rebuild, store) != ERR_OK)
             break;
         mended = store;
     }
-    storedir_name(name, store, e->generation[store], 0);
-    return err ? engine_refuse(e, err, "the vaults and users in %s do not verify, and it could not be rebuilt", name)
+    return err ? engine_refuse(e, err, "the vaults and users in %s %u do not verify, and it could not be rebuilt",
+                               store ? "shard" : "base store", store ? store - 1 : 0)
                : ERR_OK;
 }
