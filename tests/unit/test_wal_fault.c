@@ -416,7 +416,7 @@ static void act_read(struct scene *s, struct wal *w, int k, long n, int *fired)
 {
     struct wal_cursor *c = NULL;
     struct record r;
-    struct bytes raw;
+    struct bytes raw = {0}; /* nothing was read yet */
     int errors = 0;
 
     arm(k, n);
