@@ -217,6 +217,8 @@ void dispatch_mend_reply(struct conn *c, size_t mark);
 void dispatch_refuse(struct call *c, enum err err, const struct acl_denial *why);
 /* ERR_OK: loaded and unsealed. ERR_LOADING, ERR_SEALED. */
 enum err dispatch_ready(const struct server *srv);
+/* ERR_OK: this node, as it is now, may carry the command out: repl_may_write, repl_may_read. */
+enum err dispatch_here(const struct io *io, const struct command *cmd);
 /* 1: CLIENT PAUSE holds up what writes, or all. */
 int dispatch_paused(const struct call *c, int writes);
 

@@ -150,6 +150,12 @@ enum err dispatch_ready(const struct server *srv)
     return atomic_load_explicit(&srv->sealed, memory_order_relaxed) ? ERR_SEALED : ERR_OK;
 }
 
+enum err dispatch_here(const struct io *io, const struct command *cmd)
+{
+    enum err e = cmd->flags & CMD_WRITE ? repl_may_write(io->srv) : ERR_OK;
+    return e || !(cmd->flags & CMD_READ) ? e : repl_may_read(io->srv, io->now_us);
+}
+
 /* 1: go on to the handler; 0: an error was answered. */
 static int admit(struct call *c, int sub_unknown)
 {
@@ -178,8 +184,7 @@ static int admit(struct call *c, int sub_unknown)
         return 1;
     else if ((e = dispatch_ready(c->srv)) == ERR_LOADING)
         restore_refuse(c->srv->restore, c->reply);
-    else if (e || (cmd->flags & CMD_WRITE && (e = repl_may_write(c->srv))) ||
-             (cmd->flags & CMD_READ && (e = repl_may_read(c->srv, c->io->now_us))))
+    else if (e || (e = dispatch_here(c->io, cmd)))
         call_error(c, e);
     else if (cmd->lane == LANE_WRITE &&
              atomic_load_explicit(&c->srv->pending_bytes, memory_order_relaxed) > IO_PENDING_BYTES)
