@@ -723,8 +723,8 @@ static void a_gate_comes_while_writes_do(void **state)
     while (atomic_load(&to.done) < 2000)
         sched_yield();
     engine_set_gate(n.e, &n.gate);
-    int done = atomic_load(&to.done), submitted = atomic_load(&to.submitted);
-    while (atomic_load(&to.submitted) < submitted + 100) /* they are taken, and wait */
+    int done = atomic_load(&to.done);
+    while (atomic_load(&to.submitted) < done + 400) /* they are taken, and wait */
         sched_yield();
     assert_int_equal(atomic_load(&to.done), done);
     assert_int_equal(sequencer_open(n.q, 9), ERR_OK);
