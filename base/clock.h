@@ -10,6 +10,10 @@
 
 uint64_t clock_wall_ms(void); /* Unix time, milliseconds */
 uint64_t clock_mono_us(void); /* monotonic, microseconds */
+static inline uint64_t clock_mono_ms(void)
+{
+    return clock_mono_us() / 1000;
+}
 
 /* A condition variable that is waited on by the monotonic clock. wait returns at until_us (of clock_mono_us), when it
  * is signalled, or earlier for no reason, as pthread_cond_timedwait does. */

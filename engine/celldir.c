@@ -4,28 +4,10 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/hex.h"
 #include "engine/engine.h"
 
 #define PATH_BYTES 4096
-
-static void put_hex(char *out, const uint8_t *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        snprintf(out + 2 * i, 3, "%02x", p[i]);
-}
-
-/* As many digits as sscanf has made sure of. */
-static int get_hex(const char *text, uint8_t *out, size_t n)
-{
-    if (strlen(text) != 2 * n)
-        return 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned byte;
-        sscanf(text + 2 * i, "%2x", &byte);
-        out[i] = (uint8_t)byte;
-    }
-    return 1;
-}
 
 static void path_of(char out[PATH_BYTES], const char *dir, const char *name)
 {
@@ -57,7 +39,7 @@ static enum err parse(const char *text, struct celldir *c)
     char id[33];
 
     if (sscanf(text, "coffer-cell 1\ncell-id %32[0-9a-f]\nshards %u\n", id, &c->shards) != 2 ||
-        !get_hex(id, c->cell_id, sizeof c->cell_id) || c->shards < 1 || c->shards >= ENGINE_STORES_MAX)
+        !hex_get(bytes_str(id), c->cell_id, sizeof c->cell_id) || c->shards < 1 || c->shards >= ENGINE_STORES_MAX)
         return ERR_CORRUPT;
     return ERR_OK;
 }
@@ -81,7 +63,7 @@ enum err celldir_write(const char *dir, const struct celldir *c)
 {
     char text[128], id[33];
 
-    put_hex(id, c->cell_id, sizeof c->cell_id);
+    hex_put(id, c->cell_id, sizeof c->cell_id);
     snprintf(text, sizeof text, "coffer-cell 1\ncell-id %s\nshards %u\n", id, c->shards);
     return write_text(dir, "cell", text);
 }
@@ -91,7 +73,7 @@ static enum err parse_begin(const char *text, struct celldir_begin *b)
     char chain[65];
 
     if (sscanf(text, "coffer-begin 1\nlsn %lu\nterm %u\nchain %64[0-9a-f]\n", &b->lsn, &b->term, chain) != 3 ||
-        !get_hex(chain, b->chain, sizeof b->chain) || !b->term)
+        !hex_get(bytes_str(chain), b->chain, sizeof b->chain) || !b->term)
         return ERR_CORRUPT;
     return ERR_OK;
 }
@@ -115,7 +97,7 @@ enum err celldir_write_begin(const char *dir, const struct celldir_begin *b)
 {
     char text[256], chain[65];
 
-    put_hex(chain, b->chain, sizeof b->chain);
+    hex_put(chain, b->chain, sizeof b->chain);
     snprintf(text, sizeof text, "coffer-begin 1\nlsn %lu\nterm %u\nchain %s\n", b->lsn, b->term, chain);
     return write_text(dir, "begin", text);
 }

@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
+#include "base/hex.h"
 #include "engine/objstore_impl.h"
 
 enum err objstore_get_range(struct objstore *o, const char *key, const char *etag, uint64_t off, size_t n,
@@ -83,12 +84,11 @@ static int md5_is(EVP_MD_CTX *md5, const char *etag)
 {
     uint8_t sum[EVP_MAX_MD_SIZE];
     unsigned n = 0;
-    char hex[2 * EVP_MAX_MD_SIZE + 1] = "";
+    char hex[2 * EVP_MAX_MD_SIZE + 1];
 
     if (!EVP_DigestFinal_ex(md5, sum, &n))
         return 0;
-    for (unsigned i = 0; i < n; i++)
-        snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+    hex_put(hex, sum, n);
     return strcmp(hex, etag) == 0;
 }
 

@@ -83,11 +83,6 @@ struct job {
     char why[160];
 };
 
-static uint64_t mono_ms(void)
-{
-    return clock_mono_us() / 1000;
-}
-
 const char *rebuild_state_name(enum rebuild_state s)
 {
     static const char *const name[] = {"idle", "loading", "replaying", "placing", "swapping"};
@@ -136,7 +131,7 @@ static void note_progress(struct job *j)
     i->lsn = j->f.lsn;
     i->entries = j->f.entries;
     i->records = j->f.records;
-    i->ms = mono_ms() - j->r->begun_ms;
+    i->ms = clock_mono_ms() - j->r->begun_ms;
     j->r->fill_now = j->f.seen + j->f.records;
     pthread_mutex_unlock(&j->r->lock);
 }
@@ -145,7 +140,7 @@ static void note_progress(struct job *j)
 static void say_progress(struct rebuild *r)
 {
     struct engine_recovery i;
-    if (mono_ms() - r->said_ms < SAY_MS)
+    if (clock_mono_ms() - r->said_ms < SAY_MS)
         return;
     engine_recovery(r->e, &i);
     if (i.stores_left)
@@ -153,7 +148,7 @@ static void say_progress(struct rebuild *r)
                     "Filling stores: %llu of about %llu entries and records, %u stores left, about %llu s to go",
                     (unsigned long long)i.done, (unsigned long long)i.total, i.stores_left,
                     (unsigned long long)(i.eta_ms + 999) / 1000);
-    r->said_ms = mono_ms();
+    r->said_ms = clock_mono_ms();
 }
 
 /* Tests hold it up. */
@@ -412,7 +407,7 @@ static void begin(struct rebuild *r, struct job *j, unsigned store)
     *j = (struct job){.f = {.store = store, .store_count = r->e->shards + 1, .go_on = go_on}, .r = r, .e = r->e};
     j->f.arg = j;
     pthread_mutex_lock(&r->lock);
-    r->begun_ms = mono_ms();
+    r->begun_ms = clock_mono_ms();
     r->fill_now = 0;
     j->hurt = r->shelf[store].wanted || atomic_load(&r->e->store_failed[store]);
     r->shelf[store].wanted = 0; /* damage that is found from now on is of the store as it is now */
@@ -424,7 +419,7 @@ static void begin(struct rebuild *r, struct job *j, unsigned store)
 /* Lock held. */
 static void rest(struct shelf *s, int helped)
 {
-    uint64_t now = mono_ms();
+    uint64_t now = clock_mono_ms();
     int soon = s->rest_ms && now < s->not_before_ms + s->rest_ms; /* it is not long since the last one */
     s->rest_ms = soon || !helped ? s->rest_ms * 2 : REST_MS;
     if (s->rest_ms < REST_MS)
@@ -449,7 +444,7 @@ static struct rebuild_info end(struct rebuild *r, struct job *j, enum err err, i
     if (err == ERR_OK && s->filling) {
         s->filling = 0;
         r->fill_done += s->fill_total;
-        r->fill_ms = mono_ms() - r->started_ms;
+        r->fill_ms = clock_mono_ms() - r->started_ms;
     }
     if (s->failed)
         s->wanted = 1; /* again, later */
@@ -546,7 +541,7 @@ static int close_old(struct rebuild *r, int all)
  * for it. */
 static int choose(struct rebuild *r, struct rebuild_wait **asked)
 {
-    uint64_t now = mono_ms();
+    uint64_t now = clock_mono_ms();
     int store = -1;
 
     *asked = NULL;
@@ -601,7 +596,7 @@ static void want(struct rebuild *r, unsigned store, int failed)
         return;
     pthread_mutex_lock(&r->lock);
     struct shelf *s = &r->shelf[store];
-    if (failed || mono_ms() >= s->not_before_ms) {
+    if (failed || clock_mono_ms() >= s->not_before_ms) {
         s->failed |= failed;
         if (!s->wanted)
             pthread_cond_signal(&r->wake);
@@ -676,7 +671,7 @@ void rebuild_fill(struct rebuild *r, struct rebuild_fill *out)
         out->left += r->shelf[s].filling != 0;
     out->done = r->fill_done + (out->left ? r->fill_now : 0);
     out->total = r->fill_all;
-    out->ms = out->left ? mono_ms() - r->started_ms : r->fill_ms;
+    out->ms = out->left ? clock_mono_ms() - r->started_ms : r->fill_ms;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -716,7 +711,7 @@ static void plan_filling(struct rebuild *r)
         r->fill_all += shelf->fill_total;
     }
     snapread_unref(from);
-    r->started_ms = r->said_ms = mono_ms();
+    r->started_ms = r->said_ms = clock_mono_ms();
 }
 
 enum err rebuild_start(struct rebuild *r)

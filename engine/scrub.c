@@ -27,11 +27,6 @@
 #define START_MS 60000 /* a start has other things to read */
 #define SAVE_MS 60000
 
-static uint64_t mono_ms(void)
-{
-    return clock_mono_us() / 1000;
-}
-
 const char *scrub_state_name(enum scrub_state s)
 {
     static const char *const name[] = {"off", "resting", "reading", "repairing"};
@@ -91,7 +86,7 @@ static void save(struct scrub *s)
     char path[STORECHECK_PATH_BYTES], text[256];
     struct scrub_info i;
     scrub_info(s, &i);
-    s->saved_ms = mono_ms();
+    s->saved_ms = clock_mono_ms();
     file_path(s, path);
     snprintf(text, sizeof text, "coffer-scrub 1\npass %llu %d\nat %d %u %llu\nbytes %llu\nlast %llu %llu\n",
              (unsigned long long)i.pass, s->in_pass, (int)s->at.stage, s->at.store, (unsigned long long)s->at.at,
@@ -171,7 +166,7 @@ static void resume(struct scrub *s)
     pthread_mutex_unlock(&s->lock);
     if (!s->in_pass)
         begin(s);
-    s->begun_ms = mono_ms();
+    s->begun_ms = clock_mono_ms();
     s->pass_bytes_all = bytes_of_all(s);
     pthread_mutex_lock(&s->lock);
 }
@@ -195,7 +190,7 @@ static void give_answers(struct scrub_wait *w, const struct scrub *s, const stru
 
 static void end(struct scrub *s)
 {
-    s->due_ms = mono_ms() + REST_MS;
+    s->due_ms = clock_mono_ms() + REST_MS;
     pthread_mutex_lock(&s->lock);
     struct scrub_wait *serving = s->serving;
     s->serving = NULL;
@@ -203,7 +198,7 @@ static void end(struct scrub *s)
     s->info.state = SCRUB_RESTING;
     s->info.percent = 100;
     s->info.last_pass_ms = clock_wall_ms();
-    s->info.last_took_ms = mono_ms() - s->begun_ms;
+    s->info.last_took_ms = clock_mono_ms() - s->begun_ms;
     struct scrub_info i = s->info;
     pthread_mutex_unlock(&s->lock);
     engine_logf(s->e, s->errors ? LOG_WARNING : LOG_VERBOSE,
@@ -279,7 +274,7 @@ static int step(struct scrub *s)
     note_read(s, &it, is_damage(err) ? ERR_OK : err);
     if (is_damage(err))
         repair(s, &it, err);
-    if (mono_ms() >= s->saved_ms + SAVE_MS)
+    if (clock_mono_ms() >= s->saved_ms + SAVE_MS)
         save(s);
     return 1;
 }
@@ -301,7 +296,7 @@ static enum scrub_state choose(struct scrub *s)
     }
     if (!rate_now(s))
         return SCRUB_OFF;
-    return mono_ms() >= s->due_ms ? SCRUB_READING : SCRUB_RESTING;
+    return clock_mono_ms() >= s->due_ms ? SCRUB_READING : SCRUB_RESTING;
 }
 
 static void read_on(struct scrub *s)
@@ -385,7 +380,7 @@ enum err scrub_new(struct scrub **out, struct engine *e, uint64_t bytes_per_s)
         return ERR_OOM;
     s->e = e;
     s->rate = bytes_per_s;
-    s->saved_ms = mono_ms();
+    s->saved_ms = clock_mono_ms();
     s->due_ms = s->saved_ms + START_MS;
     pthread_mutex_init(&s->lock, NULL);
     clock_cond_init(&s->wake);

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "base/hex.h"
 #include "base/mem.h"
 
 enum type {
@@ -43,11 +44,14 @@ static const char kind[] = "snapshot";
 
 static enum err put_hex(struct buf *out, const uint8_t *p, size_t n)
 {
-    enum err e = ERR_OK;
+    uint8_t *room;
+    enum err e = buf_reserve(out, 2 * n, &room);
 
-    for (size_t i = 0; !e && i < n; i++)
-        e = buf_putf(out, "%02x", p[i]);
-    return e;
+    if (e)
+        return e;
+    hex_digits(room, p, n);
+    buf_added(out, 2 * n);
+    return ERR_OK;
 }
 
 static enum err put_object(struct buf *out, const struct snapmanifest *m)
@@ -111,20 +115,6 @@ enum err snapmanifest_put(struct buf *out, struct snapmanifest *m, const struct 
 
 /* ---- reading ---- */
 
-static int get_hex(struct bytes v, uint8_t *out, size_t n)
-{
-    if (v.n != 2 * n)
-        return 0;
-    for (size_t i = 0; i < v.n; i++) {
-        uint8_t c = v.p[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0)
-            return 0;
-        out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | digit : digit << 4);
-    }
-    return 1;
-}
-
 static int get_number(struct bytes v, uint64_t max, uint64_t *out)
 {
     *out = 0;
@@ -152,9 +142,9 @@ static int get_value(const struct line *l, struct bytes v, struct snapmanifest *
     case KIND:
         return bytes_equal(v, bytes_str(kind));
     case HEX16:
-        return get_hex(v, p, 16);
+        return hex_get(v, p, 16);
     case HEX32:
-        return get_hex(v, p, 32);
+        return hex_get(v, p, 32);
     case U32:
     case U64:
         if (!get_number(v, l->type == U32 ? UINT32_MAX : UINT64_MAX, &number))

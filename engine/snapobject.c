@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "base/hex.h"
+
 static const char *const suffixes[] = {[SNAPOBJECT_SNAP] = ".snap", [SNAPOBJECT_MANIFEST] = ".manifest"};
 
 enum { CELL_DIGITS = 32, LSN_DIGITS = 20 };
@@ -44,9 +46,9 @@ enum err snapobject_folder(char out[SNAPOBJECT_NAME_BYTES], const char *prefix, 
         out[0] = '\0';
         return ERR_BADPATH;
     }
-    for (size_t i = 0; i < 16; i++)
-        snprintf(out + n + 2 * i, 3, "%02x", cell_id[i]);
-    snprintf(out + n + CELL_DIGITS, 2, "/");
+    hex_put(out + n, cell_id, 16);
+    out[n + CELL_DIGITS] = '/';
+    out[n + CELL_DIGITS + 1] = '\0';
     return ERR_OK;
 }
 
@@ -83,24 +85,10 @@ static int take_text(struct bytes *in, const char *text)
     return 0;
 }
 
-static int hex_digit(uint8_t c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int take_cell(struct bytes *in, uint8_t out[16])
 {
-    struct bytes hex;
-
-    if (!bytes_take(in, CELL_DIGITS, &hex))
-        return 0;
-    for (size_t i = 0; i < 16; i++) {
-        int high = hex_digit(hex.p[2 * i]), low = hex_digit(hex.p[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return 0;
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return 1;
+    struct bytes text;
+    return bytes_take(in, CELL_DIGITS, &text) && hex_get(text, out, 16);
 }
 
 /* Digits, as many as there are, up to max. */

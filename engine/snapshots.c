@@ -280,7 +280,7 @@ enum err snapshots_open(struct snapshots **out, const struct snapshots_config *c
     s->cfg = *cfg;
     pthread_mutex_init(&s->lock, NULL);
     clock_cond_init(&s->wake);
-    s->made_ms = clock_mono_us() / 1000;
+    s->made_ms = clock_mono_ms();
     enum err e = (s->dir = mem_alloc(n)) ? ERR_OK : ERR_OOM;
     if (!e) {
         memcpy(s->dir, cfg->dir, n);

@@ -28,11 +28,6 @@
 #define REST 4
 #define CHANGES_BYTES (12u << 20)
 
-static uint64_t mono_ms(void)
-{
-    return clock_mono_us() / 1000;
-}
-
 /* ---- making one ---- */
 
 static int must_stop(struct snapshots *s)
@@ -310,7 +305,7 @@ static void note_made(struct snapshots *s, uint64_t took_ms)
     s->info.last_ms = took_ms;
     s->info.err = ERR_OK;
     s->info.why[0] = '\0';
-    s->made_ms = mono_ms();
+    s->made_ms = clock_mono_ms();
     s->appended = w.appended_bytes;
     s->behind_bytes = 0;
     struct snapshots_info i = s->info;
@@ -326,7 +321,7 @@ static void note_failed(struct snapshots *s, enum err e)
     s->info.failed++;
     s->info.err = e;
     snprintf(s->info.why, sizeof s->info.why, "%s", why_not(e));
-    s->retry_ms = mono_ms() + RETRY_MS;
+    s->retry_ms = clock_mono_ms() + RETRY_MS;
     pthread_mutex_unlock(&s->lock);
     if (first)
         snapshots_say(s, LOG_WARNING, "A snapshot could not be made and will be tried again: %s", why_not(e));
@@ -361,7 +356,7 @@ static void answer_waits(struct snapshots *s, enum err e)
 /* Up to the commit LSN as it is now. */
 static void make(struct snapshots *s)
 {
-    uint64_t to = s->cfg.commit_lsn(s->cfg.arg), begun = mono_ms();
+    uint64_t to = s->cfg.commit_lsn(s->cfg.arg), begun = clock_mono_ms();
     enum err e = ERR_OK;
 
     pthread_mutex_lock(&s->lock);
@@ -387,7 +382,7 @@ static void make(struct snapshots *s)
     if (e && e != ERR_AGAIN)
         note_failed(s, e);
     if (!e && steps)
-        note_made(s, mono_ms() - begun);
+        note_made(s, clock_mono_ms() - begun);
     if (!e) {
         delete_old(s);
         trim_log(s);
@@ -410,7 +405,7 @@ static int grown_enough(struct snapshots *s, uint64_t grown, uint64_t now)
 static int due(struct snapshots *s)
 {
     struct wal_info w;
-    uint64_t now = mono_ms();
+    uint64_t now = clock_mono_ms();
     if (s->waits)
         return 1;
     if (s->info.err && now < s->retry_ms)

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <strings.h>
 
+#include "base/hex.h"
 #include "base/mem.h"
 #include "server/command.h"
 
@@ -105,28 +106,13 @@ static enum err drop_hash(struct acl_user *u, const uint8_t hash[SHA256_BYTES], 
     return ERR_OK;
 }
 
-static int read_hash(struct bytes hex, uint8_t out[SHA256_BYTES])
-{
-    if (hex.n != 2 * SHA256_BYTES)
-        return 0;
-    for (size_t i = 0; i < hex.n; i++) {
-        uint8_t c = hex.p[i], v = c >= '0' && c <= '9'   ? (uint8_t)(c - '0')
-                                  : c >= 'a' && c <= 'f' ? (uint8_t)(c - 'a' + 10)
-                                                         : 255;
-        if (v == 255)
-            return 0;
-        out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | v : v << 4);
-    }
-    return 1;
-}
-
 static enum err password_rule(struct acl_user *u, struct bytes word, const char **why)
 {
     uint8_t hash[SHA256_BYTES];
     enum err e = ERR_SYNTAX;
     if (word.p[0] == '>' || word.p[0] == '<') {
         sha256_of(word.p + 1, word.n - 1, hash);
-    } else if (!read_hash(bytes_of(word.p + 1, word.n - 1), hash)) {
+    } else if (!hex_get(bytes_of(word.p + 1, word.n - 1), hash, SHA256_BYTES)) {
         *why = "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters";
         goto out;
     }
@@ -327,16 +313,16 @@ enum err acl_user_apply_text(struct acl_user *u, struct bytes text, int forgive,
 
 enum err acl_user_hashes(const struct acl_user *u, struct buf *out, unsigned *count)
 {
-    static const char digits[] = "0123456789abcdef";
-    enum err e = ERR_OK;
+    uint8_t *room;
+    size_t n = u->hashes * SHA256_BYTES;
+    enum err e = buf_reserve(out, 2 * n, &room);
+
     *count = u->hashes;
-    for (unsigned i = 0; i < u->hashes * SHA256_BYTES && !e; i++) {
-        uint8_t b = u->hash[i / SHA256_BYTES][i % SHA256_BYTES];
-        e = buf_put_u8(out, (uint8_t)digits[b >> 4]);
-        if (!e)
-            e = buf_put_u8(out, (uint8_t)digits[b & 15]);
-    }
-    return e;
+    if (e || !n)
+        return e;
+    hex_digits(room, u->hash[0], n);
+    buf_added(out, 2 * n);
+    return ERR_OK;
 }
 
 enum err acl_user_put_passwords(const struct acl_user *u, struct buf *out)

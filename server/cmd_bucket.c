@@ -2,6 +2,7 @@
  * in upload.h, bucket.h and restore.h; here it is asked for and shown. */
 #include <stdio.h>
 
+#include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/snapshots.h"
@@ -251,27 +252,13 @@ static void recover_release(struct pending *p)
     mem_free(mpsc_entry(p, struct recovery, p));
 }
 
-static int parse_cell(struct bytes text, uint8_t out[16])
-{
-    if (text.n != 32)
-        return 0;
-    for (size_t i = 0; i < 32; i++) {
-        uint8_t ch = text.p[i];
-        int digit = ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
-        if (digit < 0)
-            return 0;
-        out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | digit : digit << 4);
-    }
-    return 1;
-}
-
 enum call_result cmd_cell_force_recover(struct call *c)
 {
     uint8_t cell_id[16] = {0};
 
     if (c->argc > 2)
         return call_error(c, ERR_SYNTAX);
-    if (c->argc == 2 && !parse_cell(c->argv[1], cell_id))
+    if (c->argc == 2 && !hex_get(c->argv[1], cell_id, sizeof cell_id))
         return call_errorf(c, ERR_SYNTAX, "a cell is named by its id, 32 hex digits");
     if (!c->srv->restore)
         return call_error(c, ERR_UNSUPPORTED);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/access.h"
@@ -170,8 +171,7 @@ static enum err reply_digest(struct call *c, struct bytes key)
         if (err)
             return err;
     }
-    for (int i = 0; i < 20; i++)
-        snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+    hex_put(hex, hash, 20);
     reply_simple(c->reply, hex);
     return ERR_OK;
 }

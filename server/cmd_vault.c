@@ -11,6 +11,7 @@
 #include "server/handlers.h"
 #include "server/options.h"
 #include "server/server.h"
+#include "server/walcall.h"
 
 enum limit_option { RATE, BURST, MAXVERSIONS, MAXSECRETS, MAXBYTES, SHARD, LIMIT_OPTS };
 static const struct option limit_options[LIMIT_OPTS] = {
@@ -129,14 +130,6 @@ enum call_result vault_set(struct call *c)
 
 /* ---- INFO, LIST ---- */
 
-static void reply_hex(struct reply *r, struct bytes b)
-{
-    char hex[65];
-    for (size_t i = 0; i < b.n && i < 32; i++)
-        snprintf(hex + 2 * i, 3, "%02x", b.p[i]);
-    reply_bulk(r, bytes_of(hex, 2 * (b.n < 32 ? b.n : 32)));
-}
-
 static void pair_int(struct reply *r, const char *name, uint64_t v)
 {
     reply_bulk_str(r, name);
@@ -170,7 +163,7 @@ enum call_result vault_info(struct call *c)
     pair_int(c->reply, "max-bytes", s.max_bytes);
     pair_int(c->reply, "created-at", v->created_ms);
     reply_bulk_str(c->reply, "partition-fingerprint");
-    reply_hex(c->reply, partition.fingerprint);
+    walcall_reply_hex(c->reply, partition.fingerprint.p, partition.fingerprint.n);
     pair_int(c->reply, "data-key-version", atomic_load(&v->dek_newest));
     return CALL_DONE;
 }

@@ -2,6 +2,7 @@
  *
  * RANGE reads the log on another thread (chores.h), which copies what is shown of each record; payloads never leave the
  * engine. */
+#include "base/hex.h"
 #include "base/mem.h"
 #include "resp/number.h"
 #include "server/chores.h"
@@ -24,14 +25,10 @@ int walcall_ready(struct call *c)
 
 void walcall_reply_hex(struct reply *r, const uint8_t *p, size_t n)
 {
-    static const char digits[] = "0123456789abcdef";
     uint8_t *room;
     if (reply_bulk_begin(r, 2 * n, &room))
         return;
-    for (size_t i = 0; i < n; i++) {
-        *room++ = (uint8_t)digits[p[i] >> 4];
-        *room++ = (uint8_t)digits[p[i] & 15];
-    }
+    hex_digits(room, p, n);
     reply_bulk_end(r);
 }
 

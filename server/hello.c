@@ -3,34 +3,9 @@
 
 #include <stdio.h>
 
+#include "base/hex.h"
 #include "base/sha256.h"
 #include "resp/number.h"
-
-static void put_hex(char *out, const uint8_t *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        snprintf(out + 2 * i, 3, "%02x", p[i]);
-}
-
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static int get_hex(struct bytes text, uint8_t *out, size_t n)
-{
-    if (text.n != 2 * n)
-        return 0;
-    for (size_t i = 0; i < n; i++) {
-        int high = hex_digit(text.p[2 * i]), low = hex_digit(text.p[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return 0;
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return 1;
-}
 
 static int is_dash(struct bytes word)
 {
@@ -43,9 +18,9 @@ void hello_put(const struct hello_node *h, char out[HELLO_TEXT_BYTES])
 {
     char cell[33] = "-", realm[33], index[12] = "-";
     const char *states[] = {"-", "r", "b", "br"};
-    put_hex(realm, h->realm, sizeof h->realm);
+    hex_put(realm, h->realm, sizeof h->realm);
     if (h->has_cell)
-        put_hex(cell, h->cell_id, sizeof h->cell_id);
+        hex_put(cell, h->cell_id, sizeof h->cell_id);
     if (h->index >= 0)
         snprintf(index, sizeof index, "%d", h->index);
     snprintf(out, HELLO_TEXT_BYTES, "%s %llu %lu %s %s %s %s %s %s", h->replid[0] ? h->replid : "?",
@@ -94,7 +69,7 @@ static int get_all(const struct bytes w[HELLO_WORDS], struct hello_node *h)
     h->lsn = (uint64_t)lsn;
     h->term = (uint32_t)term;
     h->has_cell = !is_dash(w[4]);
-    return (!h->has_cell || get_hex(w[4], h->cell_id, sizeof h->cell_id)) && get_hex(w[5], h->realm, sizeof h->realm) &&
+    return (!h->has_cell || hex_get(w[4], h->cell_id, sizeof h->cell_id)) && hex_get(w[5], h->realm, sizeof h->realm) &&
            get_text(w[6], h->voters, sizeof h->voters) && get_index(w[7], &h->index) && get_state(w[8], h);
 }
 
@@ -123,8 +98,8 @@ enum err hello_get_text(struct bytes text, struct hello_node *h)
 static void say_ids(char why[HELLO_WHY_BYTES], const char *what, const uint8_t mine[16], const uint8_t theirs[16])
 {
     char a[33], b[33];
-    put_hex(a, mine, 16);
-    put_hex(b, theirs, 16);
+    hex_put(a, mine, 16);
+    hex_put(b, theirs, 16);
     snprintf(why, HELLO_WHY_BYTES, "%s: this node's is %s, the other's %s", what, a, b);
 }
 
@@ -161,5 +136,5 @@ void hello_replid(const uint8_t cell_id[16], uint32_t term, char out[HELLO_ID_CH
     memcpy(in, cell_id, 16);
     put_le32(in + 16, term);
     sha256_of(in, sizeof in, hash);
-    put_hex(out, hash, HELLO_ID_CHARS / 2);
+    hex_put(out, hash, HELLO_ID_CHARS / 2);
 }

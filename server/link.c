@@ -37,11 +37,6 @@ struct link {
     char address[LINK_ADDRESS_BYTES];
 };
 
-static uint64_t now_ms(void)
-{
-    return clock_mono_us() / 1000;
-}
-
 /* ---- ends ---- */
 
 static void give_up(struct link *l, const char *why)
@@ -160,7 +155,7 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
     ssize_t n = recv(fd, room, READ_BYTES, 0);
     if (n > 0) {
         buf_added(&l->in, (size_t)n);
-        l->heard_ms = now_ms();
+        l->heard_ms = clock_mono_ms();
         take_frames(l);
     } else if (n == 0) {
         give_up(l, "the other side closed it");
@@ -237,7 +232,7 @@ enum err link_new(struct link **out, const struct link_config *cfg)
     if (!l)
         return ERR_OOM;
     l->cfg = *cfg;
-    l->heard_ms = now_ms();
+    l->heard_ms = clock_mono_ms();
     buf_init(&l->in, CELLWIRE_HEAD_BYTES + CELLWIRE_RECORDS_MAX + READ_BYTES);
     buf_init(&l->out, cfg->limit.hard_bytes ? cfg->limit.hard_bytes + CELLWIRE_RECORDS_MAX : SIZE_MAX / 4);
     (void)setsockopt(cfg->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

@@ -344,7 +344,7 @@ static void run_begin(struct repl *r, struct repl_task *t)
         int never = !c->last_lsn && !c->vote.promised;
         r->wants_to_lead = repl_alone(r) || c->vote.promised_to == r->self || (never && r->self == 0);
     }
-    repl_publish(r, repl_now_ms());
+    repl_publish(r, clock_mono_ms());
     show_ready(r);
 }
 

@@ -82,10 +82,6 @@ static inline unsigned repl_voters(const struct repl *r) /* as the core counts t
 {
     return r->voters.n ? r->voters.n : 1;
 }
-static inline uint64_t repl_now_ms(void)
-{
-    return clock_mono_us() / 1000;
-}
 
 /* ---- repl.c ---- */
 void repl_wake(struct repl *r);

@@ -20,7 +20,7 @@
 static enum err on_frame(void *arg, struct link *l, const struct cell_msg *m, struct bytes records)
 {
     struct repl *r = arg;
-    return r->node ? cellnode_received(r->node, link_peer(l), m, records, repl_now_ms()) : ERR_OK;
+    return r->node ? cellnode_received(r->node, link_peer(l), m, records, clock_mono_ms()) : ERR_OK;
 }
 
 static const char *name_of(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES + 16])
@@ -42,7 +42,7 @@ static void lost(struct repl *r, uint8_t peer)
 {
     r->link[peer] = NULL;
     if (r->node)
-        cellnode_link_down(r->node, peer, repl_now_ms());
+        cellnode_link_down(r->node, peer, clock_mono_ms());
     if (r->dialer[peer])
         dialer_again(r->dialer[peer]);
 }

@@ -100,7 +100,7 @@ enum err repl_open_core(struct repl *r, struct cellnode **out)
     cfg.cell.config_id = make_config_id(r, cell_id);
     enum err e = clock_random(&cfg.cell.seed, sizeof cfg.cell.seed);
     if (!e)
-        e = cellnode_open(out, &cfg, repl_now_ms());
+        e = cellnode_open(out, &cfg, clock_mono_ms());
     if (e)
         log_at(LOG_WARNING, "The replication core cannot be started: %s", err_text(e));
     return e;
@@ -117,7 +117,7 @@ void repl_turn_on(struct repl *r)
     engine_set_gate(r->srv->engine, &r->gate);
     if (repl_open_core(r, &r->node))
         on_halt(r, "the core of a gate that is closed cannot be opened");
-    if (cellnode_promote(r->node, 0, repl_now_ms()))
+    if (cellnode_promote(r->node, 0, clock_mono_ms()))
         log_at(LOG_WARNING, "This node cannot go on as a primary");
     pthread_mutex_lock(&r->lock);
     r->phase = REPL_READY;
@@ -129,7 +129,7 @@ void repl_follow_now(struct repl *r, uint8_t peer)
 {
     r->source = peer;
     r->wants_to_lead = 0;
-    if (cellnode_follow(r->node, peer, repl_now_ms()))
+    if (cellnode_follow(r->node, peer, clock_mono_ms()))
         log_at(LOG_WARNING, "Whom this node is told to follow it cannot follow");
     engine_release(r->srv->engine);
 }
@@ -138,7 +138,7 @@ void repl_lead_now(struct repl *r)
 {
     static const char *const why[] = {"it is no voter", "it lost what it had promised, or log: it must catch up first",
                                       "there is no room on its disk"};
-    enum err e = cellnode_promote(r->node, 0, repl_now_ms());
+    enum err e = cellnode_promote(r->node, 0, clock_mono_ms());
     r->source = CELL_NOBODY;
     if (e)
         log_at(LOG_WARNING, "This node cannot be primary: %s", why[e == ERR_READONLY ? 0 : e == ERR_CORRUPT ? 1 : 2]);
@@ -205,14 +205,14 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     repl_run_tasks(r);
     if (!r->node)
         return;
-    cellnode_changed(r->node, repl_now_ms());
+    cellnode_changed(r->node, clock_mono_ms());
     repl_links_resume(r);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct repl *r = arg;
-    uint64_t now = repl_now_ms();
+    uint64_t now = clock_mono_ms();
     (void)fd;
     (void)what;
     if (!r->node)
@@ -238,7 +238,7 @@ static void *thread_main(void *arg)
     while (!is_told_to_stop(r)) {
         event_base_loop(r->base, EVLOOP_ONCE);
         if (r->node)
-            repl_publish(r, repl_now_ms());
+            repl_publish(r, clock_mono_ms());
     }
     event_del(&r->wake_ev);
     event_del(&r->tick_ev);

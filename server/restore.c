@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/celldir.h"
@@ -72,12 +73,6 @@ static void enter(struct restore *r, enum restore_state s, const char *why)
     /* Users are in the log; somebody has to be able to say what is to be done without it. */
     if (s == RESTORE_WAITING && r->srv->acl && acl_log_lost(r->srv->acl))
         log_at(LOG_WARNING, "Out of memory: the default user may not say what is to be done");
-}
-
-static void hex16(const uint8_t id[16], char out[33])
-{
-    for (unsigned i = 0; i < 16; i++)
-        snprintf(out + 2 * i, 3, "%02x", id[i]);
 }
 
 /* ---- what there is ---- */
@@ -153,8 +148,8 @@ static enum err find_cell(struct found *f, uint8_t cell_id[16])
         if (e)
             continue;
         if (any) {
-            hex16(cell_id, one);
-            hex16(at->object.cell_id, other);
+            hex_put(one, cell_id, 16);
+            hex_put(other, at->object.cell_id, 16);
             return bucket_fail(
                 &f->b, ERR_CONFLICT,
                 "the object store has snapshots of several cells (%s, %s): name one, as in CELL.FORCE-RECOVER %s", one,
@@ -348,7 +343,7 @@ static void say_recovered(const struct restore_result *x)
     struct tm tm;
     char when[32] = "", id[33];
 
-    hex16(x->cell_id, id);
+    hex_put(id, x->cell_id, 16);
     if (gmtime_r(&t, &tm))
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC", &tm);
     log_at(LOG_WARNING,

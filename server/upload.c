@@ -36,11 +36,6 @@ enum upload_state upload_next(enum upload_state s, enum upload_outcome o)
     return next[s][o]; /* what is not there is IDLE */
 }
 
-static uint64_t mono_ms(void)
-{
-    return clock_mono_us() / 1000;
-}
-
 void upload_say(struct upload *u, int level, const char *fmt, ...)
 {
     char line[1024];
@@ -137,7 +132,7 @@ static void note_failed(struct round *r)
     u->retry_after_ms = u->retry_after_ms ? 2 * u->retry_after_ms : RETRY_MS;
     if (u->retry_after_ms > RETRY_MAX_MS)
         u->retry_after_ms = RETRY_MAX_MS;
-    u->retry_ms = mono_ms() + u->retry_after_ms;
+    u->retry_ms = clock_mono_ms() + u->retry_after_ms;
     pthread_mutex_unlock(&u->lock);
     if (first)
         upload_say(u, LOG_WARNING, "A snapshot could not be sent to the object store and will be tried again: %s",
@@ -199,7 +194,7 @@ static void run_round(struct round *r)
     pthread_mutex_lock(&u->lock);
     u->info.removed += r->removed;
     u->info.going_lsn = u->info.total_bytes = 0;
-    u->round_ms = mono_ms();
+    u->round_ms = clock_mono_ms();
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -208,7 +203,7 @@ static void run_round(struct round *r)
 /* Lock held. */
 static int due(struct upload *u, const struct upload_settings *set)
 {
-    uint64_t now = mono_ms();
+    uint64_t now = clock_mono_ms();
     if (u->waits)
         return 1;
     if (!set->interval_ms || now < u->retry_ms || !snapshots_list(u->cfg.snapshots, NULL, 0))
