@@ -202,9 +202,8 @@ enum err sequencer_cut(struct sequencer *q, uint64_t lsn)
         pthread_cond_wait(&q->idle, &q->lock);
     enum err err = atomic_load(&q->failed) ? ERR_MISCONF : lsn + 1 < q->next_lsn ? wal_cut(q->e->wal, lsn) : ERR_OK;
     if (err == ERR_OK) {
-        groups_forget_above(q, lsn);
         wal_info(q->e->wal, &info);
-        memcpy(q->g->chain, info.chain, RECORD_CHAIN_BYTES);
+        groups_forget_above(q, lsn, info.chain);
         q->next_lsn = lsn + 1;
         q->tail_lsn = lsn < q->tail_lsn ? lsn : q->tail_lsn;
         atomic_store(&q->durable_lsn, lsn);

@@ -25,17 +25,24 @@
 #define OOM_RETRY_MS 10
 #define PUBLISH_AHEAD 6
 
+static void no_writes(struct group *g)
+{
+    g->first = NULL;
+    g->last = &g->first;
+    g->writes = 0;
+}
+
+/* Empty; its first record will chain from chain, which may be its own. */
 static void group_reset(struct group *g, const uint8_t chain[RECORD_CHAIN_BYTES])
 {
     buf_clear(&g->records);
     buf_shrink(&g->records, GROUP_KEEP_BYTES);
     g->n = 0;
     g->first_lsn = g->last_lsn = 0;
-    memmove(g->chain, chain, sizeof g->chain);
+    memmove(g->begin, chain, sizeof g->begin);
+    memcpy(g->chain, g->begin, sizeof g->chain);
     g->staged_n = 0;
-    g->first = NULL;
-    g->last = &g->first;
-    g->writes = 0;
+    no_writes(g);
     g->foreign = 0;
     g->shown = 0;
 }
@@ -46,15 +53,13 @@ void groups_init(struct sequencer *q, const uint8_t chain[RECORD_CHAIN_BYTES])
         struct group *g = &q->groups[i];
         buf_init(&g->records, (size_t)GROUP_BYTES_MAX + 2 * RECORD_MAX_BYTES);
         group_reset(g, chain);
-        if (i >= 2) {
+        if (i) {
             g->next = q->spare;
             q->spare = g;
         }
     }
     q->g = &q->groups[0];
-    q->g->before = &q->groups[1];
-    q->groups[1].next = q->spare;
-    q->spare = &q->groups[1];
+    q->g->before = q->spare;
     q->written_last = &q->written;
 }
 
@@ -126,9 +131,7 @@ static void append_chain(struct mpsc_node ***to, struct group *g)
         return;
     **to = g->first;
     *to = g->last;
-    g->first = NULL;
-    g->last = &g->first;
-    g->writes = 0;
+    no_writes(g);
 }
 
 static void unstage(struct sequencer *q, struct group *g)
@@ -147,7 +150,7 @@ void groups_drop_gathered(struct sequencer *q, struct mpsc_node ***refused)
     append_chain(refused, g);
     if (g->n)
         q->next_lsn = g->first_lsn;
-    group_reset(g, g->before->chain);
+    group_reset(g, g->begin);
     q->ready = NULL;
     if (q->waits)
         pthread_cond_signal(&q->work);
@@ -168,9 +171,7 @@ static void into_limbo(struct sequencer *q, struct group *g, struct mpsc_node **
             *refused = &n->next;
         }
     }
-    g->first = NULL;
-    g->last = &g->first;
-    g->writes = 0;
+    no_writes(g);
 }
 
 void groups_disown(struct sequencer *q, struct mpsc_node ***refused)
@@ -220,7 +221,7 @@ static void shorten(struct group *g, uint64_t lsn)
     g->last_lsn = lsn;
 }
 
-void groups_forget_above(struct sequencer *q, uint64_t lsn)
+void groups_forget_above(struct sequencer *q, uint64_t lsn, const uint8_t chain[RECORD_CHAIN_BYTES])
 {
     struct group **at = &q->written, *g;
 
@@ -236,6 +237,7 @@ void groups_forget_above(struct sequencer *q, uint64_t lsn)
         at = &g->next;
     }
     q->written_last = at;
+    group_reset(q->g, chain);
 }
 
 /* ---- the log writer ---- */

@@ -55,7 +55,8 @@ void groups_start(struct sequencer *q);     /* the gathered group is the log wri
 void groups_drop_gathered(struct sequencer *q, struct mpsc_node ***refused);
 /* Ends the waiting of own groups that are written: their writes are in limbo, or, without a record, in *refused. */
 void groups_disown(struct sequencer *q, struct mpsc_node ***refused);
-void groups_forget_above(struct sequencer *q, uint64_t lsn); /* of those that are written */
+/* Records above lsn, of groups that are written; nothing gathers. What does next chains from chain. */
+void groups_forget_above(struct sequencer *q, uint64_t lsn, const uint8_t chain[RECORD_CHAIN_BYTES]);
 /* As sequencer_recent, of a group that has first. */
 must_use enum err groups_copy(const struct group *g, uint64_t first, uint64_t last, size_t limit, struct buf *out,
                               uint64_t *end);

@@ -27,6 +27,7 @@ struct group {
     struct buf records;
     uint32_t n;
     uint64_t first_lsn, last_lsn;
+    uint8_t begin[RECORD_CHAIN_BYTES]; /* before the first record */
     uint8_t chain[RECORD_CHAIN_BYTES]; /* after the last record */
     struct staged *staged;
     size_t staged_n, staged_cap;

@@ -555,6 +555,31 @@ static void what_was_cut_comes_otherwise(void **state)
     assert_int_equal(wal_term_at(b.e->wal, 4), 2);
 }
 
+/* What gathers behind a cut goes on from the record that was left, also when it gathers anew. */
+static void what_gathers_behind_a_cut_chains_from_what_was_left(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    struct asked x, lost, y;
+    (void)state;
+
+    ask_set(&a, &lost, v, "p", "lost");
+    admit_to(&a, 2);
+    sequencer_close(a.q, ERR_READONLY);
+    assert_int_equal(sequencer_cut(a.q, 1), ERR_OK);
+    sequencer_resolve(a.q, 0, UINT64_MAX, ERR_ROLLEDBACK);
+    assert_int_equal(outcome(&a, &lost), ERR_ROLLEDBACK);
+    assert_int_equal(sequencer_open(a.q, 2), ERR_OK);
+    ask_set(&a, &x, v, "p", "refused");
+    sequencer_close(a.q, ERR_READONLY);
+    assert_int_equal(outcome(&a, &x), ERR_READONLY);
+    assert_int_equal(sequencer_open(a.q, 3), ERR_OK);
+    ask_set(&a, &y, v, "p", "kept");
+    admit_to(&a, 2);
+    sequencer_commit(a.q, 2);
+    assert_int_equal(outcome(&a, &y), ERR_OK);
+    hand(&a, &b, 1, 2); /* reads the log, and so its chain */
+}
+
 /* ---- under load ---- */
 
 struct load {
@@ -774,6 +799,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_left_at_the_end_is_uncertain, setup, teardown),
         cmocka_unit_test_setup_teardown(another_node_shows_what_is_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_gathers_behind_a_cut_chains_from_what_was_left, setup, teardown),
         cmocka_unit_test_setup_teardown(users_are_told_of_when_they_are_committed, setup, teardown),
         cmocka_unit_test(a_gate_comes_while_writes_do),
         cmocka_unit_test(a_gate_that_stays_closed_refuses_what_waited),
