@@ -75,30 +75,36 @@ enum err engine_observe(struct engine *e, struct bytes key, const struct blob *v
     return ERR_OK;
 }
 
+/* value.p NULL: it was deleted. */
+static enum err observe_bytes(struct engine *e, struct bytes key, struct bytes value, uint64_t lsn)
+{
+    struct blob *b = value.p ? blob_new(value, value.n, lsn) : blob_tombstone(lsn);
+    enum err err = b ? engine_observe(e, key, b) : ERR_OOM;
+    blob_unref(b);
+    return err;
+}
+
+static struct bytes value_of(const struct op *op)
+{
+    return op->kind == OPS_PUT ? op->value : bytes_of(NULL, 0);
+}
+
 enum err engine_take_record(struct engine *e, const struct record *r)
 {
     struct bytes rest = r->blob;
     struct op op;
     enum err err;
 
-    while ((err = ops_next(&rest, &op)) == ERR_OK) {
-        if (!engine_observes(op.key))
-            continue;
-        struct blob *b = op.kind == OPS_DELETE ? blob_tombstone(r->lsn) : blob_new(op.value, op.value.n, r->lsn);
-        err = b ? engine_observe(e, op.key, b) : ERR_OOM;
-        blob_unref(b);
-        if (err)
+    while ((err = ops_next(&rest, &op)) == ERR_OK)
+        if (engine_observes(op.key) && (err = observe_bytes(e, op.key, value_of(&op), r->lsn)) != ERR_OK)
             return err;
-    }
     return err == ERR_END ? apply_record(e->hot, r, NULL, e->shards + 1) : err;
 }
 
-/* value.p NULL: it was deleted. A data key of a vault whose name was given to a new one is nobody's. */
+/* A data key of a vault whose name was given to a new one is nobody's. */
 static enum err observe_found(struct engine *e, struct bytes key, struct bytes value, uint64_t lsn)
 {
-    struct blob *b = value.p ? blob_new(value, value.n, lsn) : blob_tombstone(lsn);
-    enum err err = b ? engine_observe(e, key, b) : ERR_OOM;
-    blob_unref(b);
+    enum err err = observe_bytes(e, key, value, lsn);
     return err == ERR_CORRUPT && key.p[0] == 'D' ? ERR_OK : err;
 }
 
@@ -156,7 +162,7 @@ enum err registry_from_record(struct engine *e, const struct record *r)
     enum err err = ERR_OK;
     while (err == ERR_OK && ops_next(&ops, &op) == ERR_OK)
         if (op.store == 0 && memchr(kinds, op.key.p[0], sizeof kinds))
-            err = observe_found(e, op.key, op.kind == OPS_PUT ? op.value : bytes_of(NULL, 0), r->lsn);
+            err = observe_found(e, op.key, value_of(&op), r->lsn);
     return err;
 }
 
