@@ -312,7 +312,8 @@ enum err cell_fresh(const struct cell *c, uint64_t now_ms)
 
 static unsigned priority(const struct cell *c, uint64_t now_ms)
 {
-    if (!cell_votes(c, c->config.self) || c->vote.mute || c->alarm || !c->room || c->follow.phase == CELL_FETCHING)
+    if (!cell_votes(c, c->config.self) || c->vote.mute || c->alarm || !c->room || c->follow.phase == CELL_FETCHING ||
+        !c->config.priority)
         return 0;
     return now_ms < c->lame_until_ms ? 200 : c->config.priority;
 }

@@ -50,12 +50,6 @@ static void put_leader(struct repl *r, const struct cell_status *core, struct re
         memcpy(s->trouble, r->trouble[leader], sizeof s->trouble);
 }
 
-static unsigned priority(const struct repl *r, const struct cell_status *core)
-{
-    unsigned wanted = (unsigned)config_int(r->srv->config, CFG_REPLICA_PRIORITY);
-    return core->priority ? core->priority : wanted ? 0 : wanted;
-}
-
 static void fill(struct repl *r, uint64_t now, struct repl_status *s)
 {
     const struct cell *c = cellnode_cell(r->node);
@@ -68,7 +62,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
                               .voters = r->voters.n != 0,
                               .master = core.master,
                               .link_up = core.link_up,
-                              .priority = priority(r, &core),
+                              .priority = core.priority,
                               .term = core.term,
                               .offset = core.offset,
                               .commit_lsn = core.commit_lsn,

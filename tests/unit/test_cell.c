@@ -245,6 +245,9 @@ static void a_failed_promotion_makes_lame_and_raises_no_term(void **state)
     n.now_ms += 4000;
     event(&n, CELL_TICK);
     assert_int_equal(priority(&n), 200);
+    n.c.config.priority = 0; /* replica-priority: never */
+    assert_int_equal(priority(&n), 0);
+    n.c.config.priority = 100;
     assert_int_equal(n.c.vote.promised, 0);
     n.now_ms += 60000;
     assert_int_equal(priority(&n), 100);
