@@ -18,27 +18,9 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "engine/engine_impl.h"
+#include "tests/unit/plain_sealer.h"
 
-/* ---- a sealer and a signer for tests ---- */
-
-struct plain {
-    size_t n;
-    uint8_t bytes[];
-};
-
-static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
-{
-    put_le32(out, bind->version);
-    memcpy(out + 4, p->bytes, p->n);
-    return ERR_OK;
-}
-
-static size_t test_size(const struct plain *p)
-{
-    return p->n + 4;
-}
-
-static const struct sealer sealer = {test_seal, test_size};
+/* ---- a signer for tests ---- */
 
 static _Atomic int hsm_down;
 

@@ -81,14 +81,6 @@ static void set_clock(void)
     clock_test_set_wall_ms(now_ms);
 }
 
-static struct plain *plain_of(struct bytes value)
-{
-    struct plain *p = malloc(sizeof *p + value.n);
-    p->n = value.n;
-    memcpy(p->bytes, value.p, value.n);
-    return p;
-}
-
 static struct plain *some_plain(void)
 {
     uint8_t value[3000];

@@ -19,27 +19,9 @@
 #include "engine/cellwire.h"
 #include "engine/sequencer_impl.h"
 #include "engine/vote.h"
+#include "tests/unit/plain_sealer.h"
 
 #define NODES 3
-
-struct plain {
-    size_t n;
-    uint8_t bytes[];
-};
-
-static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
-{
-    put_le32(out, bind->version);
-    memcpy(out + 4, p->bytes, p->n);
-    return ERR_OK;
-}
-
-static size_t test_size(const struct plain *p)
-{
-    return p->n + 4;
-}
-
-static const struct sealer sealer = {test_seal, test_size};
 
 /* ---- machines and links ---- */
 
@@ -285,11 +267,8 @@ static void ask(unsigned i, struct asked *x, struct vault *v, struct step s)
 
 static void ask_set(unsigned i, struct asked *x, const char *path, const char *value)
 {
-    struct plain *p = malloc(sizeof *p + strlen(value));
-    p->n = strlen(value);
-    memcpy(p->bytes, value, p->n);
     ask(i, x, vaults_find(engine_vaults(m[i].e), bytes_str("v")),
-        (struct step){.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = p});
+        (struct step){.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = plain_of(bytes_str(value))});
 }
 
 static enum err outcome(struct asked *x)

@@ -49,18 +49,9 @@ static enum err run_all(struct vault *v, struct step *s, unsigned n, int units)
     return w.err;
 }
 
-static struct plain *plain_of(const char *text)
-{
-    struct plain *p = malloc(sizeof *p + strlen(text));
-    assert_non_null(p);
-    p->n = strlen(text);
-    memcpy(p->bytes, text, p->n);
-    return p;
-}
-
 static struct step set_step(struct vault *v, const char *path, const char *value, unsigned unit)
 {
-    struct step s = {.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = plain_of(value)};
+    struct step s = {.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = plain_of(bytes_str(value))};
     s.vault = v;
     s.unit = unit;
     return s;

@@ -14,25 +14,7 @@
 
 #include "base/log.h"
 #include "engine/sequencer_impl.h"
-
-struct plain {
-    size_t n;
-    uint8_t bytes[];
-};
-
-static enum err test_seal(struct plain *p, const struct seal_bind *bind, uint8_t *out)
-{
-    put_le32(out, bind->version);
-    memcpy(out + 4, p->bytes, p->n);
-    return ERR_OK;
-}
-
-static size_t test_size(const struct plain *p)
-{
-    return p->n + 4;
-}
-
-static const struct sealer sealer = {test_seal, test_size};
+#include "tests/unit/plain_sealer.h"
 
 /* ---- two nodes ---- */
 
@@ -194,10 +176,8 @@ static void ask(struct node *n, struct asked *x, struct vault *v, struct step s)
 
 static struct step set_step(const char *path, const char *value, uint16_t flags)
 {
-    struct plain *p = malloc(sizeof *p + strlen(value));
-    p->n = strlen(value);
-    memcpy(p->bytes, value, p->n);
-    return (struct step){.kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = p, .flags = flags};
+    return (struct step){
+        .kind = STEP_SECRET_SET, .path = bytes_str(path), .plain = plain_of(bytes_str(value)), .flags = flags};
 }
 
 static enum err outcome(struct node *n, struct asked *x)
