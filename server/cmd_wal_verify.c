@@ -7,7 +7,8 @@
  * HSM, which makes the tag again. So a log that somebody rewrote, chain and all, still shows.
  *
  * It ends at the first record that does not verify: behind it nothing is known. What the HSM could not check (it is
- * down or sealed, the vault is gone) is counted as skipped, not as good.
+ * down or sealed, the vault is gone) is counted as skipped, not as good. Without FROM it verifies what the log has:
+ * when records are trimmed away below it, it begins anew at the oldest that is left.
  *
  * One runs at a time; WBL.INFO shows where it is. */
 #include <pthread.h>
@@ -42,6 +43,7 @@ struct verify {
     struct chore chore;
     struct server *srv;
     uint64_t from, to;
+    int oldest, newest; /* from, to: wherever the log begins, ends */
 
     uint64_t records, bytes, hmacs, skipped;
     uint64_t bad_chain_lsn, bad_hmac_lsn; /* 0: none */
@@ -179,16 +181,41 @@ static enum err walk(struct verify *v, struct wal_cursor *cur)
     return ERR_OK;
 }
 
+static enum err walk_once(struct verify *v)
+{
+    struct wal_cursor *cur = NULL;
+    enum err err = wal_cursor_open(&cur, engine_wal(v->srv->engine), v->from);
+
+    v->records = v->bytes = v->hmacs = v->skipped = v->bad_hmac_lsn = 0;
+    if (err == ERR_OK)
+        err = walk(v, cur);
+    settle_checks(v);
+    wal_cursor_close(cur);
+    return err;
+}
+
+/* The log is trimmed beside the walk. Who asked for a record that went is told so; who asked for the log as it is gets
+ * it from where it begins now. 1: it is to be walked from there. */
+static int follow_the_trimming(struct verify *v)
+{
+    struct wal_info info;
+
+    wal_info(engine_wal(v->srv->engine), &info);
+    if (v->err != ERR_NOTFOUND || !v->oldest || info.first_lsn <= v->from)
+        return 0;
+    v->from = info.first_lsn;
+    if (v->newest)
+        v->to = info.last_lsn;
+    return v->from <= v->to;
+}
+
 static void verify_run(struct chore *chore)
 {
     struct verify *v = mpsc_entry(chore, struct verify, chore);
-    struct wal_cursor *cur = NULL;
 
-    v->err = wal_cursor_open(&cur, engine_wal(v->srv->engine), v->from);
-    if (v->err == ERR_OK)
-        v->err = walk(v, cur);
-    settle_checks(v);
-    wal_cursor_close(cur);
+    do
+        v->err = walk_once(v);
+    while (follow_the_trimming(v));
     atomic_store(&verifying_lsn, 0);
     pending_complete(&v->p);
 }
@@ -235,14 +262,12 @@ static void verify_release(struct pending *p)
     mem_free(v);
 }
 
-static struct verify *verify_new(struct call *c, uint64_t from, uint64_t to)
+static struct verify *verify_new(struct call *c)
 {
     struct verify *v = mem_zalloc(sizeof *v);
     if (!v)
         return NULL;
     v->srv = c->srv;
-    v->from = from;
-    v->to = to;
     v->chore.run = verify_run;
     pthread_mutex_init(&v->lock, NULL);
     pthread_cond_init(&v->answered, NULL);
@@ -267,11 +292,15 @@ enum call_result cmd_wal_verify(struct call *c)
         return CALL_DONE;
     if (!atomic_compare_exchange_strong(&verifying_lsn, &none, from))
         return call_errorf(c, ERR_CONFLICT, "a WBL.VERIFY is under way, at LSN %llu", (unsigned long long)none);
-    struct verify *v = verify_new(c, from, to);
+    struct verify *v = verify_new(c);
     if (!v) {
         atomic_store(&verifying_lsn, 0);
         return call_error(c, ERR_OOM);
     }
+    v->from = from;
+    v->to = to;
+    v->oldest = !opt[FROM].given;
+    v->newest = !opt[TO].given;
     call_pending(c, &v->p, verify_finish, verify_release);
     chores_post(c->srv->chores, &v->chore);
     return CALL_PENDING;

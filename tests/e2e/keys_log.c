@@ -172,6 +172,43 @@ static void test_verify(void **state)
     e2e_finish(&s);
 }
 
+/* Without FROM it is about the log as it is, which is trimmed under it here; with FROM, about records that may go. */
+static void test_verify_beside_trimming(void **state)
+{
+    enum { TRIMMED = 8, BURST = 64 };
+    struct e2e s;
+    char value[8192];
+    long long first = 0;
+
+    (void)state;
+    e2e_start(&s, "--wbl-segment-bytes", "1mb", "--snapshot-log-bytes", "1mb", NULL);
+    e2e_expect(s.c, "+OK", "VAULT.CREATE v");
+    redisContext *writer = e2e_connect(&s);
+    memset(value, 'v', sizeof value);
+    for (int trimmed = 0; trimmed < TRIMMED;) {
+        for (int i = 0; i < BURST; i++)
+            assert_int_equal(redisAppendCommand(writer, "SECRET.SET v k%d %b", i, value, sizeof value), REDIS_OK);
+        for (int done = 0; !done;)
+            assert_int_equal(redisBufferWrite(writer, &done), REDIS_OK);
+        redisReply *r = e2e_command(s.c, "WBL.VERIFY");
+        if (r->type == REDIS_REPLY_ERROR)
+            fail_msg("%s", r->str);
+        assert_int_equal(number(r, "chain-ok"), 1);
+        assert_int_equal(number(r, "records"), number(r, "to") - number(r, "from") + 1);
+        trimmed += number(r, "from") > first;
+        first = number(r, "from");
+        freeReplyObject(r);
+        for (int i = 0; i < BURST; i++) {
+            void *answer;
+            assert_int_equal(redisGetReply(writer, &answer), REDIS_OK);
+            freeReplyObject(answer);
+        }
+    }
+    e2e_expect(s.c, "-ERR the log begins at LSN ...", "WBL.VERIFY FROM 1");
+    redisFree(writer);
+    e2e_finish(&s);
+}
+
 /* ---- a log that somebody changed ---- */
 
 /* The one segment of a small log. */
@@ -420,6 +457,7 @@ int main(void)
         TEST(test_range),
         TEST(test_outcome),
         TEST(test_verify),
+        TEST(test_verify_beside_trimming),
         TEST(test_verify_finds_a_flipped_bit),
         TEST(test_verify_finds_a_forged_key),
         TEST(test_hsm_info),
