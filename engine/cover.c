@@ -38,15 +38,15 @@ static enum err install(struct engine *e, struct overlay *o)
     return err;
 }
 
-void engine_cover(struct engine *e)
+void engine_cover(struct engine *e, int anew)
 {
     struct snapread_info info = {0};
     struct overlay *o = engine_overlay_take(e);
     struct wal_info w;
-    if (o) { /* it is of all stores */
-        overlay_unref(o);
+    int covered = o != NULL; /* it is of all stores */
+    overlay_unref(o);
+    if (covered && !anew)
         return;
-    }
     struct snapread *r = NULL;
     if (e->snapshots && snapshots_open_below(e->snapshots, UINT64_MAX, &r) == ERR_OK)
         snapread_info(r, &info);

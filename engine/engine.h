@@ -63,8 +63,9 @@ struct engine_config {
     unsigned snapshot_keep;
     uint64_t scrub_bytes_per_s; /* 0: only when asked */
     /* The next tier, when no local snapshot is of use: puts one of this cell into dir/snapshots, verified, with an LSN
-     * of from to to, of which fits() says that it is of this log's history. ERR_NOTFOUND: there is none. At a start;
-     * may block for long. NULL: there is no such place. */
+     * of from to to, of which fits() says that it is of this log's history: the last one that fits() was asked about.
+     * ERR_NOTFOUND: there is none. At a start, and on the rebuild's thread; may block for long, but ends soon when the
+     * engine is to be closed. NULL: there is no such place. */
     enum err (*fetch_snapshot)(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
                                int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg);
     void (*log)(int level, const char *line);    /* enum log_level; any thread */

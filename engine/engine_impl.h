@@ -135,6 +135,10 @@ must_use enum err engine_cover_lost(struct engine *e, struct engine_report *rep)
 /* Everything behind what the stores have, behind a gate as far as it is known to be committed; waits until it is
  * applied. */
 must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
+/* Any time: asks for a snapshot from outside of this node (engine_config.fetch_snapshot), one that this log goes on
+ * behind. ERR_OK: it is here, and the newest when there was no other good one. ERR_NOTFOUND: there is none, or nobody
+ * to ask; the log file says why. Blocks. */
+must_use enum err engine_fetch_snapshot(struct engine *e);
 /* Behind a gate: records of the log that this run did not write are committed up to `to`. Up to the commit LSN they are
  * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The
  * gate's owner. */
@@ -146,13 +150,13 @@ struct overlay *engine_overlay_take(struct engine *e);
 void engine_overlay_set(struct engine *e,
                         struct overlay *o); /* takes o's reference; NULL: no store needs it any more */
 /* These on the rebuild's thread; they block on the log.
- * cover: makes it, unless there is one, from the newest snapshot; the log must be kept meanwhile. When it cannot be had
- * damage is answered as such until the store is there.
+ * cover: makes it from the newest snapshot, unless there is one (anew: then too, in its place); the log must be kept
+ * meanwhile. When it cannot be had damage is answered as such until the store is there.
  * mend: a read may have met damage in the snapshot: an older one takes its place then. ERR_IO, ERR_OOM, and what keeps
  * snapshots from being verified: not done, to be tried again.
  * lower: the same, when it stands on the snapshot at that LSN, which has damage. When no older one can be had, and the
  * log does not do alone, it is known to be the last. */
-void engine_cover(struct engine *e);
+void engine_cover(struct engine *e, int anew);
 must_use enum err engine_cover_mend(struct engine *e);
 must_use enum err engine_cover_lower(struct engine *e, uint64_t damaged_lsn);
 

@@ -16,11 +16,14 @@
  * **How.** One thread, one store at a time:
  *
  *     LOADING      shard-N.G.new is filled from the newest snapshot that verifies and that the log reaches back to;
- * from an older one when a block of that does not; from record 1 without any REPLAYING    the log behind it, up to what
- * the applier has applied PLACING      checkpoint, close, rename to shard-N.G, sync, open: from now on a start would
- * take this one SWAPPING     the applier pauses; the last records; the new store takes the old one's place for applier
- * and readers, the hot table forgets what it knew of the old one; the applier goes on IDLE         the old store is
- * closed when its last user is through, and deleted
+ *                  from an older one when a block of that does not; from record 1 without any
+ *     FETCHING     none is, and the log begins later: one is asked for outside of this node
+ *                  (engine_config.fetch_snapshot), and filled from
+ *     REPLAYING    the log behind it, up to what the applier has applied
+ *     PLACING      checkpoint, close, rename to shard-N.G, sync, open: from now on a start would take this one
+ *     SWAPPING     the applier pauses; the last records; the new store takes the old one's place for applier and
+ *                  readers, the hot table forgets what it knew of the old one; the applier goes on
+ *     IDLE         the old store is closed when its last user is through, and deleted
  *
  * **Nothing is lost.** While a store is out, what is committed for it is in the log (and for readers in the hot table
  * until that drops it): the replay brings it. The new store is never ahead of the applier, so no round can put an older
@@ -34,7 +37,8 @@
  *
  * Locks: the rebuild's own, for what is wanted and for rebuild_info, never held across anything that waits; the store's
  * (engine_impl.h), for exchanging the pointer.
- * Threads: all from any but new, start, stop, free. None blocks but now, and stop, for the batch under way.
+ * Threads: all from any but new, start, stop, free. None blocks but now, and stop, for the batch under way; one that
+ * fetches ends as engine_config.fetch_snapshot says.
  */
 #ifndef COFFER_ENGINE_REBUILD_H
 #define COFFER_ENGINE_REBUILD_H
@@ -75,7 +79,14 @@ must_use enum err rebuild_now(struct rebuild *r, unsigned store);
 /* The log must be kept from here on; UINT64_MAX: no rebuild needs any of it. */
 uint64_t rebuild_needed_lsn(struct rebuild *r);
 
-enum rebuild_state { REBUILD_IDLE, REBUILD_LOADING, REBUILD_REPLAYING, REBUILD_PLACING, REBUILD_SWAPPING };
+enum rebuild_state {
+    REBUILD_IDLE,
+    REBUILD_LOADING,
+    REBUILD_FETCHING,
+    REBUILD_REPLAYING,
+    REBUILD_PLACING,
+    REBUILD_SWAPPING
+};
 const char *rebuild_state_name(enum rebuild_state s);
 
 /* The filling of stores that the start found lost. */

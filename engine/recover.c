@@ -37,34 +37,50 @@ static uint64_t trusted_lsn(const struct engine *e, unsigned s, const struct eng
 
 /* ---- a snapshot from elsewhere ---- */
 
+struct sought {
+    struct engine *e;
+    uint64_t lsn; /* of the last one that was looked at: the one that came, when one came */
+};
+
 /* 1: the log goes on behind the record that the snapshot ends with. */
 static int fits_log(void *arg, const struct snapfile_header *h)
 {
-    struct engine *e = arg;
+    struct sought *s = arg;
     struct wal_info info;
     struct buf raw;
 
-    wal_info(e->wal, &info);
+    s->lsn = h->lsn;
+    wal_info(s->e->wal, &info);
     if (h->lsn >= info.last_lsn)
         return h->lsn == info.last_lsn && bytes_equal(bytes_of(h->chain, 32), bytes_of(info.chain, 32));
     buf_init(&raw, RECORD_MAX_BYTES);
-    int fits = wal_read(e->wal, h->lsn + 1, &raw) == ERR_OK && record_chains(buf_bytes(&raw), h->chain);
+    int fits = wal_read(s->e->wal, h->lsn + 1, &raw) == ERR_OK && record_chains(buf_bytes(&raw), h->chain);
     buf_fini(&raw);
     return fits;
 }
 
-/* A snapshot from outside. ERR_AGAIN: it is the newest now. ERR_NOTFOUND: there is none, or one was had already. */
-static enum err next_tier(struct engine *e, struct engine_report *rep)
+enum err engine_fetch_snapshot(struct engine *e)
 {
-    if (!e->cfg.fetch_snapshot || !e->snapshots || rep->fetched++)
+    struct sought s = {.e = e};
+    struct wal_info w;
+
+    if (!e->cfg.fetch_snapshot || !e->snapshots)
         return ERR_NOTFOUND;
     engine_logf(e, LOG_WARNING, "no snapshot here verifies that reaches the log: the object store is asked for one");
-    enum err err =
-        e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, rep->wal.first_lsn - 1, rep->wal.last_lsn, fits_log, e);
+    wal_info(e->wal, &w);
+    enum err err = e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, w.first_lsn - 1, w.last_lsn, fits_log, &s);
     if (err == ERR_OK)
-        err = snapshots_arrived(e->snapshots);
-    rep->arrived = err == ERR_OK;
-    return err == ERR_OK ? ERR_AGAIN : ERR_NOTFOUND;
+        err = snapshots_arrived(e->snapshots, s.lsn);
+    return err ? ERR_NOTFOUND : ERR_OK;
+}
+
+/* ERR_AGAIN: it is the newest now. ERR_NOTFOUND: there is none, or one was had already. */
+static enum err next_tier(struct engine *e, struct engine_report *rep)
+{
+    if (rep->fetched++ || engine_fetch_snapshot(e) != ERR_OK)
+        return ERR_NOTFOUND;
+    rep->arrived = 1;
+    return ERR_AGAIN;
 }
 
 static int has_snapshot(struct engine *e)

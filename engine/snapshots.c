@@ -178,13 +178,27 @@ void snapshots_damaged(struct snapshots *s, uint64_t lsn)
     pthread_cond_signal(&s->wake);
 }
 
-enum err snapshots_arrived(struct snapshots *s)
+enum err snapshots_arrived(struct snapshots *s, uint64_t lsn)
 {
-    pthread_mutex_lock(&s->lock);
-    s->files = 0; /* one of the same name may have been found bad before */
-    pthread_mutex_unlock(&s->lock);
+    struct snapshots_file files[SNAPSHOTS_FILES_MAX];
+    struct snapread *r = NULL;
     enum err e = snapshots_look(s);
-    return e ? e : snapshots_find_newest(s);
+    unsigned n = snapshots_list(s, files, SNAPSHOTS_FILES_MAX), i = 0;
+
+    while (i < n && i < SNAPSHOTS_FILES_MAX && files[i].lsn != lsn)
+        i++;
+    if (!e)
+        e = i < n && i < SNAPSHOTS_FILES_MAX ? snapshots_open_noted(s, &files[i], &r) : ERR_NOTFOUND;
+    if (e)
+        return e;
+    pthread_mutex_lock(&s->lock);
+    int newer = snapshots_good_lsn(s) > lsn;
+    pthread_mutex_unlock(&s->lock);
+    if (newer)
+        snapread_unref(r);
+    else
+        snapshots_set_newest(s, r);
+    return ERR_OK;
 }
 
 enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn)

@@ -87,9 +87,9 @@ must_use enum err snapshots_pass_over(struct snapshots *s, uint64_t lsn);
  * that is whole, and nobody else needs the log up to there, the segment goes, and all older ones with it
  * (docs/decisions say why). Until then it is tried again and again. */
 void snapshots_log_damaged(struct snapshots *s, uint64_t last_lsn);
-/* Before snapshots_start, when none was the newest: one was put into the directory. It is the newest now; ERR_NOTFOUND:
- * it does not verify. ERR_IO, ERR_OOM, ERR_HSMDOWN ... */
-must_use enum err snapshots_arrived(struct snapshots *s);
+/* One was put into the directory, over a damaged one of its name too. It is the newest now, unless a newer one is good;
+ * ERR_NOTFOUND: it does not verify. ERR_IO, ERR_OOM, ERR_HSMDOWN ... */
+must_use enum err snapshots_arrived(struct snapshots *s, uint64_t lsn);
 
 /* The value of a version of a secret whose record the log does not have any more (secret_key_logged says which), with a
  * reference. ERR_NOTFOUND (no snapshot has it), ERR_CORRUPT, ERR_IO, ERR_OOM. */
@@ -105,7 +105,8 @@ void snapshots_settings(struct snapshots *s, uint64_t log_bytes, uint64_t interv
 /* Asks for a snapshot now, at least at the present commit LSN. done() on the snapshot thread, or at once when it ends:
  * ERR_OK with lsn (also of one that was there already), or why there is none. w is the caller's until then. */
 struct snapshots_wait {
-    struct snapshots_wait *next; /* private */
+    struct snapshots_wait *next; /* private, and tried too */
+    int tried;
     void (*done)(struct snapshots_wait *w);
     enum err err;
     uint64_t lsn; /* in: at least this one; out: the snapshot's */

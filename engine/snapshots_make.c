@@ -327,14 +327,21 @@ static void note_failed(struct snapshots *s, enum err e)
         snapshots_say(s, LOG_WARNING, "A snapshot could not be made and will be tried again: %s", why_not(e));
 }
 
-/* Answers those who wait for an LSN that is reached, or all of them with an error. */
+/* Who waits since before the try that begins: its failure is theirs, and not of those who come meanwhile. Lock held. */
+static void note_tried(struct snapshots *s)
+{
+    for (struct snapshots_wait *w = s->waits; w; w = w->next)
+        w->tried = 1;
+}
+
+/* Answers those who wait for an LSN that is reached, or those with an error whose try it was. */
 static void answer_waits(struct snapshots *s, enum err e)
 {
     struct snapshots_wait *ready = NULL;
     pthread_mutex_lock(&s->lock);
     for (struct snapshots_wait **at = &s->waits; *at;) {
         struct snapshots_wait *w = *at;
-        if (!e && snapshots_good_lsn(s) < w->lsn) {
+        if (e ? !w->tried && !s->stop : snapshots_good_lsn(s) < w->lsn) {
             at = &w->next;
             continue;
         }
@@ -362,6 +369,7 @@ static void make(struct snapshots *s)
     pthread_mutex_lock(&s->lock);
     s->info.making = 1;
     s->info.making_bytes = 0;
+    note_tried(s);
     int known = s->newest || s->files == 0;
     uint64_t lsn = snapshots_good_lsn(s);
     pthread_mutex_unlock(&s->lock);
@@ -473,6 +481,7 @@ void snapshots_demand(struct snapshots *s, struct snapshots_wait *w)
     pthread_mutex_lock(&s->lock);
     int stopped = s->stop;
     if (!stopped) {
+        w->tried = 0;
         w->next = s->waits;
         s->waits = w;
         pthread_cond_signal(&s->wake);

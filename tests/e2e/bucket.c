@@ -416,7 +416,7 @@ static void killed_while_it_sends_and_while_it_fetches(void **state)
     redisContext *c = ask(&s, "SNAPSHOT.UPLOAD");
     wait_for_hold();
     assert_int_equal(info_number(&s, "object_store_sending_lsn"), lsn);
-    assert_true(info_number(&s, "object_store_sending_bytes") >= 16 * MIB);
+    assert_true(info_number(&s, "object_store_sending_bytes") > 0);
     assert_string_equal(e2e_info(s.c, "object_store_state"), "sending");
     e2e_expect(s.c, "+OK", "SET traffic goes-on");
     e2e_kill(&s);
@@ -436,6 +436,9 @@ static void killed_while_it_sends_and_while_it_fetches(void **state)
     c = ask(&s, "CELL.FORCE-RECOVER");
     wait_for_hold();
     assert_string_equal(e2e_info(s.c, "restore_state"), "recovering");
+    struct e2e_deadline w = {.what = "some of it to be written"}; /* how much of what the proxy let through is chance */
+    while (e2e_not_yet(&w) && info_number(&s, "restore_bytes") < 4 * MIB)
+        ;
     e2e_kill(&s);
     redisFree(c);
     cut_release(&proxy);
@@ -443,7 +446,8 @@ static void killed_while_it_sends_and_while_it_fetches(void **state)
     e2e_again(&s);
     e2e_expect(s.c, "-MISCONF ...", "PING");
     e2e_expect(s.c, "[$cell...", "CELL.FORCE-RECOVER");
-    assert_true(e2e_log_has(&s, "Fetched; 19 MiB of it were here from an earlier try"));
+    assert_true(e2e_log_has(&s, " MiB of it were here from an earlier try"));
+    assert_false(e2e_log_has(&s, "Fetched; 0 MiB of it were here"));
     check(&s, k);
     check_large(&s);
     e2e_finish(&s);
@@ -731,6 +735,18 @@ static void several_cells_want_a_word(void **state)
 
 /* ---- a log, and no snapshot that is any good ---- */
 
+static void write_until_the_log_is_trimmed(struct e2e *s)
+{
+    struct e2e_deadline w = {.what = "the log to be trimmed"};
+    for (int i = 0; e2e_not_yet(&w); i++) {
+        for (int n = 0; n < 400; n++)
+            e2e_expect(s->c, "+OK", "SET filler/%d %0200d", n, i);
+        snapshot(s);
+        if (info_number(s, "wbl_first_lsn") > 200)
+            break;
+    }
+}
+
 static void the_next_tier_is_used(void **state)
 {
     (void)state;
@@ -738,14 +754,7 @@ static void the_next_tier_is_used(void **state)
 
     e2e_start(&s, STORE("s3://coffer-test/tier", endpoint), "--wbl-segment-bytes", "64kb", NULL);
     struct kept k = fill(&s);
-    struct e2e_deadline w = {.what = "the log to be trimmed"};
-    for (int i = 0; e2e_not_yet(&w); i++) {
-        for (int n = 0; n < 400; n++)
-            e2e_expect(s.c, "+OK", "SET filler/%d %0200d", n, i);
-        snapshot(&s);
-        if (info_number(&s, "wbl_first_lsn") > 200)
-            break;
-    }
+    write_until_the_log_is_trimmed(&s);
     upload(&s);
     e2e_expect(s.c, "+OK", "SET behind it");
     e2e_stop(&s);
@@ -761,6 +770,34 @@ static void the_next_tier_is_used(void **state)
 
     e2e_stop(&s); /* the stores are whole: only old values need it */
     shell("rm %s/snapshots/*.snap", s.dir);
+    e2e_again(&s);
+    check(&s, k);
+    e2e_finish(&s);
+    drop(k);
+}
+
+/* While it serves: the snapshots here turn out to be damaged when a shard is to be filled from them. */
+static void the_next_tier_is_used_beside_traffic(void **state)
+{
+    (void)state;
+    struct e2e s;
+
+    e2e_start(&s, STORE("s3://coffer-test/beside", endpoint), "--wbl-segment-bytes", "64kb", NULL);
+    struct kept k = fill(&s);
+    write_until_the_log_is_trimmed(&s);
+    upload(&s);
+    e2e_expect(s.c, "+OK", "SET behind it");
+    shell("cd %s && for f in snapshots/*.snap; do for at in $(seq 300 5000 90000); do "
+          "printf XXXX | dd of=$f bs=1 seek=$at conv=notrunc status=none; done; done",
+          s.dir);
+    for (int shard = 0; shard < 4; shard++)
+        e2e_expect(s.c, "[$shard...", "SHARD.REBUILD %d", shard);
+    assert_true(e2e_log_has(&s, "the object store is asked for one"));
+    assert_true(e2e_log_has(&s, "was fetched from the object store"));
+    assert_string_equal(e2e_info(s.c, "shard_rebuilds"), "4");
+    check(&s, k);
+    e2e_expect(s.c, "$it", "GET behind");
+    e2e_kill(&s);
     e2e_again(&s);
     check(&s, k);
     e2e_finish(&s);
@@ -853,6 +890,7 @@ int main(void)
         cmocka_unit_test_teardown(another_realms_are_not_believed, e2e_teardown),
         cmocka_unit_test_teardown(several_cells_want_a_word, e2e_teardown),
         cmocka_unit_test_teardown(the_next_tier_is_used, e2e_teardown),
+        cmocka_unit_test_teardown(the_next_tier_is_used_beside_traffic, e2e_teardown),
         cmocka_unit_test_teardown(old_ones_are_removed, e2e_teardown),
         cmocka_unit_test_teardown(wrong_directives_are_refused, e2e_teardown),
         cmocka_unit_test(the_gateway_ends),

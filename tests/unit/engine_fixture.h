@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/sha256.h"
 #include "engine/engine_impl.h"
@@ -110,6 +111,41 @@ static void shell(const char *fmt, ...)
     vsnprintf(cmd, sizeof cmd, fmt, ap);
     va_end(ap);
     assert_int_equal(system(cmd), 0);
+}
+
+/* ---- the next tier ---- */
+
+__attribute__((unused)) static _Atomic unsigned fetches;
+
+/* What was set aside is what another place has. */
+__attribute__((unused)) static enum err fetch_aside(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
+                                                    int (*fits)(void *fits_arg, const struct snapfile_header *h),
+                                                    void *fits_arg)
+{
+    static const struct snap_signer signer = {test_sign, NULL};
+    char path[256], **names, folder[128], why[100];
+    enum err err = ERR_NOTFOUND;
+    size_t n;
+
+    (void)arg;
+    fetches++;
+    snprintf(folder, sizeof folder, "%s.aside", dir);
+    if (file_list(folder, &names, &n))
+        return ERR_NOTFOUND;
+    for (size_t i = n; i-- > 0 && err;) {
+        struct snapread_info info;
+        struct snapread *r;
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        assert_int_equal(snapread_open(&r, path, cell_id, &signer, why, sizeof why), ERR_OK);
+        snapread_info(r, &info);
+        snapread_unref(r);
+        if (info.header.lsn < from || info.header.lsn > to || !fits(fits_arg, &info.header))
+            continue;
+        shell("cp %s %s/snapshots/", path, dir);
+        err = ERR_OK;
+    }
+    file_free_names(names, n);
+    return err;
 }
 
 /* ---- writes ---- */

@@ -6,8 +6,6 @@
 #include "engine_fixture.h"
 
 #include "base/fault.h"
-#include "base/file.h"
-#include "engine/snapread.h"
 
 #define KEYS 30
 #define TERM 1007
@@ -213,38 +211,6 @@ static void a_fault_in_every_file_operation(void **state)
 }
 
 /* ---- the next tier ---- */
-
-static unsigned fetches;
-
-/* What was set aside is what another place has. */
-static enum err fetch_aside(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
-                            int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg)
-{
-    static const struct snap_signer signer = {test_sign, NULL};
-    char path[256], **names, folder[128], why[100];
-    enum err err = ERR_NOTFOUND;
-    size_t n;
-
-    (void)arg;
-    fetches++;
-    snprintf(folder, sizeof folder, "%s.aside", dir);
-    if (file_list(folder, &names, &n))
-        return ERR_NOTFOUND;
-    for (size_t i = n; i-- > 0 && err;) {
-        struct snapread_info info;
-        struct snapread *r;
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
-        assert_int_equal(snapread_open(&r, path, cell_id, &signer, why, sizeof why), ERR_OK);
-        snapread_info(r, &info);
-        snapread_unref(r);
-        if (info.header.lsn < from || info.header.lsn > to || !fits(fits_arg, &info.header))
-            continue;
-        shell("cp %s %s/snapshots/", path, dir);
-        err = ERR_OK;
-    }
-    file_free_names(names, n);
-    return err;
-}
 
 /* Its log begins in the middle; its snapshots are in another place, and not here. */
 static void only_elsewhere(void)

@@ -106,6 +106,110 @@ static void a_damaged_block_sends_it_to_an_older_snapshot(void **state)
     assert_filled(40);
 }
 
+/* ---- from elsewhere ---- */
+
+/* Of the snapshots here none is whole any more, nor can one be made: the store of the odd ones is out. */
+static void only_elsewhere_is_whole(void)
+{
+    fill_and_trim();
+    fill(41, 43);
+    put_out(vault_of(1)->store);
+    shell("cp -r %s/snapshots %s.aside", dir, dir);
+    shell("for f in %s/snapshots/*.snap; do for at in $(seq 300 2000 20000); do "
+          "printf XXXX | dd of=$f bs=1 seek=$at conv=notrunc 2>/dev/null; done; done",
+          dir);
+    fetches = 0;
+}
+
+static enum err fetch_nothing(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
+                              int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg)
+{
+    (void)arg, (void)cell_id, (void)from, (void)to, (void)fits, (void)fits_arg;
+    fetches++;
+    return ERR_IO;
+}
+
+static int setup_aside(void **state)
+{
+    fetch = fetch_aside;
+    return setup(state);
+}
+
+static int setup_nothing(void **state)
+{
+    fetch = fetch_nothing;
+    return setup(state);
+}
+
+static char hold[64]; /* while this file is there nothing is filled */
+
+static int setup_held(void **state)
+{
+    snprintf(hold, sizeof hold, "/tmp/coffer-rebuild-%d.hold", (int)getpid());
+    setenv("COFFER_TEST_REBUILD_HOLD", hold, 1);
+    return setup_aside(state);
+}
+
+static int teardown_aside(void **state)
+{
+    fetch = NULL;
+    shell("rm -rf %s.aside %s", dir, hold);
+    unsetenv("COFFER_TEST_REBUILD_HOLD");
+    return teardown(state);
+}
+
+static void one_from_elsewhere_will_do(void **state)
+{
+    struct rebuild_wait w;
+    (void)state;
+    only_elsewhere_is_whole();
+    assert_int_equal(rebuild(vault_of(1)->store, &w), ERR_OK);
+    assert_true(fetches == 1 && w.from_lsn);
+    assert_int_equal(rebuild(vault_of(0)->store, &w), ERR_OK); /* it is here now */
+    assert_int_equal(fetches, 1);
+    assert_filled(43);
+    make_snapshot();
+    checkpoint();
+    assert_filled(43);
+}
+
+static void *ask_main(void *store)
+{
+    check(rebuild((unsigned)(uintptr_t)store, NULL) == ERR_OK, "rebuilt from elsewhere");
+    return NULL;
+}
+
+/* Before the store is filled. */
+static void reads_go_to_what_was_fetched(void **state)
+{
+    pthread_t t;
+    (void)state;
+    only_elsewhere_is_whole();
+    unsigned store = vault_of(1)->store;
+    assert_int_equal(read_value(1, 43, 1), ERR_CORRUPT);
+    shell("touch %s", hold);
+    assert_int_equal(pthread_create(&t, NULL, ask_main, (void *)(uintptr_t)store), 0);
+    while (read_value(1, 43, 1) != ERR_OK)
+        nap();
+    assert_false(engine_store_serves(e, store));
+    assert_filled(43); /* both vaults, old values too */
+    shell("rm %s", hold);
+    pthread_join(t, NULL);
+    assert_true(engine_store_serves(e, store));
+    assert_filled(43);
+}
+
+static void elsewhere_there_is_none(void **state)
+{
+    struct rebuild_wait w;
+    (void)state;
+    only_elsewhere_is_whole();
+    assert_int_equal(rebuild(vault_of(1)->store, &w), ERR_CORRUPT);
+    assert_true(fetches == 1 && strstr(w.why, "no snapshot verifies"));
+    assert_false(engine_store_serves(e, vault_of(1)->store));
+    assert_int_equal(read_value(0, 43, 1), ERR_OK);
+}
+
 /* ---- under load ---- */
 
 static void files_overwritten_under_load(void **state)
@@ -354,6 +458,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_snapshots_the_log_is_enough, setup, teardown),
         cmocka_unit_test_setup_teardown(what_nothing_reaches_stays_as_it_is, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_block_sends_it_to_an_older_snapshot, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_from_elsewhere_will_do, setup_aside, teardown_aside),
+        cmocka_unit_test_setup_teardown(reads_go_to_what_was_fetched, setup_held, teardown_aside),
+        cmocka_unit_test_setup_teardown(elsewhere_there_is_none, setup_nothing, teardown_aside),
         cmocka_unit_test_setup_teardown(files_overwritten_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(files_deleted_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(healthy_shards_under_load, setup, teardown),
