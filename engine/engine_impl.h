@@ -136,9 +136,9 @@ must_use enum err engine_cover_lost(struct engine *e, struct engine_report *rep)
  * applied. */
 must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
 /* Any time: asks for a snapshot from outside of this node (engine_config.fetch_snapshot), one that this log goes on
- * behind. ERR_OK: it is here, and the newest when there was no other good one. ERR_NOTFOUND: there is none, or nobody
- * to ask; the log file says why. Blocks. */
-must_use enum err engine_fetch_snapshot(struct engine *e);
+ * behind, up to the LSN `to`. ERR_OK: it is here, and the newest when there was no other good one. ERR_NOTFOUND: there
+ * is none, or nobody to ask; the log file says why. Blocks. */
+must_use enum err engine_fetch_snapshot(struct engine *e, uint64_t to);
 /* Behind a gate: records of the log that this run did not write are committed up to `to`. Up to the commit LSN they are
  * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The
  * gate's owner. */

@@ -174,7 +174,7 @@ enum err engine_logged_value(struct engine *e, struct vault *vault, struct bytes
         err = ERR_OOM;
     buf_fini(&raw);
     /* The log does not reach back to it any more, or has damage there. */
-    if ((err == ERR_NOTFOUND || err == ERR_CORRUPT) && e->snapshots)
+    if ((err == ERR_NOTFOUND || err == ERR_CORRUPT || err == ERR_IO) && e->snapshots)
         err = snapshots_value(e->snapshots, vault->store, cached, out);
     if (err)
         return err == ERR_NOTFOUND ? ERR_CORRUPT : err;

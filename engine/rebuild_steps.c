@@ -205,7 +205,7 @@ static enum err load_snapshot(struct rebuild_job *j)
 static enum err load_fetched(struct rebuild_job *j)
 {
     enter(j, REBUILD_FETCHING);
-    enum err err = engine_fetch_snapshot(j->e);
+    enum err err = engine_fetch_snapshot(j->e, engine_commit_lsn(j->e));
     enter(j, REBUILD_LOADING);
     if (err == ERR_OK && j->hurt)
         engine_cover(j->e, 1);

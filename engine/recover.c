@@ -59,7 +59,7 @@ static int fits_log(void *arg, const struct snapfile_header *h)
     return fits;
 }
 
-enum err engine_fetch_snapshot(struct engine *e)
+enum err engine_fetch_snapshot(struct engine *e, uint64_t to)
 {
     struct sought s = {.e = e};
     struct wal_info w;
@@ -68,7 +68,7 @@ enum err engine_fetch_snapshot(struct engine *e)
         return ERR_NOTFOUND;
     engine_logf(e, LOG_WARNING, "no snapshot here verifies that reaches the log: the object store is asked for one");
     wal_info(e->wal, &w);
-    enum err err = e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, w.first_lsn - 1, w.last_lsn, fits_log, &s);
+    enum err err = e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, w.first_lsn - 1, to, fits_log, &s);
     if (err == ERR_OK)
         err = snapshots_arrived(e->snapshots, s.lsn);
     return err ? ERR_NOTFOUND : ERR_OK;
@@ -77,7 +77,7 @@ enum err engine_fetch_snapshot(struct engine *e)
 /* ERR_AGAIN: it is the newest now. ERR_NOTFOUND: there is none, or one was had already. */
 static enum err next_tier(struct engine *e, struct engine_report *rep)
 {
-    if (rep->fetched++ || engine_fetch_snapshot(e) != ERR_OK)
+    if (rep->fetched++ || engine_fetch_snapshot(e, rep->wal.last_lsn) != ERR_OK)
         return ERR_NOTFOUND;
     rep->arrived = 1;
     return ERR_AGAIN;

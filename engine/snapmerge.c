@@ -34,6 +34,7 @@ struct merge {
     uint64_t source_lsn;
     int carry; /* the digest began as before's: what stays is in it, what goes is to be taken off */
     struct snapread_iter *it, *heads_it; /* of before: as a stream; for single heads */
+    int unreadable_is_lost;
     struct snapsource *newer;
     struct snapold_list list;
     struct wal_reader *rd;
@@ -147,7 +148,7 @@ static enum err put_searched(struct merge *m, const struct snapold *o, struct sn
     if (!e)
         e = snapwrite_add(m->w, entry);
     blob_unref(b);
-    if (e != ERR_NOTFOUND && e != ERR_CORRUPT)
+    if (e != ERR_NOTFOUND && e != ERR_CORRUPT && !(e == ERR_IO && m->unreadable_is_lost && !snapwrite_failure(m->w)))
         return e;
     m->lost++;
     return ERR_OK;
@@ -257,16 +258,18 @@ static enum err open_all(struct merge *m, const struct snapwrite_config *cfg, st
 static enum err make(const struct snapwrite_config *cfg, struct snapread *before, struct snapsource *newer,
                      struct snapsource *heads, int carry, struct wal *w, struct snapwrite_result *out)
 {
-    struct merge m = {.newer = newer, .carry = carry};
+    struct merge m = {.newer = newer, .carry = carry, .unreadable_is_lost = cfg->unreadable_is_lost};
     buf_init(&m.head_key, SIZE_MAX / 2);
     enum err e = open_all(&m, cfg, before, heads, w);
     if (!e)
         e = put_all(&m);
+    int unreadable = e == ERR_IO && m.w && !snapwrite_failure(m.w);
     if (!e) {
         e = snapwrite_finish(m.w, out);
         out->lost = m.lost;
         m.w = NULL;
     }
+    out->unreadable = unreadable;
     snapwrite_abandon(m.w);
     snapread_iter_free(m.it);
     snapread_iter_free(m.heads_it);

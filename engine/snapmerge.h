@@ -10,7 +10,8 @@
  * (snapold.h), from the snapshot before if that has it, else from the log: the log must reach back to the record behind
  * that snapshot, and to record 1 without one. Versions that are not listed any more have none. A value that neither has
  * any more, because of damage, is left out and counted (snapwrite_result's lost): who asks for it is told CORRUPT, as
- * before, and everything else goes on.
+ * before, and everything else goes on. What the disk does not give now (ERR_IO) may be there again later: it ends the
+ * merge, until the caller has waited for long enough and says that it is lost too (cfg's unreadable_is_lost).
  *
  * Memory: that of a writer and of iterators, and three times some 8 MiB of values that are read ahead (snapsource.h,
  * snapold.h). Nothing grows with the state or with the changes.

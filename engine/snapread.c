@@ -408,7 +408,7 @@ enum err snapread_verify(struct snapread *r, enum err (*pace)(void *arg, uint64_
         if (!e)
             e = judge_block(r, i, mem, 1, &entries);
         mem_free(mem);
-        if (e == ERR_CORRUPT)
+        if (e == ERR_CORRUPT || e == ERR_IO)
             *bad_block = i;
         (void)posix_fadvise(r->fd, (off_t)b.off, (off_t)b.bytes, POSIX_FADV_DONTNEED); /* nobody else wanted it now */
         if (!e && pace)

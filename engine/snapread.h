@@ -55,8 +55,8 @@ must_use enum err snapread_iter_seek(struct snapread_iter *it, uint16_t store, s
  * damage), ERR_IO, ERR_OOM. */
 must_use enum err snapread_iter_next(struct snapread_iter *it, struct snapfile_entry *e);
 
-/* Reads and hashes every block. pace as in snapwrite.h. ERR_CORRUPT: *bad_block (its number) is the first that does not
- * fit. */
+/* Reads and hashes every block. pace as in snapwrite.h. ERR_CORRUPT, ERR_IO: *bad_block (its number) is the first that
+ * does not fit, or cannot be read. */
 must_use enum err snapread_verify(struct snapread *r, enum err (*pace)(void *arg, uint64_t bytes), void *arg,
                                   uint64_t *bad_block);
 

@@ -228,6 +228,18 @@ struct snapread *snapshots_newest(struct snapshots *s)
     return r;
 }
 
+/* A reader met it. Once: until another one is made every read of what lies there comes here. */
+static void note_damage(struct snapshots *s, const struct snapread *r)
+{
+    struct snapread_info i;
+    snapread_info(r, &i);
+    pthread_mutex_lock(&s->lock);
+    int known = known_of(s, i.header.lsn) == SNAPSHOT_BAD;
+    pthread_mutex_unlock(&s->lock);
+    if (!known)
+        snapshots_damaged(s, i.header.lsn);
+}
+
 enum err snapshots_value(struct snapshots *s, uint16_t store, struct bytes logged_key, struct blob **out)
 {
     uint8_t key[2 + SECRET_KEY_MAX];
@@ -241,6 +253,8 @@ enum err snapshots_value(struct snapshots *s, uint16_t store, struct bytes logge
     key[1] = (uint8_t)store;
     memcpy(key + 2, logged_key.p, logged_key.n);
     enum err e = snapold_parse(bytes_of(key, 2 + logged_key.n), &o) ? snapold_in_snapshot(r, &o, out) : ERR_INTERNAL;
+    if (e == ERR_CORRUPT || e == ERR_IO)
+        note_damage(s, r);
     snapread_unref(r);
     return e;
 }

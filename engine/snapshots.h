@@ -27,7 +27,9 @@
  * tried again; traffic does not notice. The last of the disk is not for it (room.h): it is given up before the log or a
  * store could be refused space. With damage in the snapshot before, the next one is made from an older one and more of
  * the log. With damage in the log, or without a snapshot where the log does not begin at record 1, it is made from the
- * stores (snapmerge_stores). Old values that are nowhere any more are left out, counted, and said.
+ * stores (snapmerge_stores). Old values that are nowhere any more are left out, counted, and said. A snapshot that
+ * cannot be read counts as damaged at once, since what is in it is elsewhere too; what of the log cannot be read only
+ * when that has lasted for cfg.patience_ms, since old values in it are lost then.
  *
  * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but end.
  */
@@ -49,6 +51,7 @@ struct snapshots_config {
     uint64_t log_bytes;   /* 0: not by bytes */
     uint64_t interval_ms; /* 0: not by time */
     unsigned keep;        /* at least 2 */
+    uint64_t patience_ms; /* what the disk has not given for so long counts as damaged */
     uint64_t bytes_per_s; /* at most so fast, 0: as fast as it goes */
 
     uint64_t (*commit_lsn)(void *arg);
@@ -92,7 +95,8 @@ void snapshots_log_damaged(struct snapshots *s, uint64_t last_lsn);
 must_use enum err snapshots_arrived(struct snapshots *s, uint64_t lsn);
 
 /* The value of a version of a secret whose record the log does not have any more (secret_key_logged says which), with a
- * reference. ERR_NOTFOUND (no snapshot has it), ERR_CORRUPT, ERR_IO, ERR_OOM. */
+ * reference. ERR_NOTFOUND (no snapshot has it), ERR_OOM; ERR_CORRUPT, ERR_IO: the snapshot has damage there, and
+ * another one is made in its place, which may have the value. */
 must_use enum err snapshots_value(struct snapshots *s, uint16_t store, struct bytes logged_key, struct blob **out);
 
 struct snapshots_file;

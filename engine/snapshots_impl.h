@@ -19,6 +19,7 @@ struct snapshots {
     char *dir;
     pthread_t thread;
     int started;
+    uint64_t unreadable_ms; /* clock_mono, the thread's own: since then something cannot be read. 0: all can */
 
     pthread_mutex_t lock; /* all of what follows */
     pthread_cond_t wake;

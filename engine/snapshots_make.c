@@ -86,9 +86,19 @@ static enum err write_pace(void *arg, uint64_t bytes)
     return has_room(arg, 0) ? pace(arg, bytes) : ERR_MISCONF;
 }
 
+/* What could not be read for so long will not be. */
+static int out_of_patience(const struct snapshots *s)
+{
+    return s->unreadable_ms && clock_mono_ms() - s->unreadable_ms >= s->cfg.patience_ms;
+}
+
 static void writer_config(struct snapshots *s, struct snapwrite_config *cfg)
 {
-    *cfg = (struct snapwrite_config){.dir = s->dir, .sign = s->cfg.signer, .pace = write_pace, .pace_arg = s};
+    *cfg = (struct snapwrite_config){.dir = s->dir,
+                                     .sign = s->cfg.signer,
+                                     .pace = write_pace,
+                                     .pace_arg = s,
+                                     .unreadable_is_lost = out_of_patience(s)};
     memcpy(cfg->header.cell_id, s->cfg.cell_id, sizeof cfg->header.cell_id);
 }
 
@@ -98,14 +108,17 @@ static enum err make_from_log(struct snapshots *s, struct snapread *before, uint
     struct snapread_info was = {0};
     struct changes *c;
 
+    *result = (struct snapwrite_result){0};
     if (before)
         snapread_info(before, &was);
     if (!has_room(s, was.bytes)) /* the next one is about as large */
         return ERR_MISCONF;
     writer_config(s, cfg);
     enum err e = changes_new(&c);
-    if (!e)
+    if (!e) {
         e = gather(s, was.header.lsn + 1, to, c, &cfg->header);
+        result->unreadable = e == ERR_IO;
+    }
     if (!e)
         e = snapmerge_changes(cfg, before, c, s->cfg.wal, result);
     changes_free(c);
@@ -119,11 +132,13 @@ static uint64_t lsn_of(const struct snapread *r)
     return i.header.lsn;
 }
 
-/* Something that was read to make one from does not verify: 1 when it is in the snapshot, which is set aside then. */
+/* Something that was read to make one from does not verify, or cannot be read: 1 when it is in the snapshot, which is
+ * set aside then. */
 static int is_in_snapshot(struct snapshots *s, struct snapread *before)
 {
     uint64_t block;
-    if (snapread_verify(before, pace, s, &block) != ERR_CORRUPT)
+    enum err e = snapread_verify(before, pace, s, &block);
+    if (e != ERR_CORRUPT && e != ERR_IO)
         return 0;
     snapshots_damaged(s, lsn_of(before));
     return 1;
@@ -144,7 +159,7 @@ static enum err make_from_good(struct snapshots *s, uint64_t to, struct snapwrit
             return ERR_END;
         }
         e = make_from_log(s, before, to, cfg, result);
-        int again = e == ERR_CORRUPT && before && is_in_snapshot(s, before);
+        int again = (e == ERR_CORRUPT || result->unreadable) && before && is_in_snapshot(s, before);
         snapread_unref(before);
         if (!again)
             return e;
@@ -195,11 +210,15 @@ static void note_lost(struct snapshots *s, uint64_t values)
 /* The next snapshot, at to or on the way there. */
 static enum err make_one(struct snapshots *s, uint64_t to)
 {
-    struct snapwrite_result result;
+    struct snapwrite_result result = {0};
     struct snapwrite_config cfg;
     struct snapread *made;
 
     enum err e = make_from_good(s, to, &cfg, &result);
+    if (e == ERR_IO && result.unreadable) {
+        s->unreadable_ms = s->unreadable_ms ? s->unreadable_ms : clock_mono_ms();
+        e = out_of_patience(s) ? ERR_CORRUPT : e;
+    }
     if ((e == ERR_CORRUPT || e == ERR_NOTFOUND) && s->cfg.view) {
         snapshots_say(s, LOG_WARNING, "the log %s, and no snapshot reaches over that: one is made from the stores",
                       e == ERR_CORRUPT ? "has damage" : "begins in the middle");
@@ -301,6 +320,7 @@ static void note_made(struct snapshots *s, uint64_t took_ms)
     struct wal_info w;
     wal_info(s->cfg.wal, &w);
     pthread_mutex_lock(&s->lock);
+    s->unreadable_ms = 0;
     s->info.made++;
     s->info.last_ms = took_ms;
     s->info.err = ERR_OK;

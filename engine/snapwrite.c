@@ -125,6 +125,11 @@ enum err snapwrite_open(struct snapwrite **out, const struct snapwrite_config *c
     return e;
 }
 
+enum err snapwrite_failure(const struct snapwrite *w)
+{
+    return w->err;
+}
+
 uint8_t *snapwrite_digest(struct snapwrite *w)
 {
     return w->digest;

@@ -40,6 +40,7 @@ struct snapwrite_config {
     struct snap_signer sign;
     enum err (*pace)(void *arg, uint64_t bytes); /* after so many bytes more; an error (ERR_AGAIN: stop) ends it */
     void *pace_arg;                              /* pace may be NULL */
+    int unreadable_is_lost;                      /* of old values: snapmerge.h */
 };
 
 must_use enum err snapwrite_open(struct snapwrite **out, const struct snapwrite_config *cfg);
@@ -47,13 +48,16 @@ must_use enum err snapwrite_open(struct snapwrite **out, const struct snapwrite_
 must_use enum err snapwrite_add(struct snapwrite *w, const struct snapfile_entry *e);
 /* The same for an entry whose digest is in the sum already: see snapwrite_digest. */
 must_use enum err snapwrite_add_known(struct snapwrite *w, const struct snapfile_entry *e);
+/* The first failure so far. */
+enum err snapwrite_failure(const struct snapwrite *w);
 /* The running sum, to begin with that of the snapshot that this one is made from: then only what changed is to be added
  * (snapwrite_add) and what went or gave way to be taken off (snapfile_digest_sub), not every entry hashed anew. */
 uint8_t *snapwrite_digest(struct snapwrite *w);
 
 struct snapwrite_result {
     uint64_t bytes, entries, blocks;
-    uint64_t lost; /* old values that are nowhere any more: snapmerge.h fills it in */
+    uint64_t lost;  /* old values that are nowhere any more; these two are snapmerge.h's, whatever comes of it */
+    int unreadable; /* what it is made from cannot be read, ERR_IO: it is not the new file's fault */
     uint8_t digest[SNAPFILE_HASH_BYTES], content[SNAPFILE_HASH_BYTES]; /* content: SHA-256 of the index */
 };
 /* Frees w, whatever the outcome. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -17,6 +18,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/ops.h"
+#include "engine/snapshots_impl.h"
 #include "engine_keys.h"
 
 static void the_log_is_trimmed_and_old_values_stay(void **state)
@@ -253,6 +255,49 @@ static void a_damaged_log_is_left_behind(void **state)
     assert_filled(36);
 }
 
+static void *demand_main(void *lsn)
+{
+    check(demand(lsn) == ERR_OK, "a snapshot from the stores");
+    return NULL;
+}
+
+/* What they have not yet is in the snapshot that is made of them: it waits until they have it. */
+static void stores_that_lag_are_waited_for(void **state)
+{
+    struct snapshots_info i;
+    pthread_t t;
+    uint64_t lsn;
+    (void)state;
+    fill(1, 6);
+    make_snapshot();
+    uint64_t covered = newest_file().lsn;
+    apply_all();
+    (void)apply_pause(e->apply);
+    fill(7, 30);
+    uint64_t last = first_lsn_of_newest_segment() - 1, commit = engine_commit_lsn(e);
+    shell("for f in $(ls %s/wal/*.wbl | head -n -1); do "
+          "head -c $(stat -c %%s $f) /dev/zero | dd of=$f conv=notrunc 2>/dev/null; done",
+          dir);
+    assert_int_equal(pthread_create(&t, NULL, demand_main, &lsn), 0);
+    do {
+        nap();
+        snapshots_info(engine_snapshots(e), &i);
+    } while (!i.making);
+    for (unsigned n = 0; n < 20; n++)
+        nap();
+    assert_int_equal(newest_file().lsn, covered);
+    apply_resume(e->apply);
+    pthread_join(t, NULL);
+    assert_true(lsn >= commit && lsn > last);
+    close_engine();
+    shell("rm -rf %s/base %s/shard-* %s/wal/%020d.wbl", dir, dir, dir, 1); /* from the snapshot alone */
+    shell("for f in $(ls %s/wal/*.wbl | head -n -1); do rm $f; done", dir);
+    open_engine();
+    assert_int_equal(report.snapshot_lsn, lsn);
+    for (unsigned key = 0; key < KEYS; key++)
+        assert_int_equal(read_value(key, 30, 1), ERR_OK);
+}
+
 /* The log begins in the middle and the snapshots are gone: none was ever made again, and the log grew for ever. */
 static void snapshots_are_made_again_when_none_is_left(void **state)
 {
@@ -276,6 +321,122 @@ static void snapshots_are_made_again_when_none_is_left(void **state)
     for (unsigned key = 0; key < KEYS; key++)
         for (unsigned version = 41; version <= 44; version++)
             assert_int_equal(read_value(key, version, 0), ERR_OK);
+}
+
+/* ---- a disk that does not give back what it has ---- */
+
+static _Atomic int disk_fails;
+static char unreadable[128]; /* the path of the file; from offset 300 on */
+
+/* In front of libc's, which it calls. */
+ssize_t pread(int fd, void *p, size_t n, off_t off)
+{
+    char link[32], path[256];
+    if (atomic_load(&disk_fails) && off + (off_t)n > 300) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t got = readlink(link, path, sizeof path - 1);
+        path[got > 0 ? got : 0] = '\0';
+        if (strcmp(path, unreadable) == 0) {
+            errno = EIO;
+            return -1;
+        }
+    }
+    return syscall(SYS_pread64, fd, p, n, off);
+}
+
+/* The n-th file of a folder from now on, counted from the end. */
+static void fail_reads_of(const char *pattern, unsigned nth)
+{
+    char command[256];
+    snprintf(command, sizeof command, "ls %s/%s | tail -%u | head -1", dir, pattern, nth);
+    FILE *f = popen(command, "r");
+    assert_non_null(fgets(unreadable, sizeof unreadable, f));
+    pclose(f);
+    unreadable[strcspn(unreadable, "\n")] = '\0';
+    atomic_store(&disk_fails, 1);
+}
+
+static int teardown_disk(void **state)
+{
+    atomic_store(&disk_fails, 0);
+    return teardown(state);
+}
+
+/* It was tried again for ever, and no snapshot was made any more. */
+static void a_snapshot_that_cannot_be_read_is_passed_over(void **state)
+{
+    struct snapshots_info i;
+    (void)state;
+    fill_and_trim();
+    fail_reads_of("snapshots/*.snap", 1);
+    fill(41, 42);
+    make_snapshot();
+    snapshots_info(engine_snapshots(e), &i);
+    assert_int_equal(i.lost, 0);
+    assert_non_null(strstr(said, "has damage: it is passed over"));
+    assert_null(strstr(said, "from the stores"));
+    assert_filled(42);
+}
+
+/* The same of the log: after a while what is only there is given up, and all else goes on. */
+static void a_log_that_cannot_be_read_is_waited_for_and_then_left_behind(void **state)
+{
+    struct snapshots_info i;
+    uint64_t lsn;
+    (void)state;
+    fill(1, 6);
+    make_snapshot();
+    fill(7, 30);
+    fail_reads_of("wal/*.wbl", 2);
+    assert_int_equal(demand(&lsn), ERR_IO);
+    atomic_store(&disk_fails, 0); /* it is back: nothing is lost */
+    make_snapshot();
+    snapshots_info(engine_snapshots(e), &i);
+    assert_int_equal(i.lost, 0);
+    assert_filled(30);
+
+    fill(31, 60);
+    fail_reads_of("wal/*.wbl", 2);
+    uint64_t last = first_lsn_of_newest_segment() - 1;
+    assert_int_equal(demand(&lsn), ERR_IO);
+    assert_int_equal(demand(&lsn), ERR_IO);
+    engine_snapshots(e)->cfg.patience_ms = 0;
+    assert_int_equal(demand(&lsn), ERR_OK);
+    snapshots_info(engine_snapshots(e), &i);
+    assert_true(i.lsn > last && i.lost > 0);
+    for (unsigned version = 61; version <= 66; version++) {
+        fill(version, version);
+        assert_int_equal(demand(&lsn), ERR_OK);
+    }
+    assert_filled(66);
+}
+
+/* What a reader meets is not left for the next scrub: old values that only snapshots have any more. */
+static void a_block_that_a_reader_finds_bad_is_made_good(void **state)
+{
+    unsigned found = 0, version = 0;
+    (void)state;
+    fill(1, 10);
+    for (unsigned round = 0; round < 3; round++) {
+        while (version < 600 * (round + 1)) {
+            version++;
+            assert_int_equal(set(1000, version), ERR_OK);
+        }
+        checkpoint();
+        make_snapshot();
+    }
+    assert_true(first_lsn() > KEYS * 10);
+    hot_drop_clean(e->hot, UINT16_MAX);
+    shell("f=$(ls %s/snapshots/*.snap | tail -1); for at in $(seq 300 1000 15000); do "
+          "printf XXXX | dd of=$f bs=1 seek=$at conv=notrunc 2>/dev/null; done",
+          dir);
+    for (unsigned key = 0; key < KEYS && !found; key++)
+        found += read_value(key, 7, 0) == ERR_CORRUPT;
+    assert_true(found);
+    for (unsigned i = 0; i < 10000 && newest_file().verified != SNAPSHOT_WHOLE; i++)
+        nap();
+    assert_int_equal(newest_file().verified, SNAPSHOT_WHOLE);
+    assert_filled(10);
 }
 
 /* ---- leases ---- */
@@ -415,7 +576,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_damaged_snapshot_is_made_again_under_its_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_block_that_is_found_bad_when_the_next_is_made_costs_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_log_is_left_behind, setup, teardown),
+        cmocka_unit_test_setup_teardown(stores_that_lag_are_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_are_made_again_when_none_is_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_snapshot_that_cannot_be_read_is_passed_over, setup, teardown_disk),
+        cmocka_unit_test_setup_teardown(a_log_that_cannot_be_read_is_waited_for_and_then_left_behind, setup,
+                                        teardown_disk),
+        cmocka_unit_test_setup_teardown(a_block_that_a_reader_finds_bad_is_made_good, setup, teardown_disk),
         cmocka_unit_test_setup_teardown(leases_restored_keep_their_times_and_fire_once, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_wait_for_the_hsm, setup, teardown),
     };
