@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/lib/net.h"
 #include "tests/lib/trio.h"
 
 #define CLIENTS 8
@@ -21,27 +22,60 @@
 
 /* ---- servers ---- */
 
-void trio_plan(struct trio *t)
+static void plan(struct trio *t, int net)
 {
     memset(t, 0, sizeof *t);
+    t->net = net;
     signal(SIGPIPE, SIG_IGN); /* clients whose connections are killed */
     for (unsigned i = 0; i < TRIO; i++) {
         t->port[i] = e2e_free_port();
-        snprintf(t->voters[i], sizeof t->voters[i], "127.0.0.1:%d", t->port[i]);
+        snprintf(t->host[i], sizeof t->host[i], "%s", net ? net_address(i) : "127.0.0.1");
+        snprintf(t->voters[i], sizeof t->voters[i], "%s:%d", t->host[i], t->port[i]);
     }
+}
+
+void trio_plan(struct trio *t)
+{
+    plan(t, 0);
+}
+
+void trio_plan_net(struct trio *t)
+{
+    plan(t, 1);
+}
+
+static void enter(const struct trio *t, unsigned i)
+{
+    if (t->net)
+        net_enter(i);
 }
 
 void trio_begin(struct trio *t, unsigned i)
 {
     char port[16];
     snprintf(port, sizeof port, "%d", t->port[i]);
-    e2e_begin(&t->node[i], "--port", port, "--voters", t->voters[0], t->voters[1], t->voters[2], "--io-threads", "1",
-              NULL);
+    enter(t, i);
+    e2e_begin(&t->node[i], "--bind", t->host[i], "--port", port, "--voters", t->voters[0], t->voters[1], t->voters[2],
+              "--io-threads", "1", "--protected-mode", t->net ? "no" : "yes", "--user", "default", "on", "nopass", "~*",
+              "&*", "+@all", NULL);
+    net_leave();
+}
+
+void trio_begin_again(struct trio *t, unsigned i)
+{
+    enter(t, i);
+    e2e_begin_again(&t->node[i]);
+    net_leave();
 }
 
 void trio_start(struct trio *t)
 {
     trio_plan(t);
+    trio_start_planned(t);
+}
+
+void trio_start_planned(struct trio *t)
+{
     for (unsigned i = 0; i < TRIO; i++)
         trio_begin(t, i);
     for (unsigned i = 0; i < TRIO; i++)
@@ -52,7 +86,7 @@ void trio_start(struct trio *t)
 
 void trio_again(struct trio *t, unsigned i)
 {
-    e2e_begin_again(&t->node[i]);
+    trio_begin_again(t, i);
     e2e_ready(&t->node[i]);
 }
 
@@ -265,10 +299,9 @@ static void check_key(redisContext *c, const struct client *k, unsigned key)
     freeReplyObject(r);
 }
 
-void trio_check(struct trio *t)
+void trio_await_equal(struct trio *t)
 {
     struct e2e_deadline w = {.what = "all nodes to have the same log"};
-    assert_true(trio_load_done() > 0);
     for (unsigned i = 0; i < TRIO; i++) {
         redisFree(t->node[i].c);
         t->node[i].c = e2e_connect(&t->node[i]);
@@ -277,16 +310,23 @@ void trio_check(struct trio *t)
     }
     char last[32];
     snprintf(last, sizeof last, "%s", e2e_info(t->node[0].c, "wbl_last_lsn"));
-    for (unsigned i = 0; i < TRIO; i++) {
+    for (unsigned i = 0; i < TRIO; i++)
         e2e_info_wait(t->node[i].c, "wbl_commit_lsn", last);
+}
+
+void trio_check(struct trio *t)
+{
+    assert_true(trio_load_done() > 0);
+    trio_await_equal(t);
+    for (unsigned i = 0; i < TRIO; i++)
         for (unsigned k = 0; k < client_count; k++)
             for (unsigned key = 0; key < KEYS; key++)
                 check_key(t->node[i].c, &clients[k], key);
-    }
 }
 
 int trio_teardown(void **state)
 {
+    net_leave();
     end_clients();
     return e2e_teardown(state);
 }

@@ -19,15 +19,21 @@
 
 struct trio {
     struct e2e node[TRIO];
+    int net; /* each is on a host of its own, of its number (net.h) */
+    char host[TRIO][16];
     int port[TRIO];
     char voters[TRIO][32];
 };
 
-/* Chooses ports; nothing runs. */
+/* Chooses ports; nothing runs. trio_plan_net: on the hosts of net.h, whose first three are the nodes'. */
 void trio_plan(struct trio *t);
+void trio_plan_net(struct trio *t);
 void trio_begin(struct trio *t, unsigned i); /* its first start; does not wait */
-/* Starts three in new directories, and waits until node 0 is primary and the others follow. */
+/* Starts three in new directories, and waits until node 0 is primary and the others follow: as planned, or planned on
+ * this host. */
+void trio_start_planned(struct trio *t);
 void trio_start(struct trio *t);
+void trio_begin_again(struct trio *t, unsigned i);
 void trio_again(struct trio *t, unsigned i); /* the same again, in its directory, until it answers */
 void trio_finish(struct trio *t);
 
@@ -41,6 +47,9 @@ void trio_lead(struct trio *t, unsigned i);                             /* REPLI
 void trio_load_begin(struct trio *t, unsigned clients);
 unsigned trio_load_done(void); /* writes acknowledged so far */
 void trio_load_end(struct trio *t);
+
+/* Until all logs end with the same chain, and all of them is committed everywhere. New connections to all nodes. */
+void trio_await_equal(struct trio *t);
 /* Every node has every acknowledged write, and their logs end with the same chain. At least one write was acknowledged.
  */
 void trio_check(struct trio *t);
