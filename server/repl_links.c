@@ -289,7 +289,11 @@ static void run_guest(struct repl *r, struct repl_task *t)
     struct guest *x = mpsc_entry(t, struct guest, task);
     char text[HELLO_TEXT_BYTES], line[HELLO_TEXT_BYTES + 16];
 
-    repl_turn_on(r);
+    if (!r->node) {
+        repl_turn_on(r); /* whom others follow leads */
+        if (r->node)
+            repl_lead_now(r);
+    }
     uint8_t peer = r->node ? place_for(r, &x->g) : CELL_NOBODY;
     if (peer == CELL_NOBODY) {
         close(x->fd);

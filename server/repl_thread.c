@@ -106,7 +106,7 @@ enum err repl_open_core(struct repl *r, struct cellnode **out)
     return e;
 }
 
-/* From a node that nobody follows to one of a cell: it is its primary. Writes wait meanwhile. */
+/* From a node that nobody follows to one of a cell. Writes wait until it leads, or follows and refuses them. */
 void repl_turn_on(struct repl *r)
 {
     pthread_mutex_lock(&r->lock);
@@ -117,8 +117,6 @@ void repl_turn_on(struct repl *r)
     engine_set_gate(r->srv->engine, &r->gate);
     if (repl_open_core(r, &r->node))
         on_halt(r, "the core of a gate that is closed cannot be opened");
-    if (cellnode_promote(r->node, 0, clock_mono_ms()))
-        log_at(LOG_WARNING, "This node cannot go on as a primary");
     pthread_mutex_lock(&r->lock);
     r->phase = REPL_READY;
     pthread_mutex_unlock(&r->lock);

@@ -53,6 +53,36 @@ static void a_replica_takes_the_data_of_a_primary_that_is_alone(void **state)
     e2e_finish(&a);
 }
 
+/* It does not become the primary of a term of its own first, which would part it from the one that it is told to
+ * follow.
+ */
+static void a_copy_of_a_node_is_told_to_follow_it(void **state)
+{
+    struct e2e a, b;
+    char said[512], command[512];
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_start(&b, "--port", "auto", NULL);
+    e2e_expect(a.c, "+OK", "SET k one");
+    e2e_stop(&a);
+    e2e_stop(&b);
+    snprintf(command, sizeof command,
+             "cd %s && rm -rf base cell shard-* snapshots state wal hsm && cd %s && "
+             "cp -a base cell shard-* state wal hsm %s",
+             b.dir, a.dir, b.dir);
+    assert_int_equal(e2e_run(said, sizeof said, "sh", "-c", command, NULL), 0);
+    e2e_again(&a);
+    e2e_again(&b);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_expect(a.c, "+OK", "SET k two");
+    e2e_expect(a.c, ":1", "WAIT 1 0");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "$two", "GET k");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void writes_wait_while_replication_is_turned_on(void **state)
 {
     struct e2e a, b;
@@ -216,6 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_replica_takes_the_data_of_a_primary_that_is_alone, e2e_teardown),
+        cmocka_unit_test_teardown(a_copy_of_a_node_is_told_to_follow_it, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
         cmocka_unit_test_teardown(no_one_promotes_at_once, e2e_teardown),
         cmocka_unit_test_teardown(both_come_back_after_a_restart, e2e_teardown),
