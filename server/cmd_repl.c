@@ -1,8 +1,8 @@
 /* cmd_repl.c - REPLICAOF, ROLE, WAIT, READ.AFTER, and what nodes say to each other before a link: REPLCONF, PSYNC. See
  * repl.h.
  *
- * What waits (WAIT, READ.AFTER) looks again every few milliseconds, by a timer on its I/O thread: what it waits for is
- * a number that other threads raise, and a client that is gone costs one more look. */
+ * What waits (REPLICAOF, WAIT, READ.AFTER) looks again every few milliseconds, by a timer on its I/O thread: what it
+ * waits for is a number that other threads raise, and a client that is gone costs one more look. */
 #include <event2/event.h>
 #include <stdio.h>
 #include <strings.h>
@@ -17,6 +17,7 @@
 
 #define LOOK_US 2000
 #define READ_AFTER_MS 1000
+#define ORDER_MS 1000 /* it takes one fsync, or two */
 
 static int is_word(struct bytes s, const char *word)
 {
@@ -31,95 +32,6 @@ static int copy_word(struct bytes s, char *out, size_t room)
     memcpy(out, s.p, s.n);
     out[s.n] = 0;
     return 1;
-}
-
-/* ---- REPLICAOF ---- */
-
-static void keep_in_config(struct call *c, const char *value)
-{
-    if (config_put(c->srv->config, "replicaof", value))
-        log_at(LOG_WARNING, "Out of memory: CONFIG REWRITE will not keep REPLICAOF");
-}
-
-static enum call_result lead(struct call *c)
-{
-    enum err e = repl_promote(c->srv->repl);
-    if (e == ERR_READONLY)
-        return call_errorf(c, ERR_SYNTAX, "this node is none of the cell's voters: it cannot be primary");
-    if (e)
-        return call_error(c, e);
-    keep_in_config(c, "");
-    log_at(LOG_NOTICE, "REPLICAOF NO ONE by %s: trying to be primary", conn_peer(c->conn));
-    reply_ok(c->reply);
-    return CALL_DONE;
-}
-
-enum call_result cmd_replicaof(struct call *c)
-{
-    char host[VOTERS_HOST_BYTES], value[VOTERS_HOST_BYTES + 16];
-    const char *why;
-    int64_t port;
-
-    if (!c->srv->repl)
-        return call_error(c, ERR_UNSUPPORTED);
-    if (is_word(c->argv[1], "NO") && is_word(c->argv[2], "ONE"))
-        return lead(c);
-    if (!number_parse(c->argv[2], &port) || port < 1 || port > 65535)
-        return call_errorf(c, ERR_SYNTAX, "Invalid master port");
-    if (!copy_word(c->argv[1], host, sizeof host))
-        return call_errorf(c, ERR_SYNTAX, "Invalid master host");
-    if (config_int(c->srv->config, CFG_TLS_REPLICATION))
-        return call_errorf(c, ERR_UNSUPPORTED, "tls-replication: this version does not offer links over TLS");
-    enum err e = repl_follow(c->srv->repl, host, (int)port, &why);
-    if (e == ERR_RANGE)
-        return call_errorf(c, ERR_RANGE, "REPLICAOF %s %lld: %s", host, (long long)port, why);
-    if (e)
-        return call_error(c, e);
-    snprintf(value, sizeof value, "%s %lld", host, (long long)port);
-    keep_in_config(c, value);
-    log_at(LOG_NOTICE, "REPLICAOF %s by %s", value, conn_peer(c->conn));
-    reply_ok(c->reply);
-    return CALL_DONE;
-}
-
-/* ---- ROLE ---- */
-
-static void reply_master(struct reply *r, const struct repl_status *s, uint64_t lsn)
-{
-    reply_array(r, 3);
-    reply_bulk_str(r, "master");
-    reply_int(r, (int64_t)lsn);
-    size_t mark = reply_mark(r), n = 0;
-    for (unsigned i = 0; i < s->peers; i++) {
-        if (!s->peer[i].online)
-            continue;
-        reply_array(r, 3);
-        reply_bulk_str(r, s->peer[i].host);
-        reply_bulk_int(r, s->peer[i].port);
-        reply_bulk_int(r, (int64_t)s->peer[i].acked_lsn);
-        n++;
-    }
-    reply_insert_array(r, mark, n);
-}
-
-enum call_result cmd_role(struct call *c)
-{
-    struct repl_status s = {0};
-    int loading = atomic_load_explicit(&c->srv->loading, memory_order_acquire);
-    if (c->srv->repl)
-        repl_status(c->srv->repl, &s);
-    if (!s.on || s.master) {
-        uint64_t lsn = s.on ? s.offset : loading || !c->srv->engine ? 0 : engine_commit_lsn(c->srv->engine);
-        reply_master(c->reply, &s, lsn);
-        return CALL_DONE;
-    }
-    reply_array(c->reply, 5);
-    reply_bulk_str(c->reply, "slave");
-    reply_bulk_str(c->reply, s.leader_host);
-    reply_int(c->reply, s.leader_port);
-    reply_bulk_str(c->reply, s.link_up ? "connected" : "connect");
-    reply_int(c->reply, (int64_t)s.offset);
-    return CALL_DONE;
 }
 
 /* ---- waiting ---- */
@@ -183,6 +95,119 @@ static enum call_result wait_for(struct call *c, const struct waiting *what, int
     call_pending(c, &w->p, waiting_finish, waiting_release);
     return CALL_PENDING;
 }
+
+/* ---- REPLICAOF ---- */
+
+static void keep_in_config(struct call *c, const char *value)
+{
+    if (config_put(c->srv->config, "replicaof", value))
+        log_at(LOG_WARNING, "Out of memory: CONFIG REWRITE will not keep REPLICAOF");
+}
+
+static int is_carried_out(struct waiting *w)
+{
+    return repl_is_master(w->srv) == w->want;
+}
+
+static void answer_ok(struct waiting *w, struct reply *r)
+{
+    (void)w;
+    reply_ok(r);
+}
+
+/* A node without voters answers when it has changed its part, as Redis does: what comes next finds it so. In a cell it
+ * takes a majority, or does not succeed; who ordered it looks at INFO. */
+static enum call_result ordered(struct call *c, int lead)
+{
+    struct waiting w = {.srv = c->srv, .want = lead, .holds = is_carried_out, .answer = answer_ok};
+    struct repl_status s;
+    repl_status(c->srv->repl, &s);
+    if (!s.voters && !is_carried_out(&w))
+        return wait_for(c, &w, ORDER_MS);
+    reply_ok(c->reply);
+    return CALL_DONE;
+}
+
+static enum call_result lead(struct call *c)
+{
+    enum err e = repl_promote(c->srv->repl);
+    if (e == ERR_READONLY)
+        return call_errorf(c, ERR_SYNTAX, "this node is none of the cell's voters: it cannot be primary");
+    if (e)
+        return call_error(c, e);
+    keep_in_config(c, "");
+    log_at(LOG_NOTICE, "REPLICAOF NO ONE by %s: trying to be primary", conn_peer(c->conn));
+    return ordered(c, 1);
+}
+
+enum call_result cmd_replicaof(struct call *c)
+{
+    char host[VOTERS_HOST_BYTES], value[VOTERS_HOST_BYTES + 16];
+    const char *why;
+    int64_t port;
+
+    if (!c->srv->repl)
+        return call_error(c, ERR_UNSUPPORTED);
+    if (is_word(c->argv[1], "NO") && is_word(c->argv[2], "ONE"))
+        return lead(c);
+    if (!number_parse(c->argv[2], &port) || port < 1 || port > 65535)
+        return call_errorf(c, ERR_SYNTAX, "Invalid master port");
+    if (!copy_word(c->argv[1], host, sizeof host))
+        return call_errorf(c, ERR_SYNTAX, "Invalid master host");
+    if (config_int(c->srv->config, CFG_TLS_REPLICATION))
+        return call_errorf(c, ERR_UNSUPPORTED, "tls-replication: this version does not offer links over TLS");
+    enum err e = repl_follow(c->srv->repl, host, (int)port, &why);
+    if (e == ERR_RANGE)
+        return call_errorf(c, ERR_RANGE, "REPLICAOF %s %lld: %s", host, (long long)port, why);
+    if (e)
+        return call_error(c, e);
+    snprintf(value, sizeof value, "%s %lld", host, (long long)port);
+    keep_in_config(c, value);
+    log_at(LOG_NOTICE, "REPLICAOF %s by %s", value, conn_peer(c->conn));
+    return ordered(c, 0);
+}
+
+/* ---- ROLE ---- */
+
+static void reply_master(struct reply *r, const struct repl_status *s, uint64_t lsn)
+{
+    reply_array(r, 3);
+    reply_bulk_str(r, "master");
+    reply_int(r, (int64_t)lsn);
+    size_t mark = reply_mark(r), n = 0;
+    for (unsigned i = 0; i < s->peers; i++) {
+        if (!s->peer[i].online)
+            continue;
+        reply_array(r, 3);
+        reply_bulk_str(r, s->peer[i].host);
+        reply_bulk_int(r, s->peer[i].port);
+        reply_bulk_int(r, (int64_t)s->peer[i].acked_lsn);
+        n++;
+    }
+    reply_insert_array(r, mark, n);
+}
+
+enum call_result cmd_role(struct call *c)
+{
+    struct repl_status s = {0};
+    int loading = atomic_load_explicit(&c->srv->loading, memory_order_acquire);
+    if (c->srv->repl)
+        repl_status(c->srv->repl, &s);
+    if (!s.on || s.master) {
+        uint64_t lsn = s.on ? s.offset : loading || !c->srv->engine ? 0 : engine_commit_lsn(c->srv->engine);
+        reply_master(c->reply, &s, lsn);
+        return CALL_DONE;
+    }
+    reply_array(c->reply, 5);
+    reply_bulk_str(c->reply, "slave");
+    reply_bulk_str(c->reply, s.leader_host);
+    reply_int(c->reply, s.leader_port);
+    reply_bulk_str(c->reply, s.link_up ? "connected" : "connect");
+    reply_int(c->reply, (int64_t)s.offset);
+    return CALL_DONE;
+}
+
+/* ---- WAIT, READ.AFTER ---- */
 
 static int parse_ms(struct call *c, struct bytes word, int64_t *ms)
 {

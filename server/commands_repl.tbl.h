@@ -1,10 +1,10 @@
 /* Commands on replication. */
-COMMAND("REPLICAOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+COMMAND("REPLICAOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "host port",
         "Follow another node; NO ONE: try to be primary, which in a cell with voters takes a majority of them. CONFIG "
         "REWRITE keeps it",
-        "OK: it is tried; INFO and ROLE tell what came of it", cmd_replicaof)
-COMMAND("SLAVEOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+        "OK, without voters once it is so; in a cell it is tried, and INFO and ROLE tell what came of it", cmd_replicaof)
+COMMAND("SLAVEOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "host port", "REPLICAOF by its old name", "OK", cmd_replicaof)
 COMMAND("WAIT", 3, CMD_BLOCKING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0, "generic", "1.0.0", "O(1)",
         "numreplicas timeout-milliseconds",

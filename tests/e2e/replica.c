@@ -109,10 +109,25 @@ static void no_one_promotes_at_once(void **state)
     e2e_expect(a.c, "+OK", "SET k one");
     e2e_expect(a.c, ":1", "WAIT 1 0");
     e2e_kill(&a);
-    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
-    e2e_info_wait(b.c, "role", "master");
-    e2e_expect(b.c, "$one", "GET k");
-    e2e_expect(b.c, "+OK", "SET k two");
+    redisAppendCommand(b.c, "REPLICAOF NO ONE"); /* the answer says that it is so */
+    redisAppendCommand(b.c, "SET k two GET");
+    e2e_expect_next(b.c, "+OK");
+    e2e_expect_next(b.c, "$one");
+    assert_string_equal(e2e_info(b.c, "role"), "master");
+    redisAppendCommand(b.c, "REPLICAOF 127.0.0.1 1");
+    redisAppendCommand(b.c, "SET k three");
+    e2e_expect_next(b.c, "+OK");
+    e2e_expect_next(b.c, "-READONLY ...");
+    redisAppendCommand(b.c, "MULTI"); /* as Sentinel does it */
+    redisAppendCommand(b.c, "REPLICAOF NO ONE");
+    redisAppendCommand(b.c, "CONFIG REWRITE");
+    redisAppendCommand(b.c, "EXEC");
+    redisAppendCommand(b.c, "SET k four GET");
+    e2e_expect_next(b.c, "+OK");
+    e2e_expect_next(b.c, "+QUEUED");
+    e2e_expect_next(b.c, "+QUEUED");
+    e2e_expect_next(b.c, "[+OK -ERR The server is running without a config file]");
+    e2e_expect_next(b.c, "$two");
     e2e_finish(&b);
     e2e_finish(&a);
 }
