@@ -154,8 +154,6 @@ enum call_result cmd_replicaof(struct call *c)
         return call_errorf(c, ERR_SYNTAX, "Invalid master port");
     if (!copy_word(c->argv[1], host, sizeof host))
         return call_errorf(c, ERR_SYNTAX, "Invalid master host");
-    if (config_int(c->srv->config, CFG_TLS_REPLICATION))
-        return call_errorf(c, ERR_UNSUPPORTED, "tls-replication: this version does not offer links over TLS");
     enum err e = repl_follow(c->srv->repl, host, (int)port, &why);
     if (e == ERR_RANGE)
         return call_errorf(c, ERR_RANGE, "REPLICAOF %s %lld: %s", host, (long long)port, why);

@@ -62,7 +62,7 @@ CONFIG(TLS_AUTH_CLIENTS, "tls-auth-clients", CONFIG_NAME, 0, "yes", 0, 0, "no|ye
 CONFIG(TLS_AUTH_CLIENTS_USER, "tls-auth-clients-user", CONFIG_NAME, 0, "off", 0, 0, "off|CN",
        "CN: a client whose certificate's common name is the name of a user that is on is logged in as that user. "
        "Others begin as without a certificate.")
-CONFIG(TLS_REPLICATION, "tls-replication", CONFIG_BOOL, 0, "no", 0, 0, NULL, "Use TLS towards the primary.")
+CONFIG(TLS_REPLICATION, "tls-replication", CONFIG_BOOL, 0, "no", 0, 0, NULL, "Links to other nodes go over TLS, to their tls-port; links without TLS, or without a certificate, are refused.")
 CONFIG(TLS_CLUSTER, "tls-cluster", CONFIG_BOOL, 0, "no", 0, 0, NULL, "Use TLS between cells.")
 CONFIG(TLS_PROTOCOLS, "tls-protocols", CONFIG_TEXT, 0, "", 0, 0, "tls-protocols",
        "One or both of `TLSv1.2 TLSv1.3`; not given: both. Older ones are not offered.")

@@ -31,6 +31,7 @@
 
 struct conn;
 struct acl_user;
+struct sock;
 
 /* ---- what a handler may ask ---- */
 
@@ -45,15 +46,16 @@ int conn_authenticated(const struct conn *c);
 const char *conn_peer(const struct conn *c); /* "127.0.0.1:50412", "/path/coffer.sock:0" */
 
 int conn_is_local(const struct conn *c); /* UNIX socket or loopback */
+int conn_is_tls(const struct conn *c);
+int conn_is_certified(const struct conn *c); /* over TLS, with a certificate of the authority */
 
 /* The last LSN that a write of this connection got: READ.AFTER, CLIENT LASTLSN, WAIT. Handlers of writes call it in
  * finish(). */
 uint64_t conn_last_lsn(const struct conn *c);
 void conn_saw_lsn(struct conn *c, uint64_t lsn);
 
-/* Takes the socket away from c, which ends without an answer: PSYNC. *fd is the caller's. ERR_OOM,
- * ERR_UNSUPPORTED (TLS): nothing happened. */
-must_use enum err conn_detach(struct conn *c, int *fd);
+/* Takes the socket away from c, TLS included, and c ends without an answer: PSYNC. ERR_OOM: nothing happened. */
+must_use enum err conn_detach(struct conn *c, struct sock *out);
 
 /* Close once the reply of this command is written (QUIT). */
 void conn_close_after_reply(struct conn *c);

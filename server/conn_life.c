@@ -15,6 +15,7 @@
 #include "server/conn_private.h"
 #include "server/multi.h"
 #include "server/pubsub.h"
+#include "server/sock.h"
 
 #define HANDSHAKE_LOG_US UINT64_C(10000000) /* one line in so long about handshakes that failed */
 #define CERTIFICATE_NAME_BYTES 255
@@ -290,13 +291,15 @@ void conn_reset(struct conn *c)
 }
 
 /* A descriptor of its own for the new owner, so that all else ends as ever. */
-enum err conn_detach(struct conn *c, int *fd)
+enum err conn_detach(struct conn *c, struct sock *out)
 {
-    if (c->tls)
-        return ERR_UNSUPPORTED;
-    *fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
-    if (*fd < 0)
+    *out = (struct sock){.fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3)};
+    if (out->fd < 0 || (c->tls && tls_conn_move(c->tls, out->fd))) {
+        sock_close(out);
         return ERR_OOM;
+    }
+    out->tls = c->tls;
+    c->tls = NULL;
     conn_kill(c);
     return ERR_OK;
 }
@@ -352,6 +355,16 @@ const char *conn_peer(const struct conn *c)
 int conn_is_local(const struct conn *c)
 {
     return c->transport == IO_UNIX || strncmp(c->peer, "127.", 4) == 0 || strncmp(c->peer, "[::1]:", 6) == 0;
+}
+
+int conn_is_tls(const struct conn *c)
+{
+    return c->tls != NULL;
+}
+
+int conn_is_certified(const struct conn *c)
+{
+    return c->tls && tls_peer_verified(c->tls);
 }
 
 uint64_t conn_last_lsn(const struct conn *c)

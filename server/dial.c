@@ -13,7 +13,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -60,7 +59,7 @@ static enum err fail(struct try *t, enum dial_outcome outcome, const char *why)
 static enum err wait_for(struct try *t, short events)
 {
     while (clock_mono_us() < t->end_us && !atomic_load(&t->d->stop)) {
-        struct pollfd p = {.fd = t->r.fd, .events = events};
+        struct pollfd p = {.fd = t->r.sock.fd, .events = events};
         if (poll(&p, 1, SLICE_MS) > 0)
             return ERR_OK;
     }
@@ -72,23 +71,16 @@ static enum err connect_to(struct try *t, const struct addrinfo *a)
     int error = 0;
     socklen_t n = sizeof error;
 
-    t->r.fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (t->r.fd < 0)
+    t->r.sock.fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (t->r.sock.fd < 0)
         return fail(t, DIAL_FAILED, strerror(errno));
-    if (connect(t->r.fd, a->ai_addr, a->ai_addrlen) != 0 && errno != EINPROGRESS)
+    if (connect(t->r.sock.fd, a->ai_addr, a->ai_addrlen) != 0 && errno != EINPROGRESS)
         return fail(t, DIAL_FAILED, strerror(errno));
     if (wait_for(t, POLLOUT))
         return ERR_IO;
-    if (getsockopt(t->r.fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0)
+    if (getsockopt(t->r.sock.fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0)
         return ERR_OK;
     return fail(t, DIAL_FAILED, strerror(error));
-}
-
-static void hang_up(struct try *t)
-{
-    if (t->r.fd >= 0)
-        close(t->r.fd);
-    t->r.fd = -1;
 }
 
 static enum err connect_any(struct try *t)
@@ -101,22 +93,50 @@ static enum err connect_any(struct try *t)
     if (rc != 0)
         return fail(t, DIAL_FAILED, gai_strerror(rc));
     for (struct addrinfo *a = list; a && e; a = a->ai_next) {
-        hang_up(t);
+        sock_close(&t->r.sock);
         e = connect_to(t, a);
     }
     freeaddrinfo(list);
     return e;
 }
 
+/* ---- bytes, over TLS or not ---- */
+
+/* The call that was last could not go on: until it can, or why not. */
+static enum err wait_or_fail(struct try *t, int sending)
+{
+    if (errno != EAGAIN && errno != EWOULDBLOCK)
+        return fail(t, DIAL_FAILED, sock_error(&t->r.sock, errno));
+    return wait_for(t, sock_wants_to_write(&t->r.sock, sending) ? POLLOUT : POLLIN);
+}
+
+/* The other side must show a certificate of the authority, whoever's: as between Redises. */
+static enum err step_tls(struct try *t)
+{
+    enum err e;
+    if (!t->self.tls)
+        return ERR_OK;
+    e = tls_client_new(t->self.tls, t->r.sock.fd, NULL, &t->r.sock.tls);
+    if (e)
+        return fail(t, DIAL_FAILED, e == ERR_OOM ? "out of memory" : "TLS: it was switched off meanwhile");
+    while ((e = tls_handshake(t->r.sock.tls)) == ERR_AGAIN)
+        if (wait_for(t, sock_wants_to_write(&t->r.sock, 0) ? POLLOUT : POLLIN))
+            return ERR_IO;
+    if (e) {
+        t->r.outcome = DIAL_FAILED;
+        snprintf(t->r.why, sizeof t->r.why, "TLS: the handshake failed: %s", tls_error(t->r.sock.tls));
+        return ERR_IO;
+    }
+    return ERR_OK;
+}
+
 static enum err send_command(struct try *t)
 {
     while (buf_size(&t->command)) {
-        ssize_t n = send(t->r.fd, buf_data(&t->command), buf_size(&t->command), MSG_NOSIGNAL);
+        ssize_t n = sock_send(&t->r.sock, buf_data(&t->command), buf_size(&t->command));
         if (n > 0)
             buf_consume(&t->command, (size_t)n);
-        else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-            return fail(t, DIAL_FAILED, strerror(errno));
-        else if (wait_for(t, POLLOUT))
+        else if (wait_or_fail(t, 1))
             return ERR_IO;
     }
     return ERR_OK;
@@ -125,18 +145,14 @@ static enum err send_command(struct try *t)
 static enum err read_some(struct try *t)
 {
     uint8_t *room;
-    if (wait_for(t, POLLIN))
-        return ERR_IO;
     if (buf_reserve(&t->in, READ_BYTES, &room))
         return fail(t, DIAL_FAILED, "it answers too much");
-    ssize_t n = recv(t->r.fd, room, READ_BYTES, 0);
+    ssize_t n = sock_recv(&t->r.sock, room, READ_BYTES);
     if (n > 0)
         buf_added(&t->in, (size_t)n);
     else if (n == 0)
         return fail(t, DIAL_FAILED, "it closed the connection");
-    else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        return fail(t, DIAL_FAILED, strerror(errno));
-    return ERR_OK;
+    return n > 0 ? ERR_OK : wait_or_fail(t, 0);
 }
 
 static enum err answer(struct try *t, const struct answer **out)
@@ -266,12 +282,12 @@ static enum err step_psync(struct try *t)
 }
 
 static enum err (*const steps[])(struct try *t) = {
-    connect_any, step_ping, step_login, step_address, step_version, step_psync,
+    connect_any, step_tls, step_ping, step_login, step_address, step_version, step_psync,
 };
 
 static void try_once(struct dialer *d, struct dial_result *out)
 {
-    struct try t = {.d = d, .end_us = clock_mono_us() + TRY_US, .r.fd = -1, .r.outcome = DIAL_FAILED};
+    struct try t = {.d = d, .end_us = clock_mono_us() + TRY_US, .r.sock.fd = -1, .r.outcome = DIAL_FAILED};
     enum err e = ERR_OK;
 
     buf_init_secret(&t.self.user, COMMAND_BYTES);
@@ -283,7 +299,7 @@ static void try_once(struct dialer *d, struct dial_result *out)
     for (unsigned i = 0; i < sizeof steps / sizeof steps[0] && !e; i++)
         e = steps[i](&t);
     if (t.r.outcome != DIAL_WELCOME)
-        hang_up(&t);
+        sock_close(&t.r.sock);
     else if ((t.r.early_n = buf_size(&t.in)) > 0) /* at most what one read brought */
         memcpy(t.r.early, buf_data(&t.in), t.r.early_n);
     answer_parser_fini(&t.parser);

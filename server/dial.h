@@ -1,4 +1,5 @@
-/* dial.h - opening a link to another node: connect, log in, and the handshake of hello.h, up to where frames begin.
+/* dial.h - opening a link to another node: connect, TLS if that is asked for, log in, and the handshake of hello.h, up
+ * to where frames begin.
  *
  * A dialer is a thread of its own for one address, since names are resolved on the way, which blocks. It tries again
  * and again, with pauses, until it is told that the link is there; and again when that is gone.
@@ -10,11 +11,12 @@
 
 #include "base/buf.h"
 #include "server/hello.h"
+#include "server/sock.h"
 
 #define DIAL_EARLY_BYTES 8192
 
 enum dial_outcome {
-    DIAL_WELCOME,    /* fd is connected, non-blocking, and the taker's; theirs */
+    DIAL_WELCOME,    /* sock is connected, non-blocking, and the taker's; theirs */
     DIAL_INTRODUCED, /* theirs: one of the two is not ready */
     DIAL_REFUSED,    /* by one of the two: why */
     DIAL_NOT_COFFER, /* something answers that streams no log of this kind: why. It is not asked again */
@@ -23,7 +25,7 @@ enum dial_outcome {
 
 struct dial_result {
     enum dial_outcome outcome;
-    int fd;
+    struct sock sock;
     uint8_t early[DIAL_EARLY_BYTES]; /* frames that came right behind the answer */
     size_t early_n;
     struct hello_node theirs;
@@ -35,6 +37,7 @@ struct dial_self {
     struct hello_node hello;
     char announce_host[VOTERS_HOST_BYTES]; /* empty: none */
     int port;
+    struct tls *tls;           /* over TLS; NULL: plain */
     struct buf user, password; /* secret; to log in with; password empty: not */
 };
 
@@ -46,7 +49,7 @@ struct dialer_config {
     uint64_t id;
     void (*self)(void *arg, struct dial_self *s); /* fills it in; on the dialer's thread */
     /* On the dialer's thread, which waits for dialer_again after DIAL_WELCOME, for ever after DIAL_NOT_COFFER, and for
-     * a pause otherwise. r is borrowed, r->fd is not. */
+     * a pause otherwise. r is borrowed, r->sock is not. */
     void (*result)(void *arg, struct dialer *d, const struct dial_result *r);
     void *arg;
 };

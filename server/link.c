@@ -6,6 +6,9 @@
  * While frame() says ERR_AGAIN nothing more is read: the kernel's buffers fill, and the peer's output with them, which
  * is bounded there.
  *
+ * Over TLS a read may have to write first, and bytes may wait inside of which no event tells: so each event lets both
+ * directions try, and what is pending makes an event of its own.
+ *
  * A link that goes under while it sends, in the middle of a step of the core, is only marked; its events, or
  * link_check, tell of it later: closed() may call the core again.
  */
@@ -56,7 +59,7 @@ void link_close(struct link *l)
     event_del(&l->write_ev);
     buf_fini(&l->in);
     buf_fini(&l->out);
-    close(l->cfg.fd);
+    sock_close(&l->cfg.sock);
     mem_free(l);
 }
 
@@ -68,17 +71,28 @@ static void tell_closed(struct link *l)
 
 /* ---- out ---- */
 
+static int would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
+/* It could not go on: on_write is called when the socket takes bytes, if it waits for that. */
+static void wait_for_socket(struct link *l, int sending)
+{
+    if (sock_wants_to_write(&l->cfg.sock, sending) && event_add(&l->write_ev, NULL) != 0)
+        give_up(l, "out of memory");
+}
+
 static void flush(struct link *l)
 {
     while (!l->why && buf_size(&l->out)) {
-        ssize_t n = send(l->cfg.fd, buf_data(&l->out), buf_size(&l->out), MSG_NOSIGNAL);
+        ssize_t n = sock_send(&l->cfg.sock, buf_data(&l->out), buf_size(&l->out));
         if (n > 0) {
             buf_consume(&l->out, (size_t)n);
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (event_add(&l->write_ev, NULL) != 0)
-                give_up(l, "out of memory");
+        } else if (would_block()) {
+            wait_for_socket(l, 1);
             return;
-        } else if (errno != EINTR) {
+        } else {
             give_up(l, "the connection broke");
         }
     }
@@ -131,6 +145,34 @@ static void take_frames(struct link *l)
     buf_shrink(&l->in, KEEP_BYTES);
 }
 
+static void read_some(struct link *l)
+{
+    uint8_t *room;
+    if (buf_reserve(&l->in, READ_BYTES, &room)) {
+        give_up(l, "out of memory");
+        return;
+    }
+    ssize_t n = sock_recv(&l->cfg.sock, room, READ_BYTES);
+    if (n > 0) {
+        buf_added(&l->in, (size_t)n);
+        l->heard_ms = clock_mono_ms();
+        take_frames(l);
+    } else if (n == 0) {
+        give_up(l, "the other side closed it");
+    } else if (would_block()) {
+        wait_for_socket(l, 0);
+    } else {
+        give_up(l, "the connection broke");
+    }
+}
+
+/* What waits inside of TLS is read as if the socket had told of it. */
+static void remind(struct link *l)
+{
+    if (!l->waits && !l->why && sock_pending(&l->cfg.sock))
+        event_active(&l->read_ev, EV_READ, 0);
+}
+
 static void on_write(evutil_socket_t fd, short what, void *arg)
 {
     struct link *l = arg;
@@ -138,6 +180,9 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
     (void)what;
     flush(l);
     take_frames(l); /* the first ones may have come with the handshake */
+    if (l->cfg.sock.tls && !l->waits && !l->why)
+        read_some(l);
+    remind(l);
     if (l->why)
         tell_closed(l);
 }
@@ -145,23 +190,12 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 static void on_read(evutil_socket_t fd, short what, void *arg)
 {
     struct link *l = arg;
-    uint8_t *room;
+    (void)fd;
     (void)what;
-
-    if (buf_reserve(&l->in, READ_BYTES, &room)) {
-        give_up(l, "out of memory");
-        return;
-    }
-    ssize_t n = recv(fd, room, READ_BYTES, 0);
-    if (n > 0) {
-        buf_added(&l->in, (size_t)n);
-        l->heard_ms = clock_mono_ms();
-        take_frames(l);
-    } else if (n == 0) {
-        give_up(l, "the other side closed it");
-    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-        give_up(l, "the connection broke");
-    }
+    read_some(l);
+    if (l->cfg.sock.tls)
+        flush(l);
+    remind(l);
 }
 
 void link_resume(struct link *l)
@@ -172,6 +206,7 @@ void link_resume(struct link *l)
     take_frames(l);
     if (!l->waits && !l->why && event_add(&l->read_ev, NULL) != 0)
         give_up(l, "out of memory");
+    remind(l);
 }
 
 /* ---- the rest ---- */
@@ -213,7 +248,7 @@ static void name_peer(struct link *l)
     socklen_t n = sizeof a;
     char ip[INET6_ADDRSTRLEN] = "?";
     snprintf(l->address, sizeof l->address, "?");
-    if (getpeername(l->cfg.fd, (struct sockaddr *)&a, &n) != 0)
+    if (getpeername(l->cfg.sock.fd, (struct sockaddr *)&a, &n) != 0)
         return;
     if (a.ss_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)&a;
@@ -235,11 +270,11 @@ enum err link_new(struct link **out, const struct link_config *cfg)
     l->heard_ms = clock_mono_ms();
     buf_init(&l->in, CELLWIRE_HEAD_BYTES + CELLWIRE_RECORDS_MAX + READ_BYTES);
     buf_init(&l->out, cfg->limit.hard_bytes ? cfg->limit.hard_bytes + CELLWIRE_RECORDS_MAX : SIZE_MAX / 4);
-    (void)setsockopt(cfg->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(cfg->sock.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     name_peer(l);
     if (buf_put(&l->out, cfg->out.p, cfg->out.n) || buf_put(&l->in, cfg->in.p, cfg->in.n) ||
-        event_assign(&l->read_ev, cfg->base, cfg->fd, EV_READ | EV_PERSIST, on_read, l) != 0 ||
-        event_assign(&l->write_ev, cfg->base, cfg->fd, EV_WRITE, on_write, l) != 0 ||
+        event_assign(&l->read_ev, cfg->base, cfg->sock.fd, EV_READ | EV_PERSIST, on_read, l) != 0 ||
+        event_assign(&l->write_ev, cfg->base, cfg->sock.fd, EV_WRITE, on_write, l) != 0 ||
         event_add(&l->read_ev, NULL) != 0) {
         buf_fini(&l->out);
         buf_fini(&l->in);
@@ -248,7 +283,7 @@ enum err link_new(struct link **out, const struct link_config *cfg)
         return ERR_OOM;
     }
     flush(l);
-    if (buf_size(&l->in))
+    if (buf_size(&l->in) || sock_pending(&cfg->sock))
         event_active(&l->write_ev, EV_WRITE, 0);
     return ERR_OK;
 }

@@ -1,5 +1,5 @@
 /* link.h - a connection to another node of the cell after its handshake: frames in both directions (engine/cellwire.h),
- * never RESP.
+ * never RESP; over TLS when the socket is.
  *
  * What comes in is handed on frame by frame, in order. A frame that does not verify closes the link, as do a peer that
  * is silent for `repl-timeout` and one that does not read: its output is bounded by client-output-buffer-limit's class
@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "engine/cell.h"
 #include "server/config.h"
+#include "server/sock.h"
 
 #define LINK_UNREAD_BYTES (32u << 20)
 #define LINK_ADDRESS_BYTES 64
@@ -23,7 +24,7 @@ struct link;
 
 struct link_config {
     struct event_base *base;
-    int fd;           /* connected, non-blocking; the link's from now on */
+    struct sock sock; /* connected, non-blocking; the link's from now on */
     uint8_t peer;     /* index of the other side */
     struct bytes out; /* sent first; copied */
     struct bytes in;  /* received already; copied */

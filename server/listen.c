@@ -503,3 +503,11 @@ int listen_port(struct listeners *l)
     pthread_mutex_unlock(&l->lock);
     return port;
 }
+
+int listen_tls_port(struct listeners *l)
+{
+    pthread_mutex_lock(&l->lock);
+    int port = l->port[IO_TLS];
+    pthread_mutex_unlock(&l->lock);
+    return port;
+}

@@ -27,5 +27,6 @@ void listen_free(struct listeners *l); /* accepts NULL */
 
 /* port, or else tls-port; 0: none. */
 int listen_port(struct listeners *l);
+int listen_tls_port(struct listeners *l); /* 0: none */
 
 #endif

@@ -47,10 +47,13 @@ static void on_gate_changed(void *arg)
 
 /* ---- what the configuration says ---- */
 
-static int own_port(const struct repl *r)
+int repl_own_port(const struct repl *r)
 {
+    struct listeners *l = r->srv->listeners;
     int port = (int)config_int(r->srv->config, CFG_REPLICA_ANNOUNCE_PORT);
-    return port ? port : r->srv->listeners ? listen_port(r->srv->listeners) : 0;
+    if (port || !l)
+        return port;
+    return config_int(r->srv->config, CFG_TLS_REPLICATION) ? listen_tls_port(l) : listen_port(l);
 }
 
 static enum err wrong(const char *what)
@@ -82,7 +85,7 @@ static enum err find_self(struct repl *r)
 {
     struct buf ip;
     char host[VOTERS_HOST_BYTES] = "", line[VOTERS_TEXT_BYTES + 256];
-    int self = VOTERS_NONE, port = own_port(r);
+    int self = VOTERS_NONE, port = repl_own_port(r);
 
     buf_init(&ip, 1024);
     enum err e = config_text(r->srv->config, CFG_REPLICA_ANNOUNCE_IP, &ip);
@@ -117,11 +120,11 @@ static enum err read_config(struct repl *r)
         e = wrong(line);
     }
     buf_fini(&list);
+    if (!e && r->voters.n && !repl_own_port(r))
+        e = wrong("voters are reached by TCP: port must not be 0, nor with tls-replication tls-port");
     if (!e && r->voters.n)
         e = find_self(r);
     r->configured = r->voters.n || r->first.port;
-    if (!e && r->configured && config_int(r->srv->config, CFG_TLS_REPLICATION))
-        e = wrong("tls-replication: this version does not offer links over TLS; use a private network, or a tunnel");
     return e;
 }
 

@@ -86,6 +86,7 @@ static inline unsigned repl_voters(const struct repl *r) /* as the core counts t
 /* ---- repl.c ---- */
 void repl_wake(struct repl *r);
 void repl_post(struct repl *r, struct repl_task *t);
+int repl_own_port(const struct repl *r); /* where others reach this node; 0: nowhere */
 
 /* ---- repl_thread.c ---- */
 must_use enum err repl_thread_start(struct repl *r);                     /* lock held. ERR_OOM */

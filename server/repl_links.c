@@ -6,7 +6,6 @@
  * started anew.
  */
 #include <stdio.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -65,11 +64,11 @@ static void drop_link(struct repl *r, uint8_t peer)
 }
 
 /* The socket is the link's, or closed. */
-static void add_link(struct repl *r, uint8_t peer, int fd, struct bytes out, struct bytes in)
+static void add_link(struct repl *r, uint8_t peer, struct sock sock, struct bytes out, struct bytes in)
 {
     char name[VOTERS_HOST_BYTES + 16];
     struct link_config cfg = {.base = r->base,
-                              .fd = fd,
+                              .sock = sock,
                               .peer = peer,
                               .out = out,
                               .in = in,
@@ -80,7 +79,7 @@ static void add_link(struct repl *r, uint8_t peer, int fd, struct bytes out, str
     config_obuf(r->srv->config, OBUF_REPLICA, &cfg.limit);
     drop_link(r, peer);
     if (link_new(&r->link[peer], &cfg)) {
-        close(fd);
+        sock_close(&sock);
         if (r->dialer[peer])
             dialer_again(r->dialer[peer]);
         return;
@@ -89,7 +88,7 @@ static void add_link(struct repl *r, uint8_t peer, int fd, struct bytes out, str
     pthread_mutex_lock(&r->lock);
     snprintf(r->address[peer], sizeof r->address[peer], "%s", link_address(r->link[peer]));
     pthread_mutex_unlock(&r->lock);
-    log_at(LOG_NOTICE, "Linked to %s", name_of(r, peer, name));
+    log_at(LOG_NOTICE, "Linked to %s%s", name_of(r, peer, name), sock.tls ? " over TLS" : "");
 }
 
 void repl_send(void *arg, uint8_t to, struct bytes head, struct bytes records)
@@ -129,9 +128,8 @@ static void on_self(void *arg, struct dial_self *s)
     if (config_text(c, CFG_REPLICA_ANNOUNCE_IP, &ip) == ERR_OK)
         snprintf(s->announce_host, sizeof s->announce_host, "%.*s", (int)buf_size(&ip), (const char *)buf_data(&ip));
     buf_fini(&ip);
-    s->port = (int)config_int(c, CFG_REPLICA_ANNOUNCE_PORT);
-    if (!s->port)
-        s->port = r->srv->listeners ? listen_port(r->srv->listeners) : 0;
+    s->port = repl_own_port(r);
+    s->tls = config_int(c, CFG_TLS_REPLICATION) ? r->srv->tls : NULL;
     if (config_text(c, CFG_MASTERUSER, &s->user) || config_text(c, CFG_MASTERAUTH, &s->password))
         buf_clear(&s->password); /* it will say what it wants */
 }
@@ -163,9 +161,9 @@ static void run_dialed(struct repl *r, struct repl_task *t)
     int current = d && dialer_config(d)->id == x->id;
 
     if (x->r.outcome == DIAL_WELCOME && current && r->node) {
-        add_link(r, x->peer, x->r.fd, bytes_of(NULL, 0), bytes_of(x->r.early, x->r.early_n));
+        add_link(r, x->peer, x->r.sock, bytes_of(NULL, 0), bytes_of(x->r.early, x->r.early_n));
     } else if (x->r.outcome == DIAL_WELCOME) {
-        close(x->r.fd);
+        sock_close(&x->r.sock);
         if (current)
             dialer_again(d);
     } else if (current) {
@@ -188,8 +186,9 @@ static void on_dialed(void *arg, struct dialer *d, const struct dial_result *res
     struct dialed *x = mem_zalloc(sizeof *x);
     if (res->outcome == DIAL_INTRODUCED)
         introduced(r, &res->theirs);
-    if (!x && res->fd >= 0) {
-        close(res->fd);
+    if (!x && res->sock.fd >= 0) {
+        struct sock sock = res->sock;
+        sock_close(&sock);
         dialer_again(d);
     }
     if (!x)
@@ -260,7 +259,7 @@ void repl_dial_source(struct repl *r, const char *host, int port)
 
 struct guest {
     struct repl_task task;
-    int fd;
+    struct sock sock;
     struct repl_guest g;
 };
 
@@ -296,16 +295,25 @@ static void run_guest(struct repl *r, struct repl_task *t)
     }
     uint8_t peer = r->node ? place_for(r, &x->g) : CELL_NOBODY;
     if (peer == CELL_NOBODY) {
-        close(x->fd);
+        sock_close(&x->sock);
     } else {
         pthread_mutex_lock(&r->lock);
         hello_put(&r->mine, text);
         pthread_mutex_unlock(&r->lock);
         int n = snprintf(line, sizeof line, "+CONTINUE %s\r\n", text);
         r->guest[peer] = x->g;
-        add_link(r, peer, x->fd, bytes_of(line, (size_t)n), bytes_of(NULL, 0));
+        add_link(r, peer, x->sock, bytes_of(line, (size_t)n), bytes_of(NULL, 0));
     }
     mem_free(x);
+}
+
+/* tls-replication: links are mutual, and there are no others. NULL: this one may be. */
+static const char *insecure(const struct repl *r, const struct conn *c)
+{
+    if (!config_int(r->srv->config, CFG_TLS_REPLICATION) || conn_is_certified(c))
+        return NULL;
+    return conn_is_tls(c) ? "tls-replication: a link takes a certificate, and tls-auth-clients no asks for none"
+                          : "tls-replication: this node takes links over TLS only";
 }
 
 static enum err take_over(struct repl *r, struct conn *c, const struct repl_guest *g)
@@ -319,7 +327,7 @@ static enum err take_over(struct repl *r, struct conn *c, const struct repl_gues
     enum err e = repl_thread_start(r);
     pthread_mutex_unlock(&r->lock);
     if (!e)
-        e = conn_detach(c, &x->fd);
+        e = conn_detach(c, &x->sock);
     if (e) {
         mem_free(x);
         return e;
@@ -333,10 +341,11 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
 {
     char why[HELLO_WHY_BYTES], mine[HELLO_TEXT_BYTES];
     enum err e;
+    const char *plain = insecure(r, c);
     pthread_mutex_lock(&r->lock);
     enum hello_verdict v = hello_judge(&r->mine, &g->hello, why);
     int stopped = r->phase == REPL_STOPPED, early = !r->mine.voters[0];
-    if (!early && v == HELLO_INTRODUCE) {
+    if (!early && !plain && v == HELLO_INTRODUCE) {
         founding_saw(&r->founding, &g->hello);
         pthread_cond_broadcast(&r->changed);
     }
@@ -346,15 +355,15 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
     int wrong_way = !early && g->hello.index >= 0 && r->self < r->voters.n && g->hello.index > r->self;
     if (early || stopped)
         snprintf(text, HELLO_WHY_BYTES, "LOADING this node does not take replicas yet, or any more");
+    else if (plain)
+        snprintf(text, HELLO_WHY_BYTES, "ERR %s", plain);
     else if (v == HELLO_REFUSED)
         snprintf(text, HELLO_WHY_BYTES, "ERR %.2000s", why);
     else if (v == HELLO_INTRODUCE)
         snprintf(text, HELLO_WHY_BYTES + HELLO_TEXT_BYTES, "NEWBORN %s", mine);
     else if (wrong_way)
         snprintf(text, HELLO_WHY_BYTES, "ERR the voter with the lower index opens the link: that is this node");
-    else if ((e = take_over(r, c, g)) == ERR_UNSUPPORTED)
-        snprintf(text, HELLO_WHY_BYTES, "ERR links over TLS are not offered by this version");
-    else if (e)
+    else if ((e = take_over(r, c, g)))
         snprintf(text, HELLO_WHY_BYTES, "OOM out of memory");
     else
         return REPL_TAKEN;

@@ -91,4 +91,9 @@ const char *tls_error(const struct tls_conn *c);
  * it. 0: there is none, or several, or one with blanks or control characters, or longer than room. */
 size_t tls_peer_name(const struct tls_conn *c, char *out, size_t room);
 
+int tls_peer_verified(const struct tls_conn *c); /* the peer showed a certificate, and it is of the authority */
+
+/* The same connection by another descriptor of its socket, for another owner. ERR_OOM: nothing happened. */
+must_use enum err tls_conn_move(struct tls_conn *c, int fd);
+
 #endif

@@ -76,6 +76,15 @@ enum err tls_client_new(struct tls *t, int fd, const char *host, struct tls_conn
     return ERR_OOM;
 }
 
+/* What OpenSSL has read ahead is in ssl, not in the BIO that goes. */
+enum err tls_conn_move(struct tls_conn *c, int fd)
+{
+    if (SSL_set_fd(c->ssl, fd) == 1)
+        return ERR_OK;
+    ERR_clear_error();
+    return ERR_OOM;
+}
+
 void tls_conn_free(struct tls_conn *c)
 {
     if (!c)
@@ -214,13 +223,18 @@ static int is_name(const unsigned char *s, int n)
     return n > 0;
 }
 
+int tls_peer_verified(const struct tls_conn *c)
+{
+    return SSL_get0_peer_certificate(c->ssl) && SSL_get_verify_result(c->ssl) == X509_V_OK &&
+           SSL_get_verify_mode(c->ssl) != SSL_VERIFY_NONE;
+}
+
 size_t tls_peer_name(const struct tls_conn *c, char *out, size_t room)
 {
     unsigned char *text = NULL;
-    X509 *cert = SSL_get0_peer_certificate(c->ssl);
-    if (!cert || SSL_get_verify_result(c->ssl) != X509_V_OK || SSL_get_verify_mode(c->ssl) == SSL_VERIFY_NONE)
+    if (!tls_peer_verified(c))
         return 0;
-    const X509_NAME *subject = X509_get_subject_name(cert);
+    const X509_NAME *subject = X509_get_subject_name(SSL_get0_peer_certificate(c->ssl));
     int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
     if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
         return 0;

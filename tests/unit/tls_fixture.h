@@ -74,7 +74,7 @@ static void party_put(struct party *p, const char *name, const char *value)
 }
 
 /* The certificate of that name; tls-port is not 0, whatever it is. */
-static void party_configure(struct party *p, const char *name)
+__attribute__((unused)) static void party_configure(struct party *p, const char *name)
 {
     char file[64];
     assert_int_equal(config_new(&p->config), ERR_OK);
@@ -86,13 +86,13 @@ static void party_configure(struct party *p, const char *name)
     party_put(p, "tls-key-file", PATH(file));
 }
 
-static void party_open(struct party *p, const char *name)
+__attribute__((unused)) static void party_open(struct party *p, const char *name)
 {
     party_configure(p, name);
     assert_int_equal(tls_new(&p->tls, p->config), ERR_OK);
 }
 
-static void party_close(struct party *p)
+__attribute__((unused)) static void party_close(struct party *p)
 {
     tls_free(p->tls);
     config_free(p->config);
