@@ -103,6 +103,16 @@ enum call_result client_lastlsn(struct call *c)
     return CALL_DONE;
 }
 
+enum call_result client_consistency(struct call *c)
+{
+    int linear = is_word(c->argv[2], "LINEARIZABLE");
+    if (!linear && !is_word(c->argv[2], "LOCAL"))
+        return call_error(c, ERR_SYNTAX);
+    c->conn->linear = (uint8_t)linear;
+    reply_ok(c->reply);
+    return CALL_DONE;
+}
+
 static enum call_result set_switch(struct call *c, uint8_t *flag)
 {
     int on = is_word(c->argv[2], "ON");

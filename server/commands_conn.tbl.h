@@ -52,5 +52,10 @@ COMMAND("CLIENT|UNPAUSE", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECT
 COMMAND("CLIENT|LASTLSN", 2, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
         "connection", "1.0.0", "O(1)", "", "Tells the log's number of this connection's last write",
         "integer; 0: it has written nothing", client_lastlsn)
+COMMAND("CLIENT|CONSISTENCY", 3, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
+        "connection", "1.0.0", "O(1)", "<LOCAL|LINEARIZABLE>",
+        "LINEARIZABLE: this connection's reads are the primary's alone, and wait until a majority confirmed that it is "
+        "that still: they see every write that was answered before they came. LOCAL, as at the start: any node's",
+        "OK; reads: READONLY on a replica, NOQUORUM", client_consistency)
 COMMAND("CLIENT|HELP", 2, CMD_LOADING, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0", "O(1)", "",
         "Shows the sub-commands", "lines", cmd_help)

@@ -282,7 +282,7 @@ void conn_reset(struct conn *c)
     c->proto = 2;
     c->reply.proto = 2;
     c->reply_mode = REPLY_ON;
-    c->no_evict = c->no_touch = 0;
+    c->no_evict = c->no_touch = c->linear = 0;
     c->obuf = OBUF_NORMAL;
     c->name.n = 0;
     c->name.s[0] = 0;

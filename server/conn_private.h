@@ -82,7 +82,8 @@ struct conn {
     uint8_t mode;      /* enum conn_mode */
     uint8_t close_due; /* conn_close_after_reply, when what is captured is done */
     uint8_t no_evict, no_touch;
-    uint8_t obuf; /* enum obuf_class */
+    uint8_t linear; /* CLIENT CONSISTENCY linearizable */
+    uint8_t obuf;   /* enum obuf_class */
     unsigned db;
     struct acl_user *user; /* a reference */
     uint64_t acl_epoch;    /* when it was looked up; 0: not since the login */
@@ -109,6 +110,7 @@ struct conn {
 
     uint64_t created_ms, active_ms, soft_since_ms; /* io_tick_ms() */
     uint64_t last_lsn, net_in, net_out, commands;
+    uint64_t round, round_in; /* of repl_confirm: 0: none; what net_in was when it was asked for */
     const struct command *last_cmd;
     size_t last_bytes; /* of its request */
     struct conn_text name, lib_name, lib_ver;
@@ -219,6 +221,8 @@ void dispatch_refuse(struct call *c, enum err err, const struct acl_denial *why)
 enum err dispatch_ready(const struct server *srv);
 /* ERR_OK: this node, as it is now, may carry the command out: repl_may_write, repl_may_read. */
 enum err dispatch_here(const struct io *io, const struct command *cmd);
+/* CLIENT CONSISTENCY linearizable: 1: the read may go on. 0: *result is what became of it: parked, or refused. */
+int dispatch_confirmed(struct call *c, enum call_result *result);
 /* 1: CLIENT PAUSE holds up what writes, or all. */
 int dispatch_paused(const struct call *c, int writes);
 

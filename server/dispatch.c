@@ -1,7 +1,7 @@
 /* dispatch.c - from a parsed request to its handler: look-up, order, permission, the call, and the books.
  *
  *     look up -> may it overlap what is pending? -> arity -> logged in, allowed -> loaded, unsealed, not paused ->
- * monitors -> handler
+ * monitors -> confirmed by a majority, if it is a read that wants that -> handler
  *
  * Refusals up to the handler are answered here with Redis's texts. A command that may not overlap yet is not touched:
  * it is dispatched anew when the last pending has been answered, and so is one that parks. Whatever has an effect
@@ -115,6 +115,37 @@ int dispatch_paused(const struct call *c, int writes)
     if (mode == PAUSE_NONE || c->io->now_us >= atomic_load_explicit(&srv->pause_until_us, memory_order_relaxed))
         return 0;
     return mode == PAUSE_ALL || writes;
+}
+
+int dispatch_confirmed(struct call *c, enum call_result *result)
+{
+    struct conn *conn = c->conn;
+    uint8_t *p;
+    size_t n;
+
+    if (!conn->linear || !c->srv->repl)
+        return 1;
+    conn_input(conn, &p, &n);
+    if (conn->net_in - n + conn->held_used > conn->round_in) /* its end came later than the round was asked for */
+        conn->round = 0;
+    if (!conn->round)
+        conn->round_in = conn->net_in;
+    enum err e = repl_confirm(c->srv->repl, &conn->round);
+    if (!e)
+        return 1;
+    if (e == ERR_AGAIN) {
+        *result = call_park(c, repl_confirmed(c->srv->repl));
+        return 0;
+    }
+    conn->round = 0;
+    *result = e == ERR_READONLY ? call_errorf(c, e, "linearizable reads are the primary's, and this node is none")
+                                : call_error(c, e);
+    return 0;
+}
+
+static int reads_only(const struct command *cmd)
+{
+    return (cmd->flags & (CMD_READ | CMD_WRITE | CMD_LOADING)) == CMD_READ;
 }
 
 /* A RESP2 client that listens cannot tell an answer from a message. */
@@ -306,7 +337,7 @@ enum dispatched dispatch(struct conn *c)
             result = CALL_DONE;
         else if (dispatch_paused(&call, call.cmd->flags & CMD_WRITE))
             result = call_park(&call, io->srv->paused);
-        else
+        else if (!reads_only(call.cmd) || dispatch_confirmed(&call, &result))
             result = call.cmd->fn(&call);
     }
     if (result == CALL_HOLD)

@@ -377,7 +377,8 @@ static enum call_result refused(struct call *c, struct exec *x)
 
 static enum call_result begin(struct call *c, struct exec *x)
 {
-    int writes = 0;
+    int writes = 0, reads = 0;
+    enum call_result result;
     if (x->refused) {
         exec_end(c->conn);
         return call_error(c, ERR_EXECABORT);
@@ -389,9 +390,15 @@ static enum call_result begin(struct call *c, struct exec *x)
             return call_error(c, err);
         }
         writes |= (q->cmd->flags & CMD_WRITE) != 0;
+        reads |= (q->cmd->flags & CMD_READ) != 0;
     }
     if (dispatch_paused(c, writes))
         return call_park(c, c->srv->paused);
+    if (reads && !dispatch_confirmed(c, &result)) { /* what it writes may come to nothing */
+        if (result != CALL_PARK)
+            exec_end(c->conn);
+        return result;
+    }
     enum err err = plan(c, x);
     if (err == ERR_AGAIN)
         return CALL_PARK;

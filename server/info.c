@@ -355,6 +355,7 @@ static void replication_section(struct printer *p)
         put_primary(p, &s);
     put_replicas(p, &s);
     PUT(p, "quorum:%s\r\n", s.voters ? "voters" : "alone");
+    PUT_U64(p, "read_rounds", s.read_rounds);
     PUT(p, "master_failover_state:no-failover\r\nmaster_replid:%s\r\n", s.on ? s.replid : p->srv->run_id);
     PUT(p, "master_replid2:0000000000000000000000000000000000000000\r\n");
     PUT_U64(p, "master_repl_offset", offset);

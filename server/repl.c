@@ -17,6 +17,7 @@
 #include "engine/vote.h"
 #include "resp/number.h"
 #include "server/acl.h"
+#include "server/call.h"
 #include "server/listen.h"
 #include "server/repl_impl.h"
 
@@ -399,6 +400,7 @@ enum err repl_new(struct repl **out, struct server *srv)
     r->source = CELL_NOBODY;
     r->mine.index = -1;
     mpsc_init(&r->tasks);
+    enum err e = waitlist_new(&r->reads.parked);
     pthread_mutex_init(&r->lock, NULL);
     clock_cond_init(&r->changed);
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -407,7 +409,7 @@ enum err repl_new(struct repl **out, struct server *srv)
         r->base = event_base_new_with_config(cfg);
     if (cfg)
         event_config_free(cfg);
-    if (r->wake_fd >= 0 && r->base)
+    if (!e && r->wake_fd >= 0 && r->base)
         return ERR_OK;
     repl_free(r);
     *out = NULL;
@@ -422,6 +424,7 @@ void repl_free(struct repl *r)
         event_base_free(r->base);
     if (r->wake_fd >= 0)
         close(r->wake_fd);
+    waitlist_free(r->reads.parked);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->changed);
     mem_free(r);

@@ -26,6 +26,7 @@
 
 struct repl;
 struct conn;
+struct waitlist;
 
 /* ---- life: the start thread ---- */
 
@@ -61,6 +62,14 @@ enum repl_accepted { REPL_TAKEN, REPL_ANSWERED };
 enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl_guest *g,
                                char text[HELLO_WHY_BYTES + HELLO_TEXT_BYTES]);
 
+/* ---- reads that a majority confirms: linearizable ones ---- */
+
+/* For a read that has come whole. *round 0: not asked yet. ERR_AGAIN: park on repl_confirmed, and ask again with the
+ * same *round. ERR_OK: it may be carried out now, or later, and so may all that had come when it was first asked.
+ * ERR_READONLY: this is no primary; ERR_NOQUORUM. Any thread, never blocks. */
+must_use enum err repl_confirm(struct repl *r, uint64_t *round);
+struct waitlist *repl_confirmed(struct repl *r);
+
 /* ---- questions ---- */
 
 struct repl_peer {
@@ -77,7 +86,7 @@ struct repl_status {
     uint64_t link_down_ms, heard_ms_ago;
     unsigned priority;
     uint32_t term;
-    uint64_t offset, commit_lsn;
+    uint64_t offset, commit_lsn, read_rounds; /* rounds: of repl_confirm, so far */
     char replid[HELLO_ID_CHARS + 1];
     unsigned peers;
     struct repl_peer peer[CELL_PEERS]; /* of a primary: all voters, and who else follows */

@@ -1,5 +1,6 @@
 /* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
- * repl_links.c (links, dialers, who comes in) and repl_status.c (what others are told). */
+ * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms) and repl_status.c (what
+ * others are told). */
 #ifndef COFFER_SERVER_REPL_IMPL_H
 #define COFFER_SERVER_REPL_IMPL_H
 
@@ -26,6 +27,16 @@ enum repl_phase {
     REPL_STOPPED,
 };
 
+/* repl_reads.c; rounds count 1, 2, 3 ... */
+struct repl_reads {
+    _Atomic uint64_t wanted, begun, done; /* done <= begun <= wanted <= begun + 1 */
+    _Atomic uint64_t failed;              /* the newest that failed, with err */
+    _Atomic int err;
+    struct waitlist *parked;
+    int under_way; /* these are the thread's */
+    uint64_t ticket, begun_ms, confirmed, lsn;
+};
+
 /* What other threads ask of the thread, in order. Freed by run(). */
 struct repl_task {
     struct mpsc_node node;
@@ -36,6 +47,7 @@ struct repl {
     struct server *srv;
     struct sequencer_gate gate;
     struct mpsc tasks;
+    struct repl_reads reads;
     int wake_fd;
     _Atomic int woken; /* wake_fd is written */
 
@@ -104,6 +116,10 @@ void repl_links_resume(struct repl *r);
 void repl_links_check(struct repl *r, uint64_t now_ms);
 void repl_links_close(struct repl *r);
 unsigned repl_linked_voters(const struct repl *r); /* this node among them */
+
+/* ---- repl_reads.c ---- */
+void repl_on_reads(void *repl, uint64_t seq, uint64_t lsn); /* cellnode_config.reads */
+void repl_reads_turn(struct repl *r, uint64_t now_ms);      /* the core may have gone on, or reads have come */
 
 /* ---- repl_status.c ---- */
 void repl_publish(struct repl *r, uint64_t now_ms);

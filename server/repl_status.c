@@ -66,6 +66,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
                               .term = core.term,
                               .offset = core.offset,
                               .commit_lsn = core.commit_lsn,
+                              .read_rounds = atomic_load(&r->reads.done),
                               .heard_ms_ago = core.link_down_ms};
     hello_replid(cell_id, core.term, s->replid);
     if (core.link_up || core.master)

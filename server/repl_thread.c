@@ -2,7 +2,8 @@
  *
  *     wakes when      the gate changed (a group waits, more is durable), a task was posted, a link has something, or
  *                     TICK_MS have passed
- *     then            tasks; the core hears what changed; links that had to wait go on; what others see is published
+ *     then            tasks; the core hears what changed; links that had to wait go on; reads are confirmed; what
+ *                     others see is published
  *
  * The core's own pace is its clock of TICK_MS. Its calls may block for a sync of the voting file or the cut of a log;
  * meanwhile heartbeats stop, and that is as it should be.
@@ -90,6 +91,7 @@ enum err repl_open_core(struct repl *r, struct cellnode **out)
                                   .newborn = r->begins,
                                   .damaged = r->srv->report.wal.damaged_lsn != 0,
                                   .send = repl_send,
+                                  .reads = repl_on_reads,
                                   .fetch = on_fetch,
                                   .halt = on_halt,
                                   .log = on_log,
@@ -235,8 +237,10 @@ static void *thread_main(void *arg)
     pthread_setname_np(pthread_self(), "coffer-cell");
     while (!is_told_to_stop(r)) {
         event_base_loop(r->base, EVLOOP_ONCE);
-        if (r->node)
+        if (r->node) {
+            repl_reads_turn(r, clock_mono_ms());
             repl_publish(r, clock_mono_ms());
+        }
     }
     event_del(&r->wake_ev);
     event_del(&r->tick_ev);

@@ -24,6 +24,8 @@ EXAMPLE("client|reply", "on", "+OK", NULL)
 EXAMPLE("client|pause", "1 WRITE", "+OK", NULL)
 EXAMPLE("client|unpause", "", "+OK", NULL)
 EXAMPLE("client|lastlsn", "", ":0", NULL)
+EXAMPLE("client|consistency", "linearizable", "+OK", NULL)
+EXAMPLE("client|consistency", "local", "+OK", NULL)
 EXAMPLE("client|help", "", "[+CLIENT", NULL)
 
 /* replication */
