@@ -190,6 +190,7 @@ static enum err plan_one(struct call *c, struct exec *x, struct queued *q, unsig
     reply_init(&r, &q->answer, conn_proto(c->conn));
     struct call sub = sub_call(c, x, q, &r);
     x->cur = q;
+    q->db = conn_db(c->conn);
     if (!still_allowed(&sub)) {
         q->planned = 1;
         return r.failed;
@@ -300,6 +301,21 @@ static enum call_result submit(struct call *c, struct exec *x)
 
 /* ---- the answers ---- */
 
+/* In the database that was selected at its place. */
+static enum call_result run(struct call *sub, const struct queued *q)
+{
+    unsigned last = conn_db(sub->conn);
+    enum call_result result = CALL_DONE;
+    conn_set_db(sub->conn, q->db);
+    if (still_allowed(sub)) {
+        if (part_of(q) == PART_NONE)
+            sub->exec = NULL;
+        result = q->cmd->fn(sub);
+    }
+    conn_set_db(sub->conn, last);
+    return result;
+}
+
 /* One command. CALL_HOLD, CALL_PARK: not yet. */
 static enum call_result answer_one(struct call *c, struct exec *x, struct queued *q)
 {
@@ -314,11 +330,8 @@ static enum call_result answer_one(struct call *c, struct exec *x, struct queued
         change_reply(q->change, r);
     else if (q->planned)
         reply_encoded(r, buf_bytes(&q->answer));
-    else if (still_allowed(&sub)) {
-        if (part_of(q) == PART_NONE)
-            sub.exec = NULL;
-        result = q->cmd->fn(&sub);
-    }
+    else
+        result = run(&sub, q);
     if (result == CALL_PARK)
         return CALL_PARK;
     if (atomic_load_explicit(&c->srv->monitors, memory_order_relaxed))

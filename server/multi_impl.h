@@ -19,6 +19,7 @@ struct queued {
     size_t size;           /* of this allocation, in locked memory */
     struct change *change; /* its part of the write */
     unsigned first, steps; /* its steps in the write */
+    unsigned db;           /* that was selected at its place */
     uint8_t planned;       /* `answer` is its answer */
     struct buf answer;
 };

@@ -24,6 +24,25 @@ static int start(void **state)
     return 0;
 }
 
+/* ---- transactions ---- */
+
+/* A read before a SELECT was looked for in the database behind it, and was nil. */
+static void a_transaction_reads_in_the_database_selected_at_that_place(void **state)
+{
+    (void)state;
+    EXPECT("+OK", "SET k zero");
+    EXPECT("+OK", "SELECT 1");
+    EXPECT("+OK", "SET k one");
+    EXPECT("+OK", "SELECT 0");
+    EXPECT("+OK", "MULTI");
+    EXPECT("+QUEUED", "GET k");
+    EXPECT("+QUEUED", "SELECT 1");
+    EXPECT("+QUEUED", "GET k");
+    EXPECT("[$zero +OK $one]", "EXEC");
+    EXPECT("$one", "GET k");
+    e2e_finish(&s);
+}
+
 /* ---- edits ---- */
 
 /* All in one packet: they share group commits, and each sees the one before. */
@@ -552,6 +571,7 @@ static void events_follow_the_log(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(a_transaction_reads_in_the_database_selected_at_that_place),
         T(edits_in_a_pipeline),
         T(edits_do_not_meet),
         T(edits_of_what_an_earlier_start_sealed),
