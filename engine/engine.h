@@ -77,6 +77,13 @@ struct engine_config {
     /* A user is there, or is as rules says now (user.h); rules.p NULL: it is gone. Recovery tells of all, before
      * engine_open returns; then the log writer's thread, before done() of the write. ERR_OOM: it will be told again. */
     enum err (*on_user)(void *arg, struct bytes name, struct bytes rules);
+    /* Whole records that are committed and visible now, one after the other, in the log's order, before done() of their
+     * writes. writes: those that brought them, as engine_submit got them, others without a record between them; NULL:
+     * they come from elsewhere. records.p NULL: there are more than can be shown, anything may have changed. Log
+     * writer, or gate's owner; one at a time, must not block. Only while *records_wanted is not 0: whoever raises it,
+     * then looks at a value, either sees it changed or will be told. Both NULL: nobody wants to know. */
+    void (*on_records)(void *arg, struct bytes records, const struct mpsc_node *writes);
+    const _Atomic unsigned *records_wanted;
     void *arg;
     struct engine_progress *progress; /* may be NULL */
 };
@@ -219,6 +226,7 @@ struct write {
     uint8_t units; /* 1: an error of a step whose unit is not 0 undoes the steps of that unit, which get it as their
                       `err`, and the others go on. Not one that concerns the write: too big, no memory, no disk */
     uint8_t token[RECORD_TOKEN_BYTES];
+    uint64_t by;                   /* who wrote it: the submitter's, for on_records */
     void (*done)(struct write *w); /* on the log writer's thread; must not block */
     void *arg;
 

@@ -66,6 +66,8 @@ must_use enum err engine_observe(struct engine *e, struct bytes key, const struc
 /* A committed record that was not made here: its operations become visible, vaults are brought in line. ERR_OOM: try
  * again, before the next one. ERR_CORRUPT. Whoever is the log writer for the hot table. */
 must_use enum err engine_take_record(struct engine *e, const struct record *r);
+/* These records are visible: engine_config.on_records, if anybody wants to know. */
+void engine_tell_records(struct engine *e, struct bytes records, const struct mpsc_node *writes);
 /* The sequencer's view of all vaults, from what is visible. Nobody else is the sequencer. ERR_CORRUPT, ERR_IO, ERR_OOM.
  */
 must_use enum err engine_view_all(struct engine *e);

@@ -354,6 +354,7 @@ static void show_own(struct sequencer *q, struct group *g)
         hot_publish(e->hot, st->entry, st->value);
     }
     now_visible(e, g->last_lsn);
+    engine_tell_records(e, buf_bytes(&g->records), g->first);
 }
 
 /* The records of a group that came from elsewhere, as far as they are committed. */
@@ -361,6 +362,7 @@ static void show_foreign(struct sequencer *q, struct group *g, uint64_t lsn)
 {
     struct engine *e = q->e;
     struct bytes rest = buf_bytes(&g->records);
+    size_t from = g->shown;
     uint64_t last = 0;
 
     while (g->shown < rest.n && record_lsn(g, g->shown) <= lsn) {
@@ -375,8 +377,10 @@ static void show_foreign(struct sequencer *q, struct group *g, uint64_t lsn)
                         (unsigned long long)last, err_name(err));
         g->shown += get_le32(rest.p + g->shown);
     }
-    if (last)
-        now_visible(e, last);
+    if (!last)
+        return;
+    now_visible(e, last);
+    engine_tell_records(e, bytes_of(rest.p + from, g->shown - from), NULL);
 }
 
 void groups_done(struct sequencer *q, struct mpsc_node *first, enum err err)

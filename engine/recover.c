@@ -304,6 +304,7 @@ enum err engine_take_tail(struct engine *e, uint64_t to)
             err = replay_published(e, lsn);
     }
     wal_cursor_close(c);
+    engine_tell_records(e, bytes_of(NULL, 0), NULL);
     return err;
 }
 

@@ -101,6 +101,15 @@ enum err engine_take_record(struct engine *e, const struct record *r)
     return err == ERR_END ? apply_record(e->hot, r, NULL, e->shards + 1) : err;
 }
 
+void engine_tell_records(struct engine *e, struct bytes records, const struct mpsc_node *writes)
+{
+    if (!e->cfg.records_wanted)
+        return;
+    atomic_thread_fence(memory_order_seq_cst); /* what is visible, and then the look; whoever wants it the other way */
+    if (atomic_load_explicit(e->cfg.records_wanted, memory_order_relaxed))
+        e->cfg.on_records(e->cfg.arg, records, writes);
+}
+
 /* A data key of a vault whose name was given to a new one is nobody's. */
 static enum err observe_found(struct engine *e, struct bytes key, struct bytes value, uint64_t lsn)
 {

@@ -7,6 +7,7 @@
  * When none does, what is told is the refusal that came furthest: a key that is not allowed rather than a command, of
  * two keys the later one.
  */
+#include <pthread.h>
 #include <strings.h>
 
 #include "base/glob.h"
@@ -43,16 +44,23 @@ struct key_search {
 };
 
 /* A façade key may be allowed as it was written, as in Redis, or by its canonical name, which says the vault. */
+static int key_allowed(const struct acl_selector *s, unsigned access, struct bytes written, struct bytes name)
+{
+    for (unsigned i = 0; i < s->keys.n; i++) {
+        const struct acl_item *p = &s->keys.at[i];
+        struct bytes pattern = bytes_of(p->s, p->n);
+        if ((p->num & access) == access &&
+            ((written.p && glob_match(pattern, written, 0)) || glob_match(pattern, name, 0)))
+            return 1;
+    }
+    return 0;
+}
+
 static int check_key(void *arg, const struct command_key *k)
 {
     struct key_search *search = arg;
-    for (unsigned i = 0; i < search->s->keys.n; i++) {
-        const struct acl_item *p = &search->s->keys.at[i];
-        struct bytes pattern = bytes_of(p->s, p->n);
-        if ((p->num & k->access) == k->access &&
-            ((k->written.p && glob_match(pattern, k->written, 0)) || glob_match(pattern, k->name, 0)))
-            return 0;
-    }
+    if (key_allowed(search->s, k->access, k->written, k->name))
+        return 0;
     search->denied = k->arg;
     return 1;
 }
@@ -149,4 +157,33 @@ enum err acl_check(const struct acl_user *u, int authenticated, const struct cal
         (u->own.flags & ACL_ALL_CHANNELS || !(cmd->flags & CMD_PUBSUB)))
         return ERR_OK;
     return u->unknown ? ERR_LOADING : check_selectors(u, c, why);
+}
+
+/* ---- what is told without being asked for ---- */
+
+static uint64_t readers[ACL_ROWS / 64]; /* rows of commands that tell a secret's value, or of it */
+
+static void find_readers(void)
+{
+    for (size_t row = 0; row < commands_count; row++)
+        if (command_reads_secrets(&commands[row]) && !(commands[row].flags & CMD_PEEK))
+            readers[row / 64] |= UINT64_C(1) << row % 64;
+}
+
+static int some_reader_allowed(const struct acl_selector *s)
+{
+    for (size_t i = 0; i < ACL_ROWS / 64; i++)
+        if (s->allowed[i] & readers[i])
+            return 1;
+    return 0;
+}
+
+int acl_may_read(const struct acl_user *u, struct bytes written, struct bytes full)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_readers);
+    for (const struct acl_selector *s = &u->own; s && !u->unknown; s = s->next)
+        if (some_reader_allowed(s) && (s->flags & ACL_ALL_KEYS || key_allowed(s, KEY_READS, written, full)))
+            return 1;
+    return 0;
 }

@@ -122,6 +122,7 @@ static void pop(struct conn *c)
     if (!c->first)
         c->last = NULL;
     c->pendings--;
+    c->answered++;
     c->pending_bytes -= p->bytes;
 }
 

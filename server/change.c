@@ -226,6 +226,7 @@ enum call_result change_submit(struct call *c, struct change *ch, struct vault *
                                void (*answer)(struct change *ch, struct reply *r))
 {
     ch->w.vault = v;
+    ch->w.by = conn_id(c->conn);
     ch->answer = answer;
     ch->io = c->io;
     if (c->exec) {

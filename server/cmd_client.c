@@ -91,12 +91,6 @@ enum call_result client_setinfo(struct call *c)
     return CALL_DONE;
 }
 
-enum call_result client_getredir(struct call *c)
-{
-    reply_int(c->reply, -1);
-    return CALL_DONE;
-}
-
 enum call_result client_lastlsn(struct call *c)
 {
     reply_int(c->reply, (int64_t)conn_last_lsn(c->conn));

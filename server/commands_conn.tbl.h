@@ -37,7 +37,17 @@ COMMAND("CLIENT|SETINFO", 4, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTI
         "connection", "1.0.0", "O(1)", "<LIB-NAME libname|LIB-VER libver>",
         "Tells the client library's name or version", "OK", client_setinfo)
 COMMAND("CLIENT|GETREDIR", 2, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
-        "connection", "1.0.0", "O(1)", "", "Tells where invalidations go; there are none", "-1", client_getredir)
+        "connection", "1.0.0", "O(1)", "", "Tells to which connection invalidations are redirected",
+        "its id; 0: to none; -1: this connection does not track", client_getredir)
+COMMAND("CLIENT|TRACKING", -3, CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0, "connection", "1.0.0",
+        "O(1), O(N) of the connections with REDIRECT",
+        "<ON|OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+        "Has the connection told when what it read changes", "OK", client_tracking)
+COMMAND("CLIENT|CACHING", 3, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection",
+        "1.0.0", "O(1)", "<YES|NO>", "Says whether what the next command reads will be kept, in the modes OPTIN and OPTOUT", "OK",
+        client_caching)
+COMMAND("CLIENT|TRACKINGINFO", 2, CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0",
+        "O(1)", "", "Tells how the connection tracks", "map of flags, redirect, prefixes", client_trackinginfo)
 COMMAND("CLIENT|NO-EVICT", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
         "connection", "1.0.0", "O(1)", "<ON|OFF>", "Accepted; connections are not evicted", "OK", client_no_evict)
 COMMAND("CLIENT|NO-TOUCH", 3, CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection",

@@ -129,6 +129,8 @@ CONFIG(LATENCY_MONITOR_THRESHOLD, "latency-monitor-threshold", CONFIG_NUMBER, 0,
 CONFIG(LATENCY_TRACKING, "latency-tracking", CONFIG_BOOL, 0, "yes", 0, 0, NULL, "Keep latency percentiles of commands.")
 CONFIG(LATENCY_TRACKING_INFO_PERCENTILES, "latency-tracking-info-percentiles", CONFIG_LIST, 0, "50 99 99.9", 0, 100, "percentiles",
        "Which percentiles INFO latencystats shows.")
+CONFIG(TRACKING_TABLE_MAX_KEYS, "tracking-table-max-keys", CONFIG_NUMBER, 0, "1000000", 0, INT64_MAX, NULL,
+       "Names that are noted for clients with CLIENT TRACKING; the oldest beyond are told as changed and forgotten. 0: no limit.")
 CONFIG(NOTIFY_KEYSPACE_EVENTS, "notify-keyspace-events", CONFIG_TEXT, 0, "", 0, 0, "keyspace-events",
        "Classes of keyspace events that are published: K and E the channels by key and by event; g del, expire, rename "
        "...; $ set, append, incrby ...; x expired; n new keys; m reads of keys that are not there; A all but n and m.")
@@ -340,7 +342,6 @@ INERT(ZSET_MAX_LISTPACK_VALUE, "zset-max-listpack-value", CONFIG_NUMBER, "64", N
 INERT(HLL_SPARSE_MAX_BYTES, "hll-sparse-max-bytes", CONFIG_SIZE, "3000", NULL)
 INERT(STREAM_NODE_MAX_BYTES, "stream-node-max-bytes", CONFIG_SIZE, "4096", NULL)
 INERT(STREAM_NODE_MAX_ENTRIES, "stream-node-max-entries", CONFIG_NUMBER, "100", NULL)
-INERT(TRACKING_TABLE_MAX_KEYS, "tracking-table-max-keys", CONFIG_NUMBER, "1000000", NULL)
 INERT(BUSY_REPLY_THRESHOLD, "busy-reply-threshold", CONFIG_NUMBER, "5000", NULL)
 INERT(REPL_DISKLESS_SYNC, "repl-diskless-sync", CONFIG_BOOL, "yes", NULL)
 INERT(REPL_DISKLESS_SYNC_DELAY, "repl-diskless-sync-delay", CONFIG_NUMBER, "5", NULL)

@@ -46,6 +46,7 @@
 #include "server/ahead.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/tracking.h"
 
 #define KEEP_BUFFER_BYTES (4 * CONN_FLUSH_BYTES) /* of the thread's output buffer between turns */
 #define CLOSING_MS 60000                         /* for a client to take its last answers */
@@ -376,6 +377,8 @@ static void run(struct conn *c, size_t fresh)
     if (c->held)
         rebase(c);
     serve(c);
+    if (c->tracking & TRACKING_HOLDS)
+        tracking_release(c);
     flush(c);
     if (c->state == CONN_HELD && !c->pendings && !must_read_first(c))
         io_todo(c); /* all was sent, so no event will come of it */

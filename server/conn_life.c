@@ -16,6 +16,7 @@
 #include "server/multi.h"
 #include "server/pubsub.h"
 #include "server/sock.h"
+#include "server/tracking.h"
 
 #define HANDSHAKE_LOG_US UINT64_C(10000000) /* one line in so long about handshakes that failed */
 #define CERTIFICATE_NAME_BYTES 255
@@ -415,7 +416,8 @@ void conn_capture(struct conn *c, struct reply *r)
 
 size_t conn_describe(struct conn *c, char *out, size_t room)
 {
-    char cmd[COMMAND_NAME_MAX] = "NULL", flags[8], *f = flags;
+    char cmd[COMMAND_NAME_MAX] = "NULL", tracks[4], flags[16], *f = flags;
+    int64_t redirect = tracking_describe(c, tracks);
     uint64_t now = io_tick_ms(c->io);
 
     if (c->last_cmd)
@@ -430,11 +432,13 @@ size_t conn_describe(struct conn *c, char *out, size_t room)
         *f++ = 'x';
     if (c->state == CONN_PARKED || (c->first && c->first->cmd->flags & CMD_BLOCKING))
         *f++ = 'b';
+    for (const char *t = tracks; *t; t++)
+        *f++ = *t;
     if (c->state == CONN_CLOSING)
         *f++ = 'c';
     if (c->transport == IO_UNIX)
         *f++ = 'U';
-    if (c->no_evict && f < flags + sizeof flags - 1)
+    if (c->no_evict)
         *f++ = 'e';
     if (f == flags)
         *f++ = 'N';
@@ -446,14 +450,14 @@ size_t conn_describe(struct conn *c, char *out, size_t room)
                      "multi=%d qbuf=%zu "
                      "qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=0 obl=%zu oll=0 omem=%zu tot-mem=%zu "
                      "events=%s%s cmd=%s user=%s "
-                     "redir=-1 resp=%u lib-name=%s lib-ver=%s tot-net-in=%llu tot-net-out=%llu tot-cmds=%llu",
+                     "redir=%lld resp=%u lib-name=%s lib-ver=%s tot-net-in=%llu tot-net-out=%llu tot-cmds=%llu",
                      (unsigned long long)c->id, c->peer, c->local, c->fd, c->name.s,
                      (unsigned long long)(now - c->created_ms) / 1000,
                      (unsigned long long)(now > c->active_ms ? now - c->active_ms : 0) / 1000, flags, c->db,
                      pubsub_count(c, PUBSUB_CHANNEL), pubsub_count(c, PUBSUB_PATTERN), pubsub_count(c, PUBSUB_SHARD),
                      multi_length(c), qbuf, c->in.cap - buf_size(&c->in), multi_bytes(c), c->out.cap, obuf, obuf,
                      sizeof *c + c->in.cap + c->out.cap, c->reading ? "r" : "", c->writing ? "w" : "", cmd,
-                     acl_user_name(c->user), c->proto, c->lib_name.s, c->lib_ver.s, (unsigned long long)c->net_in,
-                     (unsigned long long)c->net_out, (unsigned long long)c->commands);
+                     acl_user_name(c->user), (long long)redirect, c->proto, c->lib_name.s, c->lib_ver.s,
+                     (unsigned long long)c->net_in, (unsigned long long)c->net_out, (unsigned long long)c->commands);
     return n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
 }

@@ -82,8 +82,9 @@ struct conn {
     uint8_t mode;      /* enum conn_mode */
     uint8_t close_due; /* conn_close_after_reply, when what is captured is done */
     uint8_t no_evict, no_touch;
-    uint8_t linear; /* CLIENT CONSISTENCY linearizable */
-    uint8_t obuf;   /* enum obuf_class */
+    uint8_t linear;   /* CLIENT CONSISTENCY linearizable */
+    uint8_t obuf;     /* enum obuf_class */
+    uint8_t tracking; /* enum conn_tracking */
     unsigned db;
     struct acl_user *user; /* a reference */
     uint64_t acl_epoch;    /* when it was looked up; 0: not since the login */
@@ -101,6 +102,7 @@ struct conn {
 
     struct pending *first, *last;
     unsigned pendings;
+    uint64_t answered; /* pendings so far */
     size_t pending_bytes;
     uint8_t lane; /* enum command_lane of the pendings */
     struct park *park;

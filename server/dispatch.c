@@ -29,6 +29,7 @@
 #include "server/repl.h"
 #include "server/restore.h"
 #include "server/slowlog.h"
+#include "server/tracking.h"
 
 #define HTTP_LOG_US UINT64_C(60000000) /* one line a minute about HTTP */
 
@@ -333,6 +334,8 @@ enum dispatched dispatch(struct conn *c)
     if (ran) {
         c->last_cmd = call.cmd;
         c->last_bytes = c->held_used;
+        if (c->tracking & TRACKING_NOTES && !in_queue)
+            tracking_note(&call);
         if (in_queue)
             result = CALL_DONE;
         else if (dispatch_paused(&call, call.cmd->flags & CMD_WRITE))
@@ -350,6 +353,8 @@ enum dispatched dispatch(struct conn *c)
     if (ran) {
         c->commands++;
         stat_add(&io->stats.commands, 1);
+        if (c->tracking)
+            tracking_ran(c, call.cmd);
     }
     if (ran && !in_queue && atomic_load_explicit(&io->srv->monitors, memory_order_relaxed))
         monitor_feed(&call);

@@ -10,6 +10,7 @@
 #include "server/keyevent.h"
 #include "server/monitor.h"
 #include "server/multi_impl.h"
+#include "server/tracking.h"
 
 /* ---- steps ---- */
 
@@ -198,6 +199,8 @@ static enum err plan_one(struct call *c, struct exec *x, struct queued *q, unsig
     enum part part = part_of(q);
     if (part == PART_NONE)
         return ERR_OK;
+    if (part == PART_READ && c->conn->tracking & TRACKING_NOTES)
+        tracking_note(&sub);
     if (part == PART_READ || part == PART_COUNT)
         return part == PART_READ ? plan_read(&sub, x, q, unit) : plan_count(&sub, x, q, unit);
     switch (q->cmd->fn(&sub)) {
@@ -293,6 +296,7 @@ static enum call_result submit(struct call *c, struct exec *x)
     x->state = COMMITTING;
     x->in_flight = 1;
     x->w = (struct write){.step = step_at(x, 0), .steps = step_count(x), .units = 1, .done = write_done, .arg = x};
+    x->w.by = conn_id(c->conn);
     x->p = (struct pending){.part = 1};
     call_pending(c, &x->p, write_finish, write_release);
     io_submit(c->io, &x->w);
@@ -344,6 +348,19 @@ static enum call_result answer_one(struct call *c, struct exec *x, struct queued
     return CALL_DONE;
 }
 
+/* What was read was noted before the write, and may have been told of between the write and the answer. */
+static void look_again(struct call *c, struct exec *x)
+{
+    unsigned last = conn_db(c->conn);
+    for (struct queued *q = x->first; q; q = q->next) {
+        struct call sub = sub_call(c, x, q, c->reply);
+        conn_set_db(c->conn, q->db);
+        if (!q->planned && part_of(q) == PART_READ)
+            tracking_look_again(&sub);
+    }
+    conn_set_db(c->conn, last);
+}
+
 static enum call_result answer_all(struct call *c, struct exec *x)
 {
     while (x->cur) {
@@ -359,6 +376,8 @@ static enum call_result answer_all(struct call *c, struct exec *x)
         call_error(c, x->reply.failed);
     else
         reply_encoded(c->reply, buf_bytes(&x->out));
+    if (c->conn->tracking & TRACKING_NOTES)
+        look_again(c, x);
     exec_end(c->conn);
     return CALL_DONE;
 }

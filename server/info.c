@@ -21,6 +21,7 @@
 #include "server/pubsub.h"
 #include "server/repl.h"
 #include "server/restore.h"
+#include "server/tracking.h"
 #include "server/upload.h"
 #include "server/version.h"
 
@@ -74,6 +75,14 @@ static void server_section(struct printer *p)
         srv->io_count);
 }
 
+static struct tracking_figures tracked(struct server *srv)
+{
+    struct tracking_figures f = {0};
+    if (srv->tracking)
+        tracking_figures(srv->tracking, &f);
+    return f;
+}
+
 static void clients_section(struct printer *p)
 {
     unsigned parked = 0;
@@ -85,7 +94,8 @@ static void clients_section(struct printer *p)
     PUT_U64(p, "peak_clients", atomic_load(&p->srv->peak_clients));
     PUT(p, "client_recent_max_input_buffer:0\r\nclient_recent_max_output_buffer:0\r\nblocked_clients:%u\r\n", parked);
     PUT_U64(p, "tls_handshakes_pending", atomic_load(&p->srv->handshakes));
-    PUT(p, "tracking_clients:0\r\nclients_in_timeout_table:0\r\n");
+    PUT_U64(p, "tracking_clients", tracked(p->srv).clients);
+    PUT(p, "clients_in_timeout_table:0\r\n");
     PUT_U64(p, "monitors", atomic_load(&p->srv->monitors));
 }
 
@@ -302,6 +312,10 @@ static void stats_section(struct printer *p)
     PUT_U64(p, "pubsub_channels", pubsub_names(srv->pubsub, PUBSUB_CHANNEL));
     PUT_U64(p, "pubsub_patterns", pubsub_names(srv->pubsub, PUBSUB_PATTERN));
     PUT_U64(p, "pubsubshard_channels", pubsub_names(srv->pubsub, PUBSUB_SHARD));
+    struct tracking_figures f = tracked(srv);
+    PUT_U64(p, "tracking_total_keys", f.keys);
+    PUT_U64(p, "tracking_total_items", f.items);
+    PUT_U64(p, "tracking_total_prefixes", f.prefixes);
     PUT(p, "latest_fork_usec:0\r\ntotal_forks:0\r\n");
     PUT_U64(p, "total_error_replies", STATS_SUM(srv, errors));
     PUT_U64(p, "total_reads_processed", STATS_SUM(srv, reads));

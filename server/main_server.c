@@ -48,6 +48,7 @@
 #include "server/slowlog.h"
 #include "server/start.h"
 #include "server/tls.h"
+#include "server/tracking.h"
 #include "server/version.h"
 
 #define DAEMON_MARK "COFFER_DAEMONIZED"
@@ -341,6 +342,8 @@ static enum err make_parts(void)
         e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
     if (!e)
         e = make_threads();
+    if (!e)
+        e = tracking_new(&srv.tracking, &srv);
     return e ? e : pubsub_new(&srv.pubsub, &srv);
 }
 
@@ -431,6 +434,7 @@ static void clean_up(void)
     io_free(srv.main);
     mem_free(srv.io);
     pubsub_free(srv.pubsub);
+    tracking_free(srv.tracking);
     slowlog_free(srv.slowlog);
     latency_free(srv.latency);
     acl_free(srv.acl);

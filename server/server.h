@@ -27,6 +27,7 @@ struct repl;      /* repl.h */
 struct restore;   /* restore.h */
 struct slowlog;   /* slowlog.h */
 struct tls;       /* tls.h */
+struct tracking;  /* tracking.h */
 struct upload;    /* upload.h */
 struct waitlist;  /* call.h */
 
@@ -52,8 +53,10 @@ struct server {
     struct vault_settings vault_defaults; /* of new vaults, from the configuration */
 
     struct pubsub *pubsub;
-    struct waitlist *applied; /* listings waiting for the applier */
-    struct waitlist *paused;  /* CLIENT PAUSE */
+    struct tracking *tracking;       /* NULL in a test server */
+    _Atomic unsigned records_wanted; /* who wants to be told of committed records: engine_config */
+    struct waitlist *applied;        /* listings waiting for the applier */
+    struct waitlist *paused;         /* CLIENT PAUSE */
     struct acl *acl;
     struct acl_log *acl_log;     /* NULL in a test server */
     struct waitlist *users_turn; /* changes of users, waiting for the one under way (cmd_acl.c) */

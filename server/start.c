@@ -44,6 +44,7 @@
 #include "server/realmsign.h"
 #include "server/repl.h"
 #include "server/restore.h"
+#include "server/tracking.h"
 
 extern char **environ;
 
@@ -255,6 +256,12 @@ static void on_expired(void *arg, struct vault *v, struct bytes path)
         keyevent_secret(srv, EVENT_EXPIRED, v, path);
 }
 
+static void on_records(void *arg, struct bytes records, const struct mpsc_node *writes)
+{
+    struct server *srv = arg;
+    tracking_records(srv->tracking, records, writes);
+}
+
 static void read_defaults(struct server *srv)
 {
     const struct config *c = srv->config;
@@ -309,6 +316,8 @@ static enum err open_engine(struct server *srv)
         .on_applied = on_applied,
         .on_user = on_user,
         .on_expired = on_expired,
+        .on_records = on_records,
+        .records_wanted = &srv->records_wanted,
         .arg = srv,
         .progress = &srv->progress,
     };
