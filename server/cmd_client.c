@@ -6,6 +6,7 @@
  */
 #include <event2/event.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 #include "base/mem.h"
@@ -227,8 +228,14 @@ struct survey {
     uint64_t id[IDS_MAX];
     char addr[CONN_PEER_BYTES], laddr[CONN_PEER_BYTES], *user;
     struct buf lines;
+    struct buf marks; /* struct mark: whose each line is */
     enum err e;
     int64_t killed;
+};
+
+struct mark {
+    uint64_t id;
+    size_t off, n;
 };
 
 static enum client_type type_of(const struct conn *c)
@@ -257,19 +264,27 @@ static int matches(const struct survey *s, const struct conn *c)
     return !(s->kill && s->skipme && c->id == s->self);
 }
 
+static void list_one(struct survey *s, struct conn *c)
+{
+    char line[LINE_MAX_BYTES];
+    size_t n = conn_describe(c, line, sizeof line - 1);
+    struct mark m = {.id = c->id, .off = buf_size(&s->lines), .n = n + 1};
+    line[n++] = '\n';
+    if (!s->e)
+        s->e = buf_put(&s->lines, line, n);
+    if (!s->e)
+        s->e = buf_put(&s->marks, &m, sizeof m);
+}
+
 static void survey_visit(struct io_tour *t, struct io *io)
 {
     struct survey *s = mpsc_entry(t, struct survey, tour);
-    char line[LINE_MAX_BYTES];
     for (struct conn *c = io->conns, *next; c; c = next) {
         next = c->next;
         if (!matches(s, c))
             continue;
         if (!s->kill) {
-            size_t n = conn_describe(c, line, sizeof line - 1);
-            line[n++] = '\n';
-            if (!s->e)
-                s->e = buf_put(&s->lines, line, n);
+            list_one(s, c);
             continue;
         }
         s->killed++;
@@ -289,13 +304,38 @@ static void survey_done(struct io_tour *t, struct io *io)
     pending_complete(&s->p);
 }
 
+static int by_id(const void *a, const void *b)
+{
+    const struct mark *x = a, *y = b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* In the order in which they came, as in Redis, whatever thread has them. */
+static void answer_lines(struct survey *s, struct reply *r)
+{
+    struct mark *marks = (struct mark *)buf_data(&s->marks);
+    size_t n = buf_size(&s->marks) / sizeof *marks;
+    struct buf sorted;
+
+    buf_init(&sorted, SIZE_MAX / 4);
+    if (n)
+        qsort(marks, n, sizeof *marks, by_id);
+    for (size_t i = 0; i < n && !s->e; i++)
+        s->e = buf_put(&sorted, buf_data(&s->lines) + marks[i].off, marks[i].n);
+    if (s->e)
+        reply_error(r, s->e);
+    else
+        reply_verbatim(r, "txt", buf_bytes(&sorted));
+    buf_fini(&sorted);
+}
+
 static void survey_finish(struct pending *p, struct reply *r)
 {
     struct survey *s = mpsc_entry(p, struct survey, p);
     if (s->e)
         reply_error(r, s->e);
     else if (!s->kill)
-        reply_verbatim(r, "txt", buf_bytes(&s->lines));
+        answer_lines(s, r);
     else if (!s->old_form)
         reply_int(r, s->killed);
     else if (s->killed)
@@ -309,6 +349,7 @@ static void survey_finish(struct pending *p, struct reply *r)
 static void survey_free(struct survey *s)
 {
     buf_fini(&s->lines);
+    buf_fini(&s->marks);
     mem_free(s->user);
     mem_free(s);
 }
@@ -331,6 +372,7 @@ static struct survey *survey_new(struct call *c, int kill)
     s->tour.visit = survey_visit;
     s->tour.done = survey_done;
     buf_init(&s->lines, SIZE_MAX / 4);
+    buf_init(&s->marks, SIZE_MAX / 4);
     return s;
 }
 

@@ -153,6 +153,32 @@ static void test_staged_versions_of_secrets_that_have_no_current_one(void **stat
     e2e_finish(&s);
 }
 
+/* CLIENT LIST gave the connections of one thread after those of another, the newest first. */
+static void test_clients_are_listed_in_the_order_in_which_they_came(void **state)
+{
+    struct e2e s;
+    redisContext *more[9];
+    (void)state;
+    e2e_start(&s, "--io-threads", "3", NULL);
+    for (int i = 0; i < 9; i++) {
+        more[i] = e2e_connect(&s);
+        e2e_expect(more[i], "$PONG", "PING PONG");
+    }
+    redisReply *r = e2e_command(s.c, "CLIENT LIST");
+    long long before = 0, id;
+    int lines = 0;
+    for (char *rest, *line = strtok_r(r->str, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), lines++) {
+        assert_int_equal(sscanf(line, "id=%lld ", &id), 1);
+        assert_true(id > before);
+        before = id;
+    }
+    assert_int_equal(lines, 10);
+    freeReplyObject(r);
+    for (int i = 0; i < 9; i++)
+        redisFree(more[i]);
+    e2e_finish(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +187,7 @@ int main(void)
         cmocka_unit_test_teardown(test_what_goes_together_is_read_together, e2e_teardown),
         cmocka_unit_test_teardown(test_a_large_secret_that_changes_is_not_corrupt, e2e_teardown),
         cmocka_unit_test_teardown(test_staged_versions_of_secrets_that_have_no_current_one, e2e_teardown),
+        cmocka_unit_test_teardown(test_clients_are_listed_in_the_order_in_which_they_came, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
