@@ -140,18 +140,21 @@ fuzz-build: $(FUZZERS)
 SCRIPTS = $(wildcard tests/e2e/*.sh)
 in = $(patsubst $(B)/%,build/$(1)/%,$(2))
 
+# What `check` tries of the clients: those that need no registry but Debian's.
+DEBIAN_CLIENTS = redis-cli python ruby php
+
 # Not under sanitizers: dumps of a process whose memory is mostly theirs.
 SANITIZED = $(UNITS) $(filter-out %/core,$(E2E))
 
 ## check: installs what the tests need, builds, runs every test but the long campaigns; ends in `N passed, N failed`
 # Under sanitizers only the unit tests: check-asan and check-tsan run the servers too.
 check:
-	@packaging/packages build run test object-store model
+	@packaging/packages build run test clients object-store model
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests-build
 	@$(AS_ASAN) -j$(JOBS) units-build
 	@$(AS_TSAN) -j$(JOBS) units-build
 	@$(AS_FUZZ) -j$(JOBS) fuzz-build
-	@CYCLES=$(CYCLES) SEEDS=$(SEEDS) tests/run -j $(JOBS) -s 5 tests/lint/lint $(SCRIPTS) $(E2E) $(UNITS) $(SIM) \
+	@CYCLES=$(CYCLES) SEEDS=$(SEEDS) CLIENTS="$(DEBIAN_CLIENTS)" tests/run -j $(JOBS) -s 5 tests/lint/lint tests/clients/run $(SCRIPTS) $(E2E) $(UNITS) $(SIM) \
 		tests/sim/mutants model/check $(call in,asan,$(UNITS) $(SIM)) $(call in,tsan,$(UNITS)) $(FUZZERS)
 
 ## check-unit: unit tests
@@ -176,6 +179,12 @@ check-tsan:
 check-redis: all
 	@packaging/packages redis
 	@tests/run -t 1800 redis-tests/run
+
+## check-clients: redis-cli, redis-py, redis-rb, phpredis, node-redis, ioredis, Keyv, connect-redis; CLIENTS="python ruby" for some
+check-clients: all
+	@packaging/packages run clients
+	@command -v npm >/dev/null || packaging/packages node
+	@tests/run -t 900 tests/clients/run
 
 ## check-crash: kill -9 of a server under load, CYCLES=50 times; every acknowledged write must be there
 check-crash: all $(B)/tests/e2e/crash
@@ -270,6 +279,6 @@ help:
 	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
 
 -include $(patsubst %.o,%.d,$(call obj,$(LAYER_SRC) $(MAINS) $(wildcard tests/unit/*.c tests/e2e/*.c tests/lib/*.c tests/sim/*.c tests/fuzz/*.c bench/*.c)))
-.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-crash check-sentinel check-faults check-damage check-sim check-mutants check-model fuzz lint coverage format docs install clean help \
+.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-clients check-redis check-crash check-sentinel check-faults check-damage check-sim check-mutants check-model fuzz lint coverage format docs install clean help \
 	tests-build units-build fuzz-build FORCE
 .SECONDARY:
