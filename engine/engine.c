@@ -37,6 +37,7 @@
 #define CHECKPOINT_MS 30000
 #define CHECKPOINT_BYTES (256u << 20)
 #define SNAPSHOT_BYTES_PER_S (64u << 20)
+#define SNAPSHOT_STEP_BYTES ((size_t)12 << 20) /* some 100,000 keys */
 #define SNAPSHOT_PATIENCE_MS 120000
 
 void engine_logf(struct engine *e, int level, const char *fmt, ...)
@@ -472,6 +473,7 @@ static enum err open_snapshots(struct engine *e)
                                    .interval_ms = e->cfg.snapshot_interval_ms,
                                    .keep = e->cfg.snapshot_keep,
                                    .bytes_per_s = SNAPSHOT_BYTES_PER_S,
+                                   .step_bytes = SNAPSHOT_STEP_BYTES,
                                    .patience_ms = SNAPSHOT_PATIENCE_MS,
                                    .commit_lsn = snapshots_commit_lsn,
                                    .needed_lsn = snapshots_needed_lsn,

@@ -39,6 +39,11 @@ static enum err refuse(struct rebuild_job *j, enum err err, const char *fmt, ...
     return err;
 }
 
+static const char *why(enum err err)
+{
+    return err == ERR_MISCONF ? "the disk is full" : err_text(err);
+}
+
 /* ---- where it is; each under the lock for a moment ---- */
 
 static int must_stop(struct rebuild *r)
@@ -134,7 +139,7 @@ static enum err open_new(struct rebuild_job *j)
     enum err err = storedir_remove(j->made); /* of one that failed, and could not be deleted then */
     if (err == ERR_OK)
         err = engine_store_open(j->e, j->made, &j->f.st);
-    return err ? refuse(j, err, "%s cannot be made: %s", j->made, err_text(err)) : ERR_OK;
+    return err ? refuse(j, err, "%s cannot be made: %s", j->made, why(err)) : ERR_OK;
 }
 
 static enum err no_pace(void *r, uint64_t bytes)
@@ -287,7 +292,7 @@ static enum err place(struct rebuild_job *j)
         err = engine_store_open(j->e, j->path, &j->f.st);
     if (err == ERR_OK && store_applied(j->f.st) != j->f.lsn)
         err = ERR_CORRUPT;
-    return err ? refuse(j, err, "%s cannot be put in its place: %s", j->path, err_text(err)) : ERR_OK;
+    return err ? refuse(j, err, "%s cannot be put in its place: %s", j->path, why(err)) : ERR_OK;
 }
 
 /* ---- SWAPPING ---- */

@@ -13,8 +13,8 @@
  * before, and everything else goes on. What the disk does not give now (ERR_IO) may be there again later: it ends the
  * merge, until the caller has waited for long enough and says that it is lost too (cfg's unreadable_is_lost).
  *
- * Memory: that of a writer and of iterators, and three times some 8 MiB of values that are read ahead (snapsource.h,
- * snapold.h). Nothing grows with the state or with the changes.
+ * Memory: that of a writer and of iterators, and three windows of values that are read ahead (snapsource.h, snapold.h):
+ * 2 MiB each, or a sixth of what the changes take. Nothing grows with the state.
  * Failures: no file is left, or a whole one (snapwrite.h); what was there before is not touched.
  * Threads: each call by one; several calls side by side must be about different files. They block on the disk, for as
  * long as it takes.

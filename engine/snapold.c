@@ -12,7 +12,6 @@
 #define TAIL_BYTES 12 /* LSN and version */
 #define HEAD_MIN_BYTES (MIDDLE_AT + VAULT_BYTES + 1)
 #define LSN_MAX (UINT64_MAX >> 16) /* a million records a second for nine years; see goes_together */
-#define BATCH_BYTES ((size_t)2 << 20)
 
 /* Shards only: the base store has other keys. */
 static int is_of_kind(struct bytes key, char kind, size_t min)
@@ -316,7 +315,7 @@ static enum err gather(struct snapold_list *l)
     l->count = l->next = 0;
     buf_clear(&l->keys);
     buf_clear(&l->values);
-    while (!e && bytes < BATCH_BYTES) {
+    while (!e && bytes < l->heads->ahead_bytes) {
         e = gather_path(l);
         for (; seen < l->count; seen++)
             bytes += sizeof *l->refs + l->refs[seen].key_n + l->refs[seen].sealed_bytes;

@@ -53,6 +53,7 @@ struct snapshots_config {
     unsigned keep;        /* at least 2 */
     uint64_t patience_ms; /* what the disk has not given for so long counts as damaged */
     uint64_t bytes_per_s; /* at most so fast, 0: as fast as it goes */
+    size_t step_bytes;    /* of memory for what changed, or more while the snapshot is a large one: snapshots_make.c */
 
     uint64_t (*commit_lsn)(void *arg);
     uint64_t (*needed_lsn)(void *arg); /* the first LSN that somebody else needs the log from */

@@ -1,9 +1,10 @@
 /* snapshots_make.c - see snapshots.h: the thread that makes them.
  *
  * A snapshot is made in one go from where the one before ends, or in several when the log behind it is long: what
- * changed is kept in memory while it is merged (changes.h), so a step ends when that has CHANGES_BYTES, at the LSN
- * where it is then, and the next one follows at once. A node that was without snapshots for long so needs no more
- * memory than one that makes them all the time.
+ * changed is kept in memory while it is merged (changes.h), so a step ends when that has step_bytes, at the LSN where
+ * it is then, and the next one follows at once. Each step copies the snapshot before it, so the larger that is the more
+ * a step takes: an eighth of it, cfg.step_bytes at least, and never more than 64 MiB. A node that was without snapshots
+ * for long so needs no more memory than one that makes them all the time.
  *
  * What the thread may wait for: the disk; the HSM, for a signature; its own pace. Everything else that wants to know
  * something of it takes the lock, which is never held across any of these.
@@ -26,7 +27,8 @@
 #define SOON_MS 50
 #define RETRY_MS 30000
 #define REST 4
-#define CHANGES_BYTES (12u << 20)
+#define STEP_SHARE 8 /* of the snapshot that is copied */
+#define STEP_MAX_BYTES ((size_t)64 << 20)
 
 /* ---- making one ---- */
 
@@ -62,11 +64,22 @@ static int asked_to_stop(void *arg)
     return must_stop(arg);
 }
 
-/* Reads the log from `from` on into c, up to the record at `to`, or a step's worth. h says what the last record was. */
-static enum err gather(struct snapshots *s, uint64_t from, uint64_t to, struct changes *c, struct snapfile_header *h)
+static size_t step_bytes(const struct snapshots *s, uint64_t before_bytes)
 {
-    struct changes_stretch stretch = {
-        .from = from, .to = to, .memory_bytes = CHANGES_BYTES, .stop = asked_to_stop, .arg = s};
+    uint64_t share = before_bytes / STEP_SHARE;
+    return share < s->cfg.step_bytes ? s->cfg.step_bytes : share < STEP_MAX_BYTES ? (size_t)share : STEP_MAX_BYTES;
+}
+
+/* Reads the log behind the snapshot into c, up to the record at `to`, or a step's worth. h says what the last record
+ * was. */
+static enum err gather(struct snapshots *s, const struct snapread_info *was, uint64_t to, struct changes *c,
+                       struct snapfile_header *h)
+{
+    struct changes_stretch stretch = {.from = was->header.lsn + 1,
+                                      .to = to,
+                                      .memory_bytes = step_bytes(s, was->bytes),
+                                      .stop = asked_to_stop,
+                                      .arg = s};
     enum err e = changes_add_log(c, s->cfg.wal, &stretch);
     h->lsn = stretch.last.lsn;
     h->term = stretch.last.term;
@@ -116,7 +129,7 @@ static enum err make_from_log(struct snapshots *s, struct snapread *before, uint
     writer_config(s, cfg);
     enum err e = changes_new(&c);
     if (!e) {
-        e = gather(s, was.header.lsn + 1, to, c, &cfg->header);
+        e = gather(s, &was, to, c, &cfg->header);
         result->unreadable = e == ERR_IO;
     }
     if (!e)
@@ -400,6 +413,8 @@ static void make(struct snapshots *s)
     unsigned steps = 0;
     for (; !e && lsn < to; steps++) {
         e = make_one(s, to);
+        if (!e)
+            delete_old(s); /* or those of all steps would lie there */
         pthread_mutex_lock(&s->lock);
         lsn = snapshots_good_lsn(s);
         pthread_mutex_unlock(&s->lock);

@@ -2,7 +2,8 @@
  *
  * Changes: keys come in their order, values lie in the log in that of LSNs. Read one by one each would cost the 64 KiB
  * around it. So values are read ahead for a window of keys, in the order of their LSNs: a window is one pass over the
- * log, and what it has read is handed out in the order of the keys.
+ * log, and what it has read is handed out in the order of the keys. Windows grow with the stretch: it is read as often,
+ * however long it is.
  */
 #include "engine/snapsource.h"
 
@@ -11,8 +12,14 @@
 #include "base/mem.h"
 
 #define STORE_BYTES 2
-#define WINDOW_BYTES ((size_t)2 << 20) /* of values */
-#define WINDOW_KEYS ((size_t)64 << 10)
+#define WINDOW_BYTES ((size_t)2 << 20) /* of values, at least */
+#define WINDOWS 6                      /* in the memory that the changes take */
+#define VALUE_BYTES 32                 /* as if a value had no less */
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
 
 void snapsource_close(struct snapsource *s)
 {
@@ -78,7 +85,7 @@ static enum err lay_out(struct of_changes *o, size_t first, struct ahead **order
     *count = 0;
     *order = NULL;
     drop_window(o);
-    while (first + n < o->count && n < WINDOW_KEYS && bytes < WINDOW_BYTES) {
+    while (first + n < o->count && n < o->base.ahead_bytes / VALUE_BYTES && bytes < o->base.ahead_bytes) {
         const struct change *ch = changes_at(o->c, first + n++);
         bytes += is_read_ahead(o, ch) ? ch->value_n : 0;
     }
@@ -163,7 +170,8 @@ enum err snapsource_of_changes(struct snapsource **out, const struct changes *c,
     if (!o)
         return ERR_OOM;
     changes_info(c, &info);
-    o->base = (struct snapsource){changes_seek, changes_next, changes_value_of, changes_covers, changes_close};
+    o->base = (struct snapsource){changes_seek,   changes_next,  changes_value_of,
+                                  changes_covers, changes_close, larger(WINDOW_BYTES, info.memory_bytes / WINDOWS)};
     o->c = c;
     o->kind = kind;
     o->count = info.keys;
@@ -269,7 +277,7 @@ enum err snapsource_of_stores(struct snapsource **out, struct store *const *stor
     struct of_stores *o = mem_zalloc(sizeof *o);
     if (!o)
         return ERR_OOM;
-    o->base = (struct snapsource){stores_seek, stores_next, stores_value, stores_covers, stores_close};
+    o->base = (struct snapsource){stores_seek, stores_next, stores_value, stores_covers, stores_close, WINDOW_BYTES};
     o->count = count;
     buf_init(&o->key, SIZE_MAX / 2);
     o->its = mem_zalloc((count + 1) * sizeof *o->its);

@@ -27,12 +27,13 @@ struct snapsource {
     /* 1: the source says what has become of key, even if that is nothing. 0: it is as it was. */
     int (*covers)(struct snapsource *s, struct bytes key);
     void (*close)(struct snapsource *s); /* frees it */
+    size_t ahead_bytes;                  /* how much of values whoever reads beside it should read ahead in one go */
 };
 
 void snapsource_close(struct snapsource *s); /* accepts NULL */
 
-/* c is sorted; it and w outlive the source. Values are read ahead, some MiB of them, for the keys whose first byte is
- * kind (0: for all): the one that asks for no others' values says so. ERR_OOM. */
+/* c is sorted; it and w outlive the source. Values are read ahead, 2 MiB of them or a sixth of what c takes, for the
+ * keys whose first byte is kind (0: for all): the one that asks for no others' values says so. ERR_OOM. */
 must_use enum err snapsource_of_changes(struct snapsource **out, const struct changes *c, uint8_t kind, struct wal *w);
 
 /* The stores as they are now: to be opened while they stand still (apply_pause), read whenever. ERR_OOM, a store's

@@ -255,6 +255,49 @@ static void a_damaged_log_is_left_behind(void **state)
     assert_filled(36);
 }
 
+static unsigned most_files, steps;
+
+/* As snapshots_config.has_room, which is asked before each step how much the one before has, and along the way. */
+static int count_files(void *arg, uint64_t bytes)
+{
+    char path[96];
+    unsigned n = 0;
+    (void)arg;
+    snprintf(path, sizeof path, "%s/snapshots", dir);
+    DIR *d = opendir(path);
+    for (struct dirent *at; d && (at = readdir(d));)
+        n += strstr(at->d_name, ".snap") && !strstr(at->d_name, ".tmp");
+    closedir(d);
+    most_files = n > most_files ? n : most_files;
+    steps += bytes > 0;
+    return 1;
+}
+
+/* It comes to the same as in one go, and the files of the steps do not pile up. */
+static void a_long_way_is_gone_in_steps(void **state)
+{
+    struct snapshots *s = engine_snapshots(e);
+    struct snapshots_info i, once;
+    (void)state;
+    fill(1, 12);
+    s->cfg.step_bytes = 2000; /* some twenty keys */
+    s->cfg.has_room = count_files;
+    most_files = steps = 0;
+    make_snapshot();
+    assert_true(steps > 5 && most_files <= 3);
+    snapshots_info(s, &i);
+    assert_filled(12);
+    close_engine();
+    shell("rm %s/snapshots/*.snap", dir);
+    open_engine();
+    make_snapshot();
+    snapshots_info(engine_snapshots(e), &once);
+    assert_int_equal(once.lsn, i.lsn);
+    assert_int_equal(once.entries, i.entries);
+    assert_memory_equal(once.digest, i.digest, sizeof i.digest);
+    assert_filled(12);
+}
+
 static void *demand_main(void *lsn)
 {
     check(demand(lsn) == ERR_OK, "a snapshot from the stores");
@@ -576,6 +619,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_damaged_snapshot_is_made_again_under_its_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_block_that_is_found_bad_when_the_next_is_made_costs_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_log_is_left_behind, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_long_way_is_gone_in_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(stores_that_lag_are_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_are_made_again_when_none_is_left, setup, teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_that_cannot_be_read_is_passed_over, setup, teardown_disk),
