@@ -283,6 +283,7 @@ struct cell {
 
     /* Leading: R5, R7, R10. */
     uint64_t barrier_lsn, progress_ms, beat_ms, seq, confirmed_seq;
+    uint64_t told_lsn; /* the commit LSN at the last heartbeat */
     struct cell_peer peer[CELL_PEERS];
 
     /* Writes of an earlier term of this node whose outcome is open: R9. last 0: none. */

@@ -118,16 +118,31 @@ void cell_pump(struct cell *c, struct cell_effects *fx)
     }
 }
 
+static void heartbeat(struct cell *c, uint8_t to, struct cell_effects *fx)
+{
+    records(c, to, c->peer[to].next_lsn, c->peer[to].next_lsn - 1, fx);
+}
+
 /* A heartbeat to whoever is in session; voters who are not learn whom to join. */
 void cell_beat(struct cell *c, struct cell_effects *fx)
 {
     for (uint8_t p = 0; p < c->config.peers; p++) {
         if (c->peer[p].session)
-            records(c, p, c->peer[p].next_lsn, c->peer[p].next_lsn - 1, fx);
+            heartbeat(c, p, fx);
         else if (cell_votes(c, p) && p != c->config.self)
             cell_send(c, fx, p, CELL_LEAD);
     }
     c->beat_ms = c->now_ms + c->config.heartbeat_ms;
+    c->told_lsn = c->commit_lsn;
+}
+
+/* Records bring the commit LSN of when they were sent; where none follow, the own one comes with the next tick. */
+static void tell_commit(struct cell *c, struct cell_effects *fx)
+{
+    for (uint8_t p = 0; p < c->config.peers; p++)
+        if (c->peer[p].session && c->peer[p].next_lsn > c->last_lsn)
+            heartbeat(c, p, fx);
+    c->told_lsn = c->commit_lsn;
 }
 
 void cell_lead_tick(struct cell *c, struct cell_effects *fx)
@@ -138,6 +153,8 @@ void cell_lead_tick(struct cell *c, struct cell_effects *fx)
             c->peer[p].session = 0;
     if (c->role == CELL_PRIMARY && c->now_ms >= c->beat_ms)
         cell_beat(c, fx);
+    else if (c->role == CELL_PRIMARY && c->told_lsn < c->commit_lsn)
+        tell_commit(c, fx);
 }
 
 /* ---- what comes back ---- */

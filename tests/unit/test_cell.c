@@ -389,6 +389,29 @@ static void replicas_that_do_not_vote_are_not_counted(void **state)
     assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_OK);
 }
 
+/* Where no records follow that would bring it, and the next heartbeat is far. */
+static void who_has_everything_learns_of_a_commit_with_the_next_tick(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    receive(&n, 1, (struct cell_msg){.type = CELL_JOIN, .config_id = 7, .session = 5, .at = {.lsn = 0}});
+    receive(&n, 1, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .session = 5, .lsn = 1});
+    n.now_ms += n.c.config.heartbeat_ms;
+    event(&n, CELL_TICK);
+    assert_int_equal(sent(&n, 1, CELL_RECORDS)->commit, 1);
+    n.now_ms++;
+    event(&n, CELL_TICK);
+    assert_null(sent(&n, 1, CELL_RECORDS)); /* nothing new */
+    step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1});
+    synced(&n);
+    receive(&n, 1, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .session = 5, .lsn = 2});
+    assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_OK);
+    n.now_ms++;
+    event(&n, CELL_TICK);
+    assert_int_equal(sent(&n, 1, CELL_RECORDS)->commit, 2);
+}
+
 /* Whatever comes over the wire, nothing is believed of a stranger, or out of turn. */
 static void messages_out_of_place_change_nothing(void **state)
 {
@@ -427,6 +450,7 @@ int main(void)
         cmocka_unit_test(a_failed_sync_halts),
         cmocka_unit_test(the_same_place_with_another_chain_is_an_alarm),
         cmocka_unit_test(replicas_that_do_not_vote_are_not_counted),
+        cmocka_unit_test(who_has_everything_learns_of_a_commit_with_the_next_tick),
         cmocka_unit_test(messages_out_of_place_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
