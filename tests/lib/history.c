@@ -97,7 +97,15 @@ static int connected(struct client *me)
     }
     redisSetTimeout(me->c, (struct timeval){.tv_sec = me->number % 2 ? PATIENT_S : HASTY_S});
     me->session = atomic_fetch_add(&sessions, 1);
-    return 1;
+    if (is_reader(me))
+        return 1;
+    redisReply *r = redisCommand(me->c, "CLIENT CONSISTENCY LINEARIZABLE");
+    int ok = r && r->type == REDIS_REPLY_STATUS;
+    if (r)
+        freeReplyObject(r);
+    if (!ok)
+        hang_up(me);
+    return ok;
 }
 
 static redisReply *say(struct client *me, const struct linear_op *op)
@@ -105,6 +113,7 @@ static redisReply *say(struct client *me, const struct linear_op *op)
     static const char *const commands[] = {
         [LINEAR_WRITE] = "SET history-%u-%u %llu",
         [LINEAR_SWAP] = "SET history-%u-%u %llu GET",
+        [LINEAR_READ] = "GET history-%u-%u",
         [LINEAR_LOCAL_READ] = "GET history-%u-%u",
     };
     return redisCommand(me->c, commands[op->kind], generation, op->key, (unsigned long long)op->wrote);
@@ -131,17 +140,15 @@ static void note(struct client *me, const struct linear_op *op)
     me->ops[me->n++] = *op;
 }
 
-/* It may have happened. A read that may have is nothing. */
+/* It may have happened. */
 static void note_pending(struct client *me, struct linear_op *op, const char *text)
 {
     struct outcome o = {.op = me->n};
-    if (op->kind == LINEAR_LOCAL_READ)
-        return;
     op->returned = LINEAR_NEVER;
     note(me, op);
     if (!text) {
         me->unanswered++;
-    } else if (sscanf(text, "UNCERTAIN %llu %llu", &o.lsn, &o.term) == 2) {
+    } else if (op->wrote && sscanf(text, "UNCERTAIN %llu %llu", &o.lsn, &o.term) == 2) {
         me->open = grow(me->open, me->open_n, &me->open_room, sizeof *me->open);
         me->open[me->open_n++] = o;
     } else if (!me->strange[0]) {
@@ -167,13 +174,13 @@ static void take_answer(struct client *me, struct linear_op *op, const redisRepl
 
 static void one_operation(struct client *me, unsigned n)
 {
-    static const enum linear_kind kinds[] = {LINEAR_SWAP, LINEAR_SWAP, LINEAR_WRITE, LINEAR_LOCAL_READ};
+    static const enum linear_kind kinds[] = {LINEAR_SWAP, LINEAR_WRITE, LINEAR_READ, LINEAR_READ};
     if (!connected(me))
         return;
     struct linear_op op = {.kind = is_reader(me) ? LINEAR_LOCAL_READ : kinds[draw(me, sizeof kinds / sizeof *kinds)],
                            .key = draw(me, KEYS),
                            .session = me->session};
-    if (op.kind != LINEAR_LOCAL_READ)
+    if (op.kind == LINEAR_WRITE || op.kind == LINEAR_SWAP)
         op.wrote = (uint64_t)(me->number + 1) << 32 | n;
     op.called = clock_mono_us();
     redisReply *r = say(me, &op);

@@ -14,7 +14,8 @@
  *     UNCERTAIN lsn term                 WBL.OUTCOME tells afterwards, on all nodes the same
  *     no answer                          nobody knows
  *
- * Reads are local ones: what is read may be old, but for a connection not older than what it saw before.
+ * Who writes reads linearizably (CLIENT CONSISTENCY); who only reads reads locally: what he sees may be old, but for a
+ * connection not older than what it saw before.
  */
 #ifndef COFFER_TESTS_LIB_HISTORY_H
 #define COFFER_TESTS_LIB_HISTORY_H
