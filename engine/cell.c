@@ -26,8 +26,8 @@ const struct cell_config cell_config_default = {
 };
 
 static const char *const msg_names[CELL_MSG_TYPES] = {
-    "PROBE",    "PROBED",   "ASK",     "PROMISED", "JOIN", "COUNTER",
-    "CONTINUE", "SNAPSHOT", "RECORDS", "ACK",      "LEAD", "REFUSED",
+    "PROBE",    "PROBED",  "ASK", "PROMISED", "JOIN",    "COUNTER", "CONTINUE",
+    "SNAPSHOT", "RECORDS", "ACK", "LEAD",     "REFUSED", "STAND",
 };
 const char *cell_msg_name(enum cell_msg_type type)
 {
@@ -168,6 +168,7 @@ static cell_msg_fn *const msg_handlers[CELL_MSG_TYPES] = {
     [CELL_PROMISED] = cell_on_promised, [CELL_JOIN] = cell_on_join,         [CELL_COUNTER] = cell_on_counter,
     [CELL_CONTINUE] = cell_on_continue, [CELL_SNAPSHOT] = cell_on_snapshot, [CELL_RECORDS] = cell_on_records,
     [CELL_ACK] = cell_on_ack,           [CELL_LEAD] = cell_on_lead,         [CELL_REFUSED] = cell_on_refused,
+    [CELL_STAND] = cell_on_stand,
 };
 
 static enum err on_received(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
@@ -227,6 +228,17 @@ static enum err on_follow(struct cell *c, const struct cell_event *ev, struct ce
     return ERR_OK;
 }
 
+/* It stands in a higher term, and is promised that by us too: which ends this primaryship. */
+static enum err on_hand_over(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
+{
+    if (ev->peer >= c->config.peers || ev->peer == c->config.self)
+        return ERR_RANGE;
+    if (!cell_serving(c))
+        return ERR_READONLY;
+    cell_send(c, fx, ev->peer, CELL_STAND);
+    return ERR_OK;
+}
+
 static enum err on_write(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
 {
     return cell_write(c, ev->count, fx);
@@ -266,7 +278,7 @@ static event_fn *const event_handlers[CELL_EVENT_TYPES] = {
     [CELL_RECLAIM] = on_promote,     [CELL_FOLLOW] = on_follow,
     [CELL_WRITE] = on_write,         [CELL_READ] = on_read,
     [CELL_FETCHED] = on_fetched,     [CELL_TRIMMED] = on_trimmed,
-    [CELL_ROOM] = on_room,
+    [CELL_ROOM] = on_room,           [CELL_HAND_OVER] = on_hand_over,
 };
 
 /* Who raised an alarm is not part of the cell any more: it cannot say which of its words are true. */

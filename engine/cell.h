@@ -117,6 +117,7 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     ACK         term, lsn, seq, mute                durable up to lsn
  *     LEAD        term                                I am primary of this term: join me
  *     REFUSED     why, leader                         answers JOIN
+ *     STAND       term                                your primary asks you to stand: as PROMOTE there
  */
 enum cell_msg_type {
     CELL_PROBE,
@@ -131,6 +132,7 @@ enum cell_msg_type {
     CELL_ACK,
     CELL_LEAD,
     CELL_REFUSED,
+    CELL_STAND,
     CELL_MSG_TYPES
 };
 const char *cell_msg_name(enum cell_msg_type type); /* "PROBE" */
@@ -165,6 +167,7 @@ enum cell_event_type {
     CELL_PROMOTE,     /* REPLICAOF NO ONE */
     CELL_RECLAIM,     /* the node was primary when it stopped: promote it, unless a newer primary lives */
     CELL_FOLLOW,      /* peer: REPLICAOF host port */
+    CELL_HAND_OVER,   /* peer: FAILOVER; it should hold the whole log, or it will fetch it from us */
     CELL_WRITE,       /* count: records wait to be appended */
     CELL_READ,        /* reads wait that want linearizability: once for each turn of the event loop */
     CELL_FETCHED, /* ok, session, at: a snapshot as FETCH asked for is here, whole and verified, not yet in use; ok 0:
@@ -314,9 +317,10 @@ void cell_init(struct cell *c, const struct cell_config *config, const struct ce
 
 /* One event. fx is overwritten. Answers:
  *     PROMOTE, RECLAIM   ERR_OK: it tries, or is primary. ERR_READONLY: no voter; ERR_CORRUPT: mute; ERR_MISCONF: no
- * room FOLLOW             ERR_OK; ERR_RANGE: no such peer WRITE              ERR_OK: the first effect is ADMIT.
- * Refused, nothing happened: ERR_READONLY, ERR_NOREPLICAS (no majority heard), ERR_MISCONF (no room) READ ERR_OK with a
- * ticket; ERR_READONLY (not primary, or not serving), ERR_NOQUORUM others             ERR_OK */
+ * room FOLLOW, HAND_OVER  ERR_OK; ERR_RANGE: no such peer; ERR_READONLY: not serving WRITE              ERR_OK: the
+ * first effect is ADMIT. Refused, nothing happened: ERR_READONLY, ERR_NOREPLICAS (no majority heard), ERR_MISCONF (no
+ * room) READ ERR_OK with a ticket; ERR_READONLY (not primary, or not serving), ERR_NOQUORUM others             ERR_OK
+ */
 void cell_step(struct cell *c, const struct cell_event *event, struct cell_effects *fx);
 
 /* ---- questions; pure ---- */

@@ -193,6 +193,12 @@ enum err cell_gate_start(struct cell *c, int reclaim, struct cell_effects *fx)
     return ERR_OK;
 }
 
+void cell_on_stand(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
+{
+    if (c->role == CELL_REPLICA && c->leader == from && m->term == c->vote.promised)
+        (void)!cell_gate_start(c, 0, fx);
+}
+
 void cell_gate_rollback(struct cell *c, struct cell_effects *fx)
 {
     probe(c, 1, c->now_ms + c->config.gate_timeout_ms, fx);

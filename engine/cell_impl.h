@@ -72,7 +72,8 @@ void cell_leave(struct cell *c);
 void cell_follow_tick(struct cell *c, struct cell_effects *fx);
 void cell_follow_synced(struct cell *c, struct cell_effects *fx);
 void cell_follow_snapshot(struct cell *c, const struct cell_event *ev, struct cell_effects *fx);
-cell_msg_fn cell_on_counter, cell_on_continue, cell_on_snapshot, cell_on_records, cell_on_lead, cell_on_refused;
+cell_msg_fn cell_on_counter, cell_on_continue, cell_on_snapshot, cell_on_records, cell_on_lead, cell_on_refused,
+    cell_on_stand;
 
 /* ---- cell_lead.c ---- */
 

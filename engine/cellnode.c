@@ -422,6 +422,11 @@ enum err cellnode_follow(struct cellnode *n, uint8_t peer, uint64_t now_ms)
     return step(n, &(struct cell_event){.type = CELL_FOLLOW, .peer = peer}, now_ms);
 }
 
+enum err cellnode_hand_over(struct cellnode *n, uint8_t peer, uint64_t now_ms)
+{
+    return step(n, &(struct cell_event){.type = CELL_HAND_OVER, .peer = peer}, now_ms);
+}
+
 enum err cellnode_read(struct cellnode *n, uint64_t *ticket, uint64_t now_ms)
 {
     enum err err = step(n, &(struct cell_event){.type = CELL_READ}, now_ms);

@@ -60,6 +60,7 @@ void cellnode_link_down(struct cellnode *n, uint8_t peer, uint64_t now_ms);
 /* The core's answers. */
 must_use enum err cellnode_promote(struct cellnode *n, int reclaim, uint64_t now_ms);
 must_use enum err cellnode_follow(struct cellnode *n, uint8_t peer, uint64_t now_ms);
+must_use enum err cellnode_hand_over(struct cellnode *n, uint8_t peer, uint64_t now_ms);
 must_use enum err cellnode_read(struct cellnode *n, uint64_t *ticket, uint64_t now_ms);
 
 #endif

@@ -98,12 +98,6 @@ static enum call_result wait_for(struct call *c, const struct waiting *what, int
 
 /* ---- REPLICAOF ---- */
 
-static void keep_in_config(struct call *c, const char *value)
-{
-    if (config_put(c->srv->config, "replicaof", value))
-        log_at(LOG_WARNING, "Out of memory: CONFIG REWRITE will not keep REPLICAOF");
-}
-
 static int is_carried_out(struct waiting *w)
 {
     return repl_is_master(w->srv) == w->want;
@@ -135,19 +129,21 @@ static enum call_result lead(struct call *c)
         return call_errorf(c, ERR_SYNTAX, "this node is none of the cell's voters: it cannot be primary");
     if (e)
         return call_error(c, e);
-    keep_in_config(c, "");
+    repl_keep_source(c->srv->repl, "", 0);
     log_at(LOG_NOTICE, "REPLICAOF NO ONE by %s: trying to be primary", conn_peer(c->conn));
     return ordered(c, 1);
 }
 
 enum call_result cmd_replicaof(struct call *c)
 {
-    char host[VOTERS_HOST_BYTES], value[VOTERS_HOST_BYTES + 16];
+    char host[VOTERS_HOST_BYTES];
     const char *why;
     int64_t port;
 
     if (!c->srv->repl)
         return call_error(c, ERR_UNSUPPORTED);
+    if (repl_is_handing_over(c->srv))
+        return call_errorf(c, ERR_SYNTAX, "REPLICAOF not allowed while failing over.");
     if (is_word(c->argv[1], "NO") && is_word(c->argv[2], "ONE"))
         return lead(c);
     if (!number_parse(c->argv[2], &port) || port < 1 || port > 65535)
@@ -159,9 +155,8 @@ enum call_result cmd_replicaof(struct call *c)
         return call_errorf(c, ERR_RANGE, "REPLICAOF %s %lld: %s", host, (long long)port, why);
     if (e)
         return call_error(c, e);
-    snprintf(value, sizeof value, "%s %lld", host, (long long)port);
-    keep_in_config(c, value);
-    log_at(LOG_NOTICE, "REPLICAOF %s by %s", value, conn_peer(c->conn));
+    repl_keep_source(c->srv->repl, host, (int)port);
+    log_at(LOG_NOTICE, "REPLICAOF %s %lld by %s", host, (long long)port, conn_peer(c->conn));
     return ordered(c, 0);
 }
 

@@ -6,6 +6,11 @@ COMMAND("REPLICAOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, K
         "OK, without voters once it is so; in a cell it is tried, and INFO and ROLE tell what came of it", cmd_replicaof)
 COMMAND("SLAVEOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "host port", "REPLICAOF by its old name", "OK", cmd_replicaof)
+COMMAND("FAILOVER", -1, CMD_ADMIN | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+        "[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
+        "Hands over to a replica, one of the voters if there are any: holds writes back until it has everything, then has "
+        "it stand and follows it. TIMEOUT: not longer than that, and with FORCE it stands all the same",
+        "OK: it has begun; master_failover_state of INFO tells how far it is", cmd_failover)
 COMMAND("WAIT", 3, CMD_BLOCKING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0, "generic", "1.0.0", "O(1)",
         "numreplicas timeout-milliseconds",
         "Waits until so many replicas hold this connection's last write durably; 0: without end",

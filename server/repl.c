@@ -432,6 +432,15 @@ void repl_free(struct repl *r)
 
 /* ---- orders ---- */
 
+void repl_keep_source(struct repl *r, const char *host, int port)
+{
+    char value[VOTERS_HOST_BYTES + 16] = "";
+    if (port)
+        snprintf(value, sizeof value, "%s %d", host, port);
+    if (config_put(r->srv->config, "replicaof", value))
+        log_at(LOG_WARNING, "Out of memory: CONFIG REWRITE will not keep whom this node follows");
+}
+
 struct order {
     struct repl_task task;
     uint8_t peer; /* CELL_NOBODY: to lead */

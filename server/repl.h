@@ -51,6 +51,21 @@ must_use enum err repl_follow(struct repl *r, const char *host, int port, const 
 /* REPLICAOF NO ONE. ERR_READONLY: this node is no voter. ERR_LOADING, ERR_OOM. */
 must_use enum err repl_promote(struct repl *r);
 
+/* For CONFIG REWRITE: whom it follows; port 0: nobody. */
+void repl_keep_source(struct repl *r, const char *host, int port);
+
+/* FAILOVER: hands over to a replica that holds everything; goes on by itself. *why (static text) with ERR_RANGE: it
+ * cannot begin. ERR_OOM. */
+struct repl_failover_order {
+    char host[VOTERS_HOST_BYTES]; /* empty: any replica */
+    int port, force;
+    uint64_t timeout_ms; /* 0: none */
+    uint8_t peer;        /* repl.c's own */
+};
+must_use enum err repl_failover(struct repl *r, const struct repl_failover_order *order, const char **why);
+must_use enum err repl_failover_abort(struct repl *r); /* ERR_NOTFOUND: there is none */
+const char *repl_failover_state(const struct repl *r); /* INFO's words for it; "no-failover" */
+
 /* PSYNC: takes the socket of c over when the two may talk, which ends c without an answer here; the answer goes the
  * link's way. Else text is the error to answer, its prefix in front. On c's thread. */
 struct repl_guest {
@@ -75,6 +90,7 @@ struct waitlist *repl_confirmed(struct repl *r);
 struct repl_peer {
     char host[VOTERS_HOST_BYTES];
     int port, online, voter;
+    uint8_t index;
     uint64_t acked_lsn, lag_ms;
 };
 
@@ -108,6 +124,10 @@ static inline enum err repl_may_read(const struct server *srv, uint64_t now_us)
     if (seen_us && now_us > seen_us + REPL_STALLED_US)
         return ERR_MASTERDOWN;
     return (enum err)atomic_load_explicit(&srv->cell.read_err, memory_order_relaxed);
+}
+static inline int repl_is_handing_over(const struct server *srv)
+{
+    return atomic_load_explicit(&srv->cell.handing_over, memory_order_relaxed);
 }
 static inline int repl_is_master(const struct server *srv)
 {

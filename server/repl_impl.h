@@ -1,6 +1,6 @@
 /* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
- * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms) and repl_status.c (what
- * others are told). */
+ * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
+ * repl_failover.c (FAILOVER) and repl_status.c (what others are told). */
 #ifndef COFFER_SERVER_REPL_IMPL_H
 #define COFFER_SERVER_REPL_IMPL_H
 
@@ -37,6 +37,17 @@ struct repl_reads {
     uint64_t ticket, begun_ms, confirmed, lsn;
 };
 
+/* repl_failover.c; the thread's, but for state. */
+struct repl_failover {
+    _Atomic int state;
+    uint8_t target; /* CELL_NOBODY: any */
+    int force;
+    unsigned turns;               /* in which somebody held all of the log */
+    uint64_t end_ms;              /* 0: none */
+    char host[VOTERS_HOST_BYTES]; /* as it was named; empty: not */
+    int port;
+};
+
 /* What other threads ask of the thread, in order. Freed by run(). */
 struct repl_task {
     struct mpsc_node node;
@@ -48,6 +59,7 @@ struct repl {
     struct sequencer_gate gate;
     struct mpsc tasks;
     struct repl_reads reads;
+    struct repl_failover failover;
     int wake_fd;
     _Atomic int woken; /* wake_fd is written */
 
@@ -112,6 +124,7 @@ void repl_lead_now(struct repl *r);
 must_use enum err repl_dial_voters(struct repl *r);                /* whom this node has to open links to */
 void repl_dial_source(struct repl *r, const char *host, int port); /* without voters; port 0: nobody */
 void repl_send(void *repl, uint8_t to, struct bytes head, struct bytes records);
+const char *repl_peer_name(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES + 16]); /* host:port */
 void repl_links_resume(struct repl *r);
 void repl_links_check(struct repl *r, uint64_t now_ms);
 void repl_links_close(struct repl *r);
@@ -120,6 +133,10 @@ unsigned repl_linked_voters(const struct repl *r); /* this node among them */
 /* ---- repl_reads.c ---- */
 void repl_on_reads(void *repl, uint64_t seq, uint64_t lsn); /* cellnode_config.reads */
 void repl_reads_turn(struct repl *r, uint64_t now_ms);      /* the core may have gone on, or reads have come */
+
+/* ---- repl_failover.c ---- */
+void repl_failover_tick(struct repl *r, uint64_t now_ms);
+void repl_told_to_stand(struct repl *r, uint8_t from); /* the core has seen the message */
 
 /* ---- repl_status.c ---- */
 void repl_publish(struct repl *r, uint64_t now_ms);

@@ -19,10 +19,13 @@
 static enum err on_frame(void *arg, struct link *l, const struct cell_msg *m, struct bytes records)
 {
     struct repl *r = arg;
-    return r->node ? cellnode_received(r->node, link_peer(l), m, records, clock_mono_ms()) : ERR_OK;
+    enum err e = r->node ? cellnode_received(r->node, link_peer(l), m, records, clock_mono_ms()) : ERR_OK;
+    if (r->node && m->type == CELL_STAND)
+        repl_told_to_stand(r, link_peer(l));
+    return e;
 }
 
-static const char *name_of(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES + 16])
+const char *repl_peer_name(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES + 16])
 {
     const struct repl_guest *g = &r->guest[peer];
     const struct voter *v = peer < r->voters.n ? &r->voters.at[peer] : NULL;
@@ -50,7 +53,7 @@ static void on_closed(void *arg, struct link *l, const char *why)
 {
     struct repl *r = arg;
     char name[VOTERS_HOST_BYTES + 16];
-    log_at(LOG_NOTICE, "The link to %s is gone: %s", name_of(r, link_peer(l), name), why);
+    log_at(LOG_NOTICE, "The link to %s is gone: %s", repl_peer_name(r, link_peer(l), name), why);
     lost(r, link_peer(l));
 }
 
@@ -88,7 +91,7 @@ static void add_link(struct repl *r, uint8_t peer, struct sock sock, struct byte
     pthread_mutex_lock(&r->lock);
     snprintf(r->address[peer], sizeof r->address[peer], "%s", link_address(r->link[peer]));
     pthread_mutex_unlock(&r->lock);
-    log_at(LOG_NOTICE, "Linked to %s%s", name_of(r, peer, name), sock.tls ? " over TLS" : "");
+    log_at(LOG_NOTICE, "Linked to %s%s", repl_peer_name(r, peer, name), sock.tls ? " over TLS" : "");
 }
 
 void repl_send(void *arg, uint8_t to, struct bytes head, struct bytes records)
@@ -150,7 +153,7 @@ static void say_trouble(struct repl *r, uint8_t peer, const struct dial_result *
     memcpy(r->trouble[peer], res->why, sizeof r->trouble[peer]);
     if (res->why[0])
         log_at(res->outcome == DIAL_FAILED ? LOG_NOTICE : LOG_WARNING, "No link to %s: %.1500s%s",
-               name_of(r, peer, name), res->why,
+               repl_peer_name(r, peer, name), res->why,
                res->outcome == DIAL_NOT_COFFER ? ". It is not asked again; this node keeps its data" : "");
 }
 

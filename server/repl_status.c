@@ -33,6 +33,7 @@ static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
         struct repl_peer *out = &s->peer[s->peers++];
         put_host(r, p, out->host, &out->port);
         out->voter = voter;
+        out->index = p;
         out->online = peer->session != 0;
         out->acked_lsn = peer->session ? peer->acked_lsn : 0;
         out->lag_ms = peer->session && now > peer->alive_ms ? now - peer->alive_ms : 0;

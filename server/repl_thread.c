@@ -219,6 +219,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         return;
     cellnode_tick(r->node, now);
     try_to_lead(r, now);
+    repl_failover_tick(r, now);
     repl_links_resume(r);
     each_second(r, now);
 }

@@ -72,6 +72,7 @@ struct server {
     struct {           /* what repl.h says of it, for each command; written by the thread coffer-cell */
         _Atomic int write_err, read_err; /* enum err that commands are refused with */
         _Atomic int replica;             /* 1: INFO says role:slave */
+        _Atomic int handing_over;        /* 1: FAILOVER holds writes back, on `paused` */
         _Atomic uint64_t seen_us;        /* when that was so; 0: for ever */
     } cell;
 

@@ -38,6 +38,7 @@ static void describe(const struct cell_msg *m, char *out, size_t n)
         break;
     case CELL_ASK:
     case CELL_LEAD:
+    case CELL_STAND:
         snprintf(out, n, "term %u", m->term);
         break;
     case CELL_PROMISED:

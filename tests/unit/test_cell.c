@@ -434,6 +434,34 @@ static void messages_out_of_place_change_nothing(void **state)
     assert_false(sent(&n, 3, CELL_PROMISED)->granted);
 }
 
+/* FAILOVER: the primary says so, to one whom it has, and only the primary whom it follows is believed. */
+static void a_primary_hands_over(void **state)
+{
+    struct node n;
+    struct cell_msg m = {.type = CELL_STAND, .promised = 5, .term = 5};
+    (void)state;
+    make_primary(&n);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_HAND_OVER, .peer = 9}), ERR_RANGE);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_HAND_OVER, .peer = 1}), ERR_OK);
+    assert_non_null(sent(&n, 1, CELL_STAND));
+    assert_int_equal(sent(&n, 1, CELL_STAND)->term, n.c.vote.promised);
+    assert_true(shows_master(&n)); /* until it is asked for another term */
+
+    start(&n, 0, 3);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_HAND_OVER, .peer = 1}), ERR_READONLY);
+    receive(&n, 2, (struct cell_msg){.type = CELL_LEAD, .promised = 5, .term = 5});
+    receive(&n, 1, m);
+    assert_null(sent(&n, 1, CELL_PROBE));
+    m.promised = m.term = 4;
+    receive(&n, 2, m);
+    assert_null(sent(&n, 1, CELL_PROBE));
+    n.c.vote.promised = 5; /* it joined */
+    m.promised = m.term = 5;
+    receive(&n, 2, m);
+    assert_non_null(sent(&n, 1, CELL_PROBE));
+    assert_non_null(sent(&n, 2, CELL_PROBE));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +480,7 @@ int main(void)
         cmocka_unit_test(replicas_that_do_not_vote_are_not_counted),
         cmocka_unit_test(who_has_everything_learns_of_a_commit_with_the_next_tick),
         cmocka_unit_test(messages_out_of_place_change_nothing),
+        cmocka_unit_test(a_primary_hands_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
