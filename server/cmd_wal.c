@@ -91,12 +91,16 @@ enum call_result cmd_wal_info(struct call *c)
 
 /* What became of the record that was appended as (lsn, term), on any node. Commits go up without gaps, so up to the
  * commit LSN the log itself tells. Terms only grow along a log: once a record of a later term is committed, none of
- * this one comes behind it (cell_outcome). */
-static const char *outcome(uint64_t lsn, uint32_t term, const struct engine_info *i, struct wal *w)
+ * this one comes behind it (cell_outcome). NULL: the log does not have that record, as it is trimmed, began later or is
+ * damaged there; then nothing is known, and least of all that it was rolled back. */
+static const char *outcome(uint64_t lsn, uint32_t term, uint64_t commit_lsn, struct wal *w)
 {
-    if (lsn <= i->commit_lsn)
-        return wal_term_at(w, lsn) == term ? "committed" : "rolledback";
-    return wal_term_at(w, i->commit_lsn) > term ? "rolledback" : "pending";
+    uint32_t there = wal_term_at(w, lsn < commit_lsn ? lsn : commit_lsn);
+    if (lsn > commit_lsn)
+        return there > term ? "rolledback" : "pending";
+    if (!there)
+        return NULL;
+    return there == term ? "committed" : "rolledback";
 }
 
 enum call_result cmd_wal_outcome(struct call *c)
@@ -111,9 +115,11 @@ enum call_result cmd_wal_outcome(struct call *c)
     if (lsn < 1 || term < 1 || term > UINT32_MAX)
         return call_error(c, ERR_RANGE);
     engine_info(c->srv->engine, &i);
-    if (i.wal.first_lsn && (uint64_t)lsn < i.wal.first_lsn)
-        return call_errorf(c, ERR_RANGE, "the log begins at LSN %llu", (unsigned long long)i.wal.first_lsn);
-    reply_bulk_str(c->reply, outcome((uint64_t)lsn, (uint32_t)term, &i, engine_wal(c->srv->engine)));
+    const char *told = outcome((uint64_t)lsn, (uint32_t)term, i.commit_lsn, engine_wal(c->srv->engine));
+    if (!told)
+        return call_errorf(c, ERR_RANGE,
+                           "this node's log does not tell: it is trimmed up to there, began later, or is damaged");
+    reply_bulk_str(c->reply, told);
     return CALL_DONE;
 }
 

@@ -8,7 +8,7 @@ COMMAND("WBL.RANGE", 3, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "l
         "lsn count", "Shows what up to 1,000 records are about, never their payload",
         "array of maps: lsn, term, time, type, vault, key, bytes, chain", cmd_wal_range)
 COMMAND("WBL.OUTCOME", 3, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(1)", "lsn term",
-        "Tells what became of a write that was answered UNCERTAIN", "committed, rolledback or pending", cmd_wal_outcome)
+        "Tells what became of a write that was answered UNCERTAIN", "committed, rolledback or pending; ERR: this node's log does not reach back to it", cmd_wal_outcome)
 COMMAND("SNAPSHOT.CREATE", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the state, beside traffic", "",
         "Makes a snapshot now, of everything that was acknowledged before", "its LSN", cmd_snapshot_create)
 COMMAND("SNAPSHOT.LIST", 1, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the files", "",

@@ -290,6 +290,7 @@ static void it_comes_back_from_the_bucket(void **state)
     assert_true(e2e_log_has(&s, "CELL.FORCE-RECOVER by user default from "));
     check(&s, k);
     e2e_expect(s.c, "nil", "GET lost");
+    e2e_expect(s.c, "-ERR this node's log does not tell...", "WBL.OUTCOME %lld 1", lsn);
     assert_int_equal(info_number(&s, "wbl_first_lsn"), lsn + 1);
     assert_true(info_number(&s, "wbl_term") > 1000);
     e2e_expect(s.c, ":4", "SECRET.SET v path/3 after");
