@@ -136,9 +136,10 @@ struct acl_denial {
  * ERR_NOPERM with *why, ERR_OOM; the text of a refusal is the caller's. */
 must_use enum err acl_check(const struct acl_user *u, int authenticated, const struct call *c, struct acl_denial *why);
 
-/* May this user read that key, by a command that is allowed to it and reads? full is the canonical name, written the
- * key as a client of the facade has it, p NULL: it is none. For what is told without having been asked for. */
-int acl_may_read(const struct acl_user *u, struct bytes written, struct bytes full);
+/* May this user read that key, by this command (NULL: by one that reads secrets)? For what is told without having been
+ * asked for by name. full is the canonical name, written the key as a client of the facade has it, p NULL: it is none.
+ */
+int acl_may_read(const struct acl_user *u, const struct command *cmd, struct bytes written, struct bytes full);
 
 /* ---- to be shown ---- */
 

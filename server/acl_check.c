@@ -178,12 +178,13 @@ static int some_reader_allowed(const struct acl_selector *s)
     return 0;
 }
 
-int acl_may_read(const struct acl_user *u, struct bytes written, struct bytes full)
+int acl_may_read(const struct acl_user *u, const struct command *cmd, struct bytes written, struct bytes full)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, find_readers);
     for (const struct acl_selector *s = &u->own; s && !u->unknown; s = s->next)
-        if (some_reader_allowed(s) && (s->flags & ACL_ALL_KEYS || key_allowed(s, KEY_READS, written, full)))
+        if ((cmd ? row_allowed(s, command_index(cmd)) : some_reader_allowed(s)) &&
+            (s->flags & ACL_ALL_KEYS || key_allowed(s, KEY_READS, written, full)))
             return 1;
     return 0;
 }

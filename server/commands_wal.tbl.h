@@ -7,6 +7,10 @@ COMMAND("WBL.VERIFY", -1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, 
 COMMAND("WBL.RANGE", 3, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the records, and the segment before them",
         "lsn count", "Shows what up to 1,000 records are about, never their payload",
         "array of maps: lsn, term, time, type, vault, key, bytes, chain", cmd_wal_range)
+COMMAND("WBL.FOLLOW", -3, CMD_ADMIN | CMD_LOADING | CMD_BLOCKING | CMD_NOMULTI, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0",
+        "O(N) of the records behind lsn, as far as they are looked at", "FROM lsn [MATCH pattern] [COUNT count] [BLOCK milliseconds]",
+        "Tells what was changed from an LSN on, of what the user may read, and waits for more; $ is the next LSN",
+        "[LSN to go on from, array of maps: lsn, term, time, type, vault, key, version]", cmd_wal_follow)
 COMMAND("WBL.OUTCOME", 3, CMD_ADMIN | CMD_LOADING | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "log", "1.0.0", "O(1)", "lsn term",
         "Tells what became of a write that was answered UNCERTAIN", "committed, rolledback or pending; ERR: this node's log does not reach back to it", cmd_wal_outcome)
 COMMAND("SNAPSHOT.CREATE", 1, CMD_ADMIN | CMD_LOADING, 0, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0", "O(N) of the state, beside traffic", "",

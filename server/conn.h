@@ -72,7 +72,7 @@ void conn_capture(struct conn *c, struct reply *r);
 
 /* State that another module keeps for a connection: MULTI, subscriptions, a replica's link. NULL until set; drop() is
  * called when the connection is freed or RESET. */
-enum conn_slot { SLOT_MULTI, SLOT_PUBSUB, SLOT_REPLICA, SLOT_TRACKING, SLOT_OTHER, CONN_SLOTS };
+enum conn_slot { SLOT_MULTI, SLOT_PUBSUB, SLOT_REPLICA, SLOT_TRACKING, SLOT_FOLLOW, SLOT_OTHER, CONN_SLOTS };
 void *conn_slot(const struct conn *c, enum conn_slot k);
 void conn_set_slot(struct conn *c, enum conn_slot k, void *state, void (*drop)(struct conn *c, void *state));
 

@@ -36,6 +36,7 @@
 #include "server/acl_log.h"
 #include "server/change.h"
 #include "server/cmd_command.h"
+#include "server/feed.h"
 #include "server/io.h"
 #include "server/latency.h"
 #include "server/limits.h"
@@ -344,6 +345,8 @@ static enum err make_parts(void)
         e = make_threads();
     if (!e)
         e = tracking_new(&srv.tracking, &srv);
+    if (!e)
+        e = feed_new(&srv.feed, &srv);
     return e ? e : pubsub_new(&srv.pubsub, &srv);
 }
 
@@ -435,6 +438,7 @@ static void clean_up(void)
     mem_free(srv.io);
     pubsub_free(srv.pubsub);
     tracking_free(srv.tracking);
+    feed_free(srv.feed);
     slowlog_free(srv.slowlog);
     latency_free(srv.latency);
     acl_free(srv.acl);

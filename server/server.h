@@ -17,6 +17,7 @@ struct acl_log;   /* acl_log.h */
 struct chores;    /* chores.h */
 struct cursors;   /* cursors.h */
 struct deks;      /* dek.h */
+struct feed;      /* feed.h */
 struct io;        /* io.h */
 struct keyops;    /* keyop.h */
 struct keyturns;  /* keyturn.h */
@@ -54,6 +55,7 @@ struct server {
 
     struct pubsub *pubsub;
     struct tracking *tracking;       /* NULL in a test server */
+    struct feed *feed;               /* the same */
     _Atomic unsigned records_wanted; /* who wants to be told of committed records: engine_config */
     struct waitlist *applied;        /* listings waiting for the applier */
     struct waitlist *paused;         /* CLIENT PAUSE */

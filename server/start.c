@@ -38,6 +38,7 @@
 #include "server/command.h"
 #include "server/cursors.h"
 #include "server/dek.h"
+#include "server/feed.h"
 #include "server/keyevent.h"
 #include "server/keyop.h"
 #include "server/keyturn.h"
@@ -260,6 +261,7 @@ static void on_records(void *arg, struct bytes records, const struct mpsc_node *
 {
     struct server *srv = arg;
     tracking_records(srv->tracking, records, writes);
+    feed_records(srv->feed, records);
 }
 
 static void read_defaults(struct server *srv)

@@ -230,7 +230,8 @@ static size_t put_names(const struct conn *c, struct bytes items, struct reply *
     while (next_item(&items, &it, &full)) {
         for (unsigned i = 0; i < sizeof forms; i++) {
             struct bytes name = name_as(forms[i], full);
-            if (!(it.forms & forms[i]) || !acl_may_read(c->user, forms[i] == FORM_KEY ? name : bytes_of(NULL, 0), full))
+            if (!(it.forms & forms[i]) ||
+                !acl_may_read(c->user, NULL, forms[i] == FORM_KEY ? name : bytes_of(NULL, 0), full))
                 continue;
             n++;
             if (r)
