@@ -373,7 +373,6 @@ static void a_follower_goes_on_at_another_node(void **state)
     send_command(writer, "SET c 1", 0);
     r = follow(c, from, "BLOCK 200"); /* it may be in the log by now; nobody else has it */
     assert_int_equal(r->element[1]->elements, 0);
-    assert_int_equal(next_of(r), from);
     freeReplyObject(r);
     kill(t.node[1].pid, SIGCONT);
     kill(t.node[2].pid, SIGCONT);

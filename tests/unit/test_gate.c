@@ -29,7 +29,9 @@ struct node {
     enum err admits;
     uint64_t asked_first;
     uint32_t asked_records;
-    char user[32]; /* rules of the last one that the engine told of */
+    char user[32];  /* rules of the last one that the engine told of */
+    char told[256]; /* committed records, "lsn" or "lsn by whom" each */
+    _Atomic unsigned wanted;
 };
 
 static struct node a, b;
@@ -51,6 +53,25 @@ static enum err note_user(void *arg, struct bytes name, struct bytes rules)
     return ERR_OK;
 }
 
+/* They are visible, and the writes are not done. */
+static void note_records(void *arg, struct bytes records, const struct mpsc_node *writes)
+{
+    struct node *n = arg;
+    struct record r;
+    size_t used;
+    for (; records.n && record_get(records, &r, &used) == ERR_OK;
+         records = bytes_of(records.p + used, records.n - used)) {
+        const struct write *w = NULL;
+        size_t at = strlen(n->told);
+        assert_true(engine_commit_lsn(n->e) >= r.lsn);
+        for (const struct mpsc_node *at_node = writes; at_node && !w; at_node = at_node->next)
+            if (mpsc_entry(at_node, struct write, node)->lsn == r.lsn)
+                w = mpsc_entry(at_node, struct write, node);
+        snprintf(n->told + at, sizeof n->told - at, w ? "%llu by %llu, " : "%llu, ", (unsigned long long)r.lsn,
+                 w ? (unsigned long long)w->by : 0);
+    }
+}
+
 static void open_with(struct node *n, const struct sequencer_gate *gate)
 {
     const char *why;
@@ -70,6 +91,8 @@ static void open_with(struct node *n, const struct sequencer_gate *gate)
                                 .secret_max_bytes = 1 << 20,
                                 .gate = gate,
                                 .on_user = note_user,
+                                .on_records = note_records,
+                                .records_wanted = &n->wanted,
                                 .arg = n,
                                 .sealer = &sealer};
     assert_int_equal(engine_open(&n->e, &cfg, &report, &why), ERR_OK);
@@ -167,10 +190,12 @@ static void done(struct write *w)
     changed(&b);
 }
 
+static uint64_t asks;
+
 static void ask(struct node *n, struct asked *x, struct vault *v, struct step s)
 {
     *x = (struct asked){.s = s};
-    x->w = (struct write){.vault = v, .step = &x->s, .steps = 1, .done = done, .arg = x};
+    x->w = (struct write){.vault = v, .step = &x->s, .steps = 1, .done = done, .arg = x, .by = ++asks};
     engine_submit(n->e, &x->w);
 }
 
@@ -661,6 +686,36 @@ static void users_are_told_of_when_they_are_committed(void **state)
     assert_string_equal(b.user, "ann gone");
 }
 
+/* In the log's order, on the node that wrote them with their writes, on another, and of what was in limbo, without. */
+static void records_are_told_of_when_they_are_visible(void **state)
+{
+    struct asked x[4];
+    struct vault *v = primary_with_vault(&a, 1);
+    (void)state;
+    atomic_store(&a.wanted, 1);
+    atomic_store(&b.wanted, 1);
+    asks = 69;
+    for (unsigned i = 0; i < 4; i++) {
+        ask_set(&a, &x[i], v, "p", "value");
+        admit_to(&a, 2 + i);
+    }
+    hand(&a, &b, 1, 5);
+    assert_string_equal(a.told, "");
+    sequencer_commit(a.q, 3);
+    assert_string_equal(a.told, "2 by 70, 3 by 71, ");
+    sequencer_commit(b.q, 4);
+    assert_string_equal(b.told, "1, 2, 3, 4, ");
+    sequencer_close(a.q, ERR_READONLY); /* what is not committed may be yet, by another primary */
+    sequencer_commit(a.q, 4);
+    assert_string_equal(a.told, "2 by 70, 3 by 71, 4, ");
+    atomic_store(&a.wanted, 0);
+    sequencer_commit(a.q, 5);
+    assert_string_equal(a.told, "2 by 70, 3 by 71, 4, ");
+    sequencer_resolve(a.q, 4, 5, ERR_UNCERTAIN);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(outcome(&a, &x[i]), i < 2 ? ERR_OK : ERR_UNCERTAIN);
+}
+
 /* ---- a gate that comes later ---- */
 
 struct stream {
@@ -781,6 +836,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
         cmocka_unit_test_setup_teardown(what_gathers_behind_a_cut_chains_from_what_was_left, setup, teardown),
         cmocka_unit_test_setup_teardown(users_are_told_of_when_they_are_committed, setup, teardown),
+        cmocka_unit_test_setup_teardown(records_are_told_of_when_they_are_visible, setup, teardown),
         cmocka_unit_test(a_gate_comes_while_writes_do),
         cmocka_unit_test(a_gate_that_stays_closed_refuses_what_waited),
         cmocka_unit_test_setup_teardown(writers_beside_a_gate_that_opens_and_closes, setup, teardown),
