@@ -2,8 +2,8 @@
  */
 #include "server/options.h"
 
-#include "base/mem.h"
 #include "resp/number.h"
+#include "server/command.h"
 
 #define SHOWN_MAX 64
 
@@ -38,9 +38,17 @@ enum call_result options_syntax_error(struct call *c, struct bytes word)
     for (size_t i = 0; i < n; i++)
         shown[i] = (char)(word.p[i] >= ' ' && word.p[i] <= '~' ? word.p[i] : '?');
     shown[n] = 0;
-    enum call_result result = call_errorf(c, ERR_SYNTAX, "syntax error near '%s'", shown);
-    mem_wipe(shown, n); /* may be the second word of a value that was not quoted */
-    return result;
+    return call_errorf(c, ERR_SYNTAX, "syntax error near '%s'", shown);
+}
+
+/* A word that is no option. Where values stand before it, it may be the second word of one that was not quoted: then
+ * its place is told instead. */
+static void unknown_word(struct call *c, unsigned at)
+{
+    if (c->cmd && c->cmd->flags & CMD_REDACT && (int)at > c->cmd->redact_from)
+        call_errorf(c, ERR_SYNTAX, "syntax error near argument %u", at);
+    else
+        options_syntax_error(c, c->argv[at]);
 }
 
 /* The integer of an option, or an error that was replied. */
@@ -66,7 +74,11 @@ static enum err parse(struct call *c, unsigned from, const struct option *table,
         while (i < n && !is_word(word, table[i].name))
             i++;
         int value = i < n && table[i].kind != OPTION_FLAG;
-        if (i == n || out[i].given || (table[i].group & taken) || (value && at + 1 == c->argc)) {
+        if (i == n) {
+            unknown_word(c, at);
+            return ERR_SYNTAX;
+        }
+        if (out[i].given || (table[i].group & taken) || (value && at + 1 == c->argc)) {
             options_syntax_error(c, word);
             return ERR_SYNTAX;
         }

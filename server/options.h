@@ -13,7 +13,9 @@
  *
  * Options come in any order and any case. -ERR syntax error near 'WORD' answers a word that is no option, one that is
  * given twice, one whose value is missing, and one that shares a group with another one given: groups are bits, so
- * NX|XX are two options of one group, and one that contradicts two such pairs has both bits.
+ * NX|XX are two options of one group, and one that contradicts two such pairs has both bits. Behind an argument that
+ * never shows (CMD_REDACT) a word that is no option is told by its place, 1 the first behind the command: it may be a
+ * part of the value.
  *
  * Values point into the call's arguments. No allocation; the call's I/O thread.
  */

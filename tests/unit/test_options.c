@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "server/command.h"
 #include "server/options.h"
 
 /* What the handler would have replied. */
@@ -150,6 +151,21 @@ static void test_word_is_shown_safely(void **state)
     assert_string_equal(replied, "syntax error near ''");
 }
 
+/* SECRET.SET v p my password, without quotes: the error quoted the password, and went on into clients' logs. */
+static void test_what_may_be_a_part_of_a_value_is_not_quoted(void **state)
+{
+    static const struct command hides = {.flags = CMD_REDACT, .redact_from = 3};
+    struct bytes argv[6] = {bytes_str("SECRET.SET"), bytes_str("v"),        bytes_str("p"),
+                            bytes_str("my"),         bytes_str("password"), bytes_str("NX")};
+    struct call c = {.argc = 6, .argv = argv, .cmd = &hides};
+    (void)state;
+    assert_int_equal(options_parse(&c, 4, table, OPTS, out), ERR_SYNTAX);
+    assert_string_equal(replied, "syntax error near argument 4");
+    argv[4] = bytes_str("NX");
+    assert_int_equal(options_parse(&c, 4, table, OPTS, out), ERR_SYNTAX);
+    assert_string_equal(replied, "syntax error near 'NX'");
+}
+
 static void test_word_of_a_list(void **state)
 {
     static const char *const names[] = {"PEM", "DER", NULL};
@@ -168,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_integers),
         cmocka_unit_test(test_word_is_shown_safely),
+        cmocka_unit_test(test_what_may_be_a_part_of_a_value_is_not_quoted),
         cmocka_unit_test(test_word_of_a_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
