@@ -141,7 +141,7 @@ SCRIPTS = $(wildcard tests/e2e/*.sh)
 in = $(patsubst $(B)/%,build/$(1)/%,$(2))
 
 # What `check` tries of the clients: those that need no registry but Debian's.
-DEBIAN_CLIENTS = redis-cli python ruby php
+DEBIAN_CLIENTS = redis-cli hiredis python ruby php
 
 # Not under sanitizers: dumps of a process whose memory is mostly theirs.
 SANITIZED = $(UNITS) $(filter-out %/core,$(E2E))
@@ -180,7 +180,7 @@ check-redis: all
 	@packaging/packages redis
 	@tests/run -t 1800 redis-tests/run
 
-## check-clients: redis-cli, redis-py, redis-rb, phpredis, node-redis, ioredis, Keyv, connect-redis; CLIENTS="python ruby" for some
+## check-clients: redis-cli, hiredis, redis-py, redis-rb, phpredis, node-redis, ioredis, Keyv, connect-redis; CLIENTS="python ruby" for some
 check-clients: all
 	@packaging/packages run clients
 	@command -v npm >/dev/null || packaging/packages node
