@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -22,14 +23,24 @@ static int is_word(struct bytes s, const char *word)
 struct nap {
     struct pending p;
     struct event *timer;
+    uint64_t until_us;
 };
 
+static int nap_arm(struct nap *n)
+{
+    uint64_t now = clock_mono_us(), us = n->until_us > now ? n->until_us - now : 0;
+    struct timeval tv = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)};
+    return event_add(n->timer, &tv);
+}
+
+/* A loop that is behind lets its timers go a little early; LATENCY would tell. */
 static void nap_over(evutil_socket_t fd, short what, void *arg)
 {
     struct nap *n = arg;
     (void)fd;
     (void)what;
-    pending_complete(&n->p);
+    if (clock_mono_us() >= n->until_us || nap_arm(n) != 0)
+        pending_complete(&n->p);
 }
 
 static void nap_finish(struct pending *p, struct reply *r)
@@ -55,12 +66,12 @@ static enum call_result debug_sleep(struct call *c)
     double seconds = strtod(text, &end);
     if (*end || !(seconds >= 0 && seconds < 1e6))
         return call_errorf(c, ERR_SYNTAX, "value is not a valid float");
-    struct timeval tv = {.tv_sec = (time_t)seconds,
-                         .tv_usec = (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
     struct nap *n = mem_zalloc(sizeof *n);
-    if (n)
+    if (n) {
+        n->until_us = clock_mono_us() + (uint64_t)(seconds * 1e6);
         n->timer = event_new(c->io->base, -1, 0, nap_over, n);
-    if (!n || !n->timer || event_add(n->timer, &tv) != 0) {
+    }
+    if (!n || !n->timer || nap_arm(n) != 0) {
         if (n && n->timer)
             event_free(n->timer);
         mem_free(n);
