@@ -31,7 +31,7 @@ async function all(name) {
 
     await test(title('tls'), async () => {
         const value = randomBytes(300000)
-        const safe = connect({ port: tlsPort, tls: { ca } })
+        const safe = connect({ port: tlsPort, tls: { ca: ca() } })
         await safe.set('tls', value)
         assert.ok((await safe.getBuffer('tls')).equals(value))
         await safe.quit()

@@ -29,7 +29,7 @@ async function all(name, RESP) {
 
     await test(title('tls'), async () => {
         const value = randomBytes(300000)
-        const safe = await connect({ socket: { host, port: tlsPort, tls: true, ca } })
+        const safe = await connect({ socket: { host, port: tlsPort, tls: true, ca: ca() } })
         await safe.set('tls', value)
         assert.ok((await bytes(safe).get('tls')).equals(value))
         await safe.close()

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 export const { HOST: host, USERNAME: username, PASSWORD: password } = process.env
 export const port = Number(process.env.PORT)
 export const tlsPort = Number(process.env.TLS_PORT)
-export const ca = readFileSync(process.env.CA)
+export const ca = () => readFileSync(process.env.CA)
 export const node20 = Number(process.versions.node.split('.')[0]) >= 20
 
 export async function test(name, body) {
