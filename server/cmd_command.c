@@ -402,7 +402,7 @@ enum call_result cmd_help(struct call *c)
         const struct command *sub = &commands[i];
         if (strncmp(sub->name, c->cmd->name, n) != 0 || sub->name[n] != '|')
             continue;
-        snprintf(line, sizeof line, "%s %s", sub->name + n + 1, sub->args);
+        snprintf(line, sizeof line, "%s%s%s", sub->name + n + 1, *sub->args ? " " : "", sub->args);
         reply_simple(c->reply, line);
         snprintf(line, sizeof line, "    %s.", sub->summary);
         reply_simple(c->reply, line);

@@ -183,14 +183,14 @@ enum call_result string_decrby(struct call *c)
 /* All of s as one number, as strtold reads it, but no blanks and no "nan". */
 static int parse_float(struct bytes s, long double *out)
 {
-    char text[256], *end;
+    char text[FLOAT_BYTES_MAX], *end;
     if (s.n == 0 || s.n >= sizeof text || s.p[0] == ' ' || (s.p[0] >= '\t' && s.p[0] <= '\r'))
         return 0;
     memcpy(text, s.p, s.n);
     text[s.n] = 0;
     *out = strtold(text, &end);
     int ok = end == text + s.n && !isnan(*out);
-    mem_wipe(text, sizeof text);
+    mem_wipe(text, s.n);
     return ok;
 }
 

@@ -313,7 +313,7 @@ void command_paths(const struct command *cmd, unsigned argc, struct command_path
 int command_reads_secrets(const struct command *cmd)
 {
     return cmd->flags & CMD_READ && !(cmd->flags & CMD_WRITE) && rules[cmd->keys].path_first &&
-           cmd->categories & (CAT_SECRET | CAT_KEYSPACE);
+           cmd->categories & (CAT_SECRET | CAT_KEYSPACE | CAT_STRING);
 }
 
 unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg)
@@ -322,6 +322,8 @@ unsigned command_access(const struct command *cmd, const struct bytes *argv, uns
     unsigned access = (cmd->flags & CMD_WRITE ? KEY_WRITES : 0u);
     if (cmd->keys == KEYS_TWO || cmd->keys == KEYS_COPY) /* from one to the other; RENAME takes the first away */
         return arg != 1 ? KEY_WRITES : cmd->keys == KEYS_COPY ? KEY_READS : KEY_READS | KEY_WRITES;
+    if (cmd->keys == KEYS_MOVE) /* here; there it is written */
+        return KEY_READS | KEY_WRITES;
     if (cmd->flags & CMD_OLD || (!(cmd->flags & CMD_PEEK) && !(cmd->flags & CMD_WRITE)))
         access |= KEY_READS;
     for (unsigned i = 3; cmd->flags & CMD_GETOPT && i < argc; i++)

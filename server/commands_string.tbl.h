@@ -1,62 +1,62 @@
 /* The string facade: plain Redis clients store and read secrets. Database n is the vault "dbn"; a key {vault}/path addresses that vault. */
-COMMAND("GET", 2, CMD_READ | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(1)", "key",
+COMMAND("GET", 2, CMD_READ | CMD_FAST, CAT_STRING, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(1)", "key",
         "Reads a secret", "the value or nil", string_get)
-COMMAND("SET", -3, CMD_WRITE | CMD_REDACT | CMD_GETOPT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
+COMMAND("SET", -3, CMD_WRITE | CMD_REDACT | CMD_GETOPT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]",
         "Writes a secret", "OK; nil when NX or XX does not hold; with GET the old value or nil", string_set)
-COMMAND("MGET", -2, CMD_READ | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_MANY, 0, "string", "1.0.0", "O(N)", "key [key ...]",
+COMMAND("MGET", -2, CMD_READ | CMD_FAST, CAT_STRING, LANE_NONE, KEYS_MANY, 0, "string", "1.0.0", "O(N)", "key [key ...]",
         "Reads several secrets", "array of values and nils", string_mget)
-COMMAND("STRLEN", 2, CMD_READ | CMD_FAST | CMD_PEEK, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(1)", "key",
+COMMAND("STRLEN", 2, CMD_READ | CMD_FAST | CMD_PEEK, CAT_STRING, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(1)", "key",
         "Length of a secret's value in bytes", "the length, 0 when there is no such key", string_strlen)
-COMMAND("SETNX", 3, CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
+COMMAND("SETNX", 3, CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key value",
         "Writes a secret that is not there yet", "1, or 0 when it is there", string_setnx)
-COMMAND("SETEX", 4, CMD_WRITE | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 3, "string", "1.0.0", "O(1)",
+COMMAND("SETEX", 4, CMD_WRITE | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 3, "string", "1.0.0", "O(1)",
         "key seconds value",
         "Writes a secret that expires", "OK", string_setex)
-COMMAND("PSETEX", 4, CMD_WRITE | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 3, "string", "1.0.0", "O(1)",
+COMMAND("PSETEX", 4, CMD_WRITE | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 3, "string", "1.0.0", "O(1)",
         "key milliseconds value",
         "Writes a secret that expires", "OK", string_psetex)
-COMMAND("GETSET", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
+COMMAND("GETSET", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key value",
         "Writes a secret and returns what it was", "the old value or nil", string_getset)
-COMMAND("GETDEL", 2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
+COMMAND("GETDEL", 2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
         "key",
         "Returns a secret and destroys it", "the value or nil", string_getdel)
-COMMAND("GETEX", -2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
+COMMAND("GETEX", -2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
         "key [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST]",
         "Returns a secret and sets when it expires", "the value or nil", string_getex)
-COMMAND("MSET", -3, CMD_WRITE | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_PAIRS, 2, "string", "1.0.0", "O(N)",
+COMMAND("MSET", -3, CMD_WRITE | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_PAIRS, 2, "string", "1.0.0", "O(N)",
         "key value [key value ...]",
         "Writes several secrets: all or nothing, one log record", "OK", string_mset)
-COMMAND("MSETNX", -3, CMD_WRITE | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_PAIRS, 2, "string", "1.0.0", "O(N)",
+COMMAND("MSETNX", -3, CMD_WRITE | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_PAIRS, 2, "string", "1.0.0", "O(N)",
         "key value [key value ...]",
         "The same if none of them is there", "1, or 0 when one is there and nothing was written", string_msetnx)
-COMMAND("APPEND", 3, CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(N) of the value",
+COMMAND("APPEND", 3, CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(N) of the value",
         "key value",
         "Adds to the end of a secret", "the new length", string_append)
-COMMAND("SETRANGE", 4, CMD_WRITE | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 3, "string", "1.0.0", "O(N) of the value",
+COMMAND("SETRANGE", 4, CMD_WRITE | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 3, "string", "1.0.0", "O(N) of the value",
         "key offset value",
         "Writes over a part of a secret", "the new length", string_setrange)
-COMMAND("GETRANGE", 4, CMD_READ, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(N) of the value",
+COMMAND("GETRANGE", 4, CMD_READ, CAT_STRING, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(N) of the value",
         "key start end",
         "Reads a part of a secret", "the part", string_getrange)
-COMMAND("SUBSTR", 4, CMD_READ, CAT_STRING | CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(N) of the value",
+COMMAND("SUBSTR", 4, CMD_READ, CAT_STRING, LANE_NONE, KEYS_ONE, 0, "string", "1.0.0", "O(N) of the value",
         "key start end",
         "The same as GETRANGE", "the part", string_getrange)
-COMMAND("INCR", 2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
+COMMAND("INCR", 2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
         "key",
         "Adds 1 to a number", "the new number", string_incr)
-COMMAND("DECR", 2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
+COMMAND("DECR", 2, CMD_OLD | CMD_WRITE | CMD_FAST, CAT_STRING, LANE_WRITE, KEYS_ONE, 0, "string", "1.0.0", "O(1)",
         "key",
         "Takes 1 from a number", "the new number", string_decr)
-COMMAND("INCRBY", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
+COMMAND("INCRBY", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key increment",
         "Adds to a number", "the new number", string_incrby)
-COMMAND("DECRBY", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
+COMMAND("DECRBY", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key decrement",
         "Takes from a number", "the new number", string_decrby)
-COMMAND("INCRBYFLOAT", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING | CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
+COMMAND("INCRBYFLOAT", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key increment",
         "Adds to a number that need not be whole", "the new number", string_incrbyfloat)
 COMMAND("DEL", -2, CMD_WRITE, CAT_KEYSPACE, LANE_WRITE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)", "key [key ...]",
@@ -85,10 +85,10 @@ COMMAND("PEXPIREAT", -3, CMD_WRITE | CMD_FAST, CAT_KEYSPACE, LANE_WRITE, KEYS_ON
         "key unix-time-milliseconds [NX|XX|GT|LT]", "Sets when a key expires, in milliseconds", "1, or 0 when it was not set", string_pexpireat)
 COMMAND("PERSIST", 2, CMD_WRITE | CMD_FAST, CAT_KEYSPACE, LANE_WRITE, KEYS_ONE, 0, "generic", "1.0.0", "O(1)", "key",
         "Takes a key's expiry away", "1, or 0 when there is no such key or it has none", string_persist)
-COMMAND("SCAN", -2, CMD_READ, CAT_KEYSPACE, LANE_NONE, KEYS_NONE, 0, "generic", "1.0.0", "O(1) a call, O(N) for a whole iteration",
+COMMAND("SCAN", -2, CMD_READ, CAT_KEYSPACE | CAT_READ, LANE_NONE, KEYS_NONE, 0, "generic", "1.0.0", "O(1) a call, O(N) for a whole iteration",
         "cursor [MATCH pattern] [COUNT count] [TYPE type]", "Iterates over the keys of the selected database",
         "[cursor, keys]; cursor 0 at the end", string_scan)
-COMMAND("DBSIZE", 1, CMD_READ | CMD_FAST, CAT_KEYSPACE, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+COMMAND("DBSIZE", 1, CMD_READ | CMD_FAST, CAT_KEYSPACE | CAT_READ, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
         "Number of keys in the selected database, expired ones that were not collected yet included", "the number", string_dbsize)
 COMMAND("TOUCH", -2, CMD_PEEK | CMD_READ | CMD_FAST, CAT_KEYSPACE, LANE_NONE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)",
         "key [key ...]",
@@ -105,10 +105,10 @@ COMMAND("COPY", -3, CMD_WRITE, CAT_KEYSPACE, LANE_WRITE, KEYS_COPY, 0, "generic"
 COMMAND("MOVE", 3, CMD_WRITE | CMD_FAST, CAT_KEYSPACE, LANE_WRITE, KEYS_MOVE, 0, "generic", "1.0.0", "O(1)",
         "key db",
         "Moves a secret to another database", "1, or 0 when it was not moved", string_move)
-COMMAND("KEYS", 2, CMD_READ, CAT_KEYSPACE | CAT_DANGEROUS, LANE_ALONE, KEYS_NONE, 0, "generic", "1.0.0", "O(N) of the database",
+COMMAND("KEYS", 2, CMD_READ, CAT_KEYSPACE | CAT_READ | CAT_DANGEROUS, LANE_ALONE, KEYS_NONE, 0, "generic", "1.0.0", "O(N) of the database",
         "pattern",
         "Lists the keys that match", "array of keys", string_keys)
-COMMAND("RANDOMKEY", 1, CMD_READ, CAT_KEYSPACE, LANE_NONE, KEYS_NONE, 0, "generic", "1.0.0", "O(1)",
+COMMAND("RANDOMKEY", 1, CMD_READ, CAT_KEYSPACE | CAT_READ, LANE_NONE, KEYS_NONE, 0, "generic", "1.0.0", "O(1)",
         "",
         "Draws a key; any may come, not all with the same chance", "a key or nil", string_randomkey)
 COMMAND("FLUSHDB", -1, CMD_WRITE, CAT_KEYSPACE | CAT_DANGEROUS, LANE_WRITE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",

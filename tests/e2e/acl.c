@@ -83,6 +83,25 @@ static void test_keys_of_ours_are_guarded_by_their_canonical_names(void **state)
     e2e_finish(&s);
 }
 
+/* +@keyspace gave GET and SET, which are in @string alone; +@read did not give SCAN. */
+static void test_classes_hold_what_they_hold_in_redis(void **state)
+{
+    struct e2e s;
+    (void)state;
+    e2e_start(&s, NULL);
+    e2e_expect(s.c, "+OK", "ACL SETUSER k on nopass ~* +@keyspace");
+    e2e_expect(s.c, "+OK", "ACL SETUSER r on nopass ~* +@read");
+    e2e_expect(s.c, "+OK", "ACL DRYRUN k DEL a");
+    e2e_expect(s.c, "$This user has no permissions to run the 'get' command", "ACL DRYRUN k GET a");
+    e2e_expect(s.c, "$This user has no permissions to run the 'set' command", "ACL DRYRUN k SET a b");
+    e2e_expect(s.c, "+OK", "ACL DRYRUN r SCAN 0");
+    e2e_expect(s.c, "+OK", "ACL DRYRUN r KEYS *");
+    e2e_expect(s.c, "+OK", "ACL DRYRUN r DBSIZE");
+    e2e_expect(s.c, "+OK", "ACL DRYRUN r RANDOMKEY");
+    e2e_expect(s.c, "$...", "ACL DRYRUN r DEL a");
+    e2e_finish(&s);
+}
+
 /* ---- that they last ---- */
 
 static void test_users_survive(void **state)
@@ -493,6 +512,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN); /* the prober's server is killed under it */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_keys_of_ours_are_guarded_by_their_canonical_names, e2e_teardown),
+        cmocka_unit_test_teardown(test_classes_hold_what_they_hold_in_redis, e2e_teardown),
         cmocka_unit_test_teardown(test_users_survive, e2e_teardown),
         cmocka_unit_test_teardown(test_nothing_is_open_before_users_are_known, e2e_teardown),
         cmocka_unit_test_teardown(test_a_lost_log_is_recovered_by_who_is_on_the_machine, e2e_teardown),

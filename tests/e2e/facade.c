@@ -69,6 +69,8 @@ static void edits_in_a_pipeline(void **state)
     EXPECT(":42", "INCR {v}/count"); /* any vault, versions as ever */
     EXPECT("$41", "SECRET.GET v count VERSION 1");
     EXPECT(":46", "SETRANGE {v}/count 44 xx");
+    EXPECT("$1000...", "INCRBYFLOAT large 1e300"); /* a sum of hundreds of digits was written, and not read again */
+    EXPECT("$1000...", "INCRBYFLOAT large 1");
     e2e_finish(&s);
 }
 
@@ -430,6 +432,11 @@ static void permissions_go_by_the_vault(void **state)
     e2e_expect(u, ":1", "COPY a b REPLACE");
     e2e_expect(u, "-NOPERM...", "COPY b a REPLACE");
     e2e_expect(u, "-NOPERM...", "RENAME a b");
+    /* MOVE reads what it takes along: who may only write there would have read it in the other database */
+    EXPECT("+OK", "ACL SETUSER u resetkeys %%W~{db0}/* ~{db5}/*");
+    e2e_expect(u, "-NOPERM...", "MOVE a 0");
+    EXPECT("+OK", "ACL SETUSER u resetkeys ~{db0}/* %%W~{db5}/*");
+    e2e_expect(u, ":1", "MOVE a 0");
     redisFree(u);
     e2e_finish(&s);
 }
