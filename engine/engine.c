@@ -451,6 +451,11 @@ static enum err snapshots_view(void *arg, struct snapmerge_view **view, uint64_t
     return engine_view(arg, view, lsn);
 }
 
+static enum err snapshots_fetch(void *arg)
+{
+    return engine_fetch_snapshot(arg, engine_commit_lsn(arg));
+}
+
 static void snapshots_log(void *arg, int level, const char *line)
 {
     engine_logf(arg, level, "%s", line);
@@ -478,6 +483,7 @@ static enum err open_snapshots(struct engine *e)
                                    .commit_lsn = snapshots_commit_lsn,
                                    .needed_lsn = snapshots_needed_lsn,
                                    .view = snapshots_view,
+                                   .fetch = snapshots_fetch,
                                    .has_room = snapshots_has_room,
                                    .log = snapshots_log,
                                    .arg = e};
@@ -550,6 +556,7 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_init(&e->store_lock[s], NULL);
     pthread_mutex_init(&e->asof_lock, NULL);
+    pthread_mutex_init(&e->fetch_lock, NULL);
     pthread_mutex_init(&e->overlay_lock, NULL);
     e->shards = cfg->shards ? cfg->shards : 1;
     e->dir = mem_alloc(strlen(cfg->dir) + 1);
@@ -620,6 +627,7 @@ void engine_close(struct engine *e)
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)
         pthread_mutex_destroy(&e->store_lock[s]);
     pthread_mutex_destroy(&e->asof_lock);
+    pthread_mutex_destroy(&e->fetch_lock);
     pthread_mutex_destroy(&e->overlay_lock);
     mem_free(e->dir);
     mem_free(e);

@@ -47,6 +47,7 @@ struct engine {
     _Atomic(struct sequencer *) seq; /* NULL until it runs: the applier looks */
     struct keeper *keeper;
     struct snapshots *snapshots; /* NULL: none are made */
+    pthread_mutex_t fetch_lock;  /* held while one is fetched from outside */
     struct rebuild *rebuild;     /* NULL until the log is open */
     pthread_mutex_t asof_lock;
     struct asof *asof_open; /* moments of the past that are being read; under asof_lock */
@@ -138,8 +139,8 @@ must_use enum err engine_cover_lost(struct engine *e, struct engine_report *rep)
  * applied. */
 must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
 /* Any time: asks for a snapshot from outside of this node (engine_config.fetch_snapshot), one that this log goes on
- * behind, up to the LSN `to`. ERR_OK: it is here, and the newest when there was no other good one. ERR_NOTFOUND: there
- * is none, or nobody to ask; the log file says why. Blocks. */
+ * behind, up to the LSN `to`. ERR_OK: one is here, as far as anybody knows. ERR_NOTFOUND: there is none, or nobody to
+ * ask; others: it cannot be asked now. The log file says why. One at a time; blocks. */
 must_use enum err engine_fetch_snapshot(struct engine *e, uint64_t to);
 /* Behind a gate: records of the log that this run did not write are committed up to `to`. Up to the commit LSN they are
  * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The

@@ -214,7 +214,7 @@ static enum err load_fetched(struct rebuild_job *j)
     enter(j, REBUILD_LOADING);
     if (err == ERR_OK && j->hurt)
         engine_cover(j->e, 1);
-    return err ? err : load_snapshot(j);
+    return err ? ERR_NOTFOUND : load_snapshot(j);
 }
 
 /* Until the store holds all that lies in front of the log that is left to be replayed. */

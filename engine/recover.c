@@ -59,19 +59,41 @@ static int fits_log(void *arg, const struct snapfile_header *h)
     return fits;
 }
 
-enum err engine_fetch_snapshot(struct engine *e, uint64_t to)
+/* 1: one is good as far as anybody knows. */
+static int reaches_log(struct engine *e, uint64_t first_lsn)
+{
+    struct snapread_info info;
+    struct snapread *r;
+    if (snapshots_open_below(e->snapshots, UINT64_MAX, &r) != ERR_OK)
+        return 0;
+    snapread_info(r, &info);
+    snapread_unref(r);
+    return info.header.lsn + 1 >= first_lsn;
+}
+
+static enum err fetch_one(struct engine *e, uint64_t first_lsn, uint64_t to)
 {
     struct sought s = {.e = e};
+    engine_logf(e, LOG_WARNING, "no snapshot here verifies that reaches the log: the object store is asked for one");
+    enum err err = e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, first_lsn - 1, to, fits_log, &s);
+    if (err == ERR_OK)
+        err = snapshots_arrived(e->snapshots, s.lsn);
+    return err == ERR_CORRUPT ? ERR_NOTFOUND : err;
+}
+
+enum err engine_fetch_snapshot(struct engine *e, uint64_t to)
+{
     struct wal_info w;
+    enum err err = ERR_OK;
 
     if (!e->cfg.fetch_snapshot || !e->snapshots)
         return ERR_NOTFOUND;
-    engine_logf(e, LOG_WARNING, "no snapshot here verifies that reaches the log: the object store is asked for one");
+    pthread_mutex_lock(&e->fetch_lock);
     wal_info(e->wal, &w);
-    enum err err = e->cfg.fetch_snapshot(e->cfg.arg, e->cell_id, w.first_lsn - 1, to, fits_log, &s);
-    if (err == ERR_OK)
-        err = snapshots_arrived(e->snapshots, s.lsn);
-    return err ? ERR_NOTFOUND : ERR_OK;
+    if (!reaches_log(e, w.first_lsn)) /* else the one who was here first has brought it */
+        err = fetch_one(e, w.first_lsn, to);
+    pthread_mutex_unlock(&e->fetch_lock);
+    return err;
 }
 
 /* ERR_AGAIN: it is the newest now. ERR_NOTFOUND: there is none, or one was had already. */

@@ -26,10 +26,11 @@
  * Failures: a snapshot that cannot be made (no space, no HSM) is said in the log once, shows in snapshots_info, and is
  * tried again; traffic does not notice. The last of the disk is not for it (room.h): it is given up before the log or a
  * store could be refused space. With damage in the snapshot before, the next one is made from an older one and more of
- * the log. With damage in the log, or without a snapshot where the log does not begin at record 1, it is made from the
- * stores (snapmerge_stores). Old values that are nowhere any more are left out, counted, and said. A snapshot that
- * cannot be read counts as damaged at once, since what is in it is elsewhere too; what of the log cannot be read only
- * when that has lasted for cfg.patience_ms, since old values in it are lost then.
+ * the log; without any that reaches the log, from one that comes from elsewhere (cfg.fetch). With damage in the log, or
+ * when there is none there either, it is made from the stores (snapmerge_stores). Old values that are nowhere any more
+ * are left out, counted, and said. A snapshot that cannot be read counts as damaged at once, since what is in it is
+ * elsewhere too; what of the log cannot be read only when that has lasted for cfg.patience_ms, since old values in it
+ * are lost then.
  *
  * Threads: the functions from any; snapshots_value blocks on a read, none waits for a snapshot being made but end.
  */
@@ -57,6 +58,9 @@ struct snapshots_config {
 
     uint64_t (*commit_lsn)(void *arg);
     uint64_t (*needed_lsn)(void *arg); /* the first LSN that somebody else needs the log from */
+    /* Brings one from elsewhere that the log goes on behind (snapshots_arrived was called then). ERR_NOTFOUND: there is
+     * none; others: nobody knows now. NULL: there is no such place. */
+    enum err (*fetch)(void *arg);
     /* For a snapshot from the stores: a view of them while they stand still, and its LSN. */
     enum err (*view)(void *arg, struct snapmerge_view **v, uint64_t *lsn);
     /* 1: the disk has room for so many bytes more, and for all that others need. NULL: always. */

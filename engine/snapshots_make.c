@@ -99,6 +99,11 @@ static enum err write_pace(void *arg, uint64_t bytes)
     return has_room(arg, 0) ? pace(arg, bytes) : ERR_MISCONF;
 }
 
+static void note_unreadable(struct snapshots *s)
+{
+    s->unreadable_ms = s->unreadable_ms ? s->unreadable_ms : clock_mono_ms();
+}
+
 /* What could not be read for so long will not be. */
 static int out_of_patience(const struct snapshots *s)
 {
@@ -220,6 +225,21 @@ static void note_lost(struct snapshots *s, uint64_t values)
                   (unsigned long long)values);
 }
 
+/* Old values are not in the stores: before these are all that is left, one from elsewhere. While nobody knows whether
+ * there is one it is waited for, as for what cannot be read. */
+static enum err make_from_elsewhere(struct snapshots *s, uint64_t to, struct snapwrite_config *cfg,
+                                    struct snapwrite_result *result)
+{
+    enum err e = s->cfg.fetch ? s->cfg.fetch(s->cfg.arg) : ERR_NOTFOUND;
+    if (!e)
+        return make_from_good(s, to, cfg, result);
+    if (e != ERR_NOTFOUND && e != ERR_AGAIN) {
+        note_unreadable(s);
+        e = out_of_patience(s) ? ERR_NOTFOUND : e;
+    }
+    return e;
+}
+
 /* The next snapshot, at to or on the way there. */
 static enum err make_one(struct snapshots *s, uint64_t to)
 {
@@ -229,12 +249,15 @@ static enum err make_one(struct snapshots *s, uint64_t to)
 
     enum err e = make_from_good(s, to, &cfg, &result);
     if (e == ERR_IO && result.unreadable) {
-        s->unreadable_ms = s->unreadable_ms ? s->unreadable_ms : clock_mono_ms();
+        note_unreadable(s);
         e = out_of_patience(s) ? ERR_CORRUPT : e;
     }
+    int damage = e == ERR_CORRUPT;
+    if (damage || e == ERR_NOTFOUND)
+        e = make_from_elsewhere(s, to, &cfg, &result);
     if ((e == ERR_CORRUPT || e == ERR_NOTFOUND) && s->cfg.view) {
         snapshots_say(s, LOG_WARNING, "the log %s, and no snapshot reaches over that: one is made from the stores",
-                      e == ERR_CORRUPT ? "has damage" : "begins in the middle");
+                      damage || e == ERR_CORRUPT ? "has damage" : "begins in the middle");
         e = make_from_stores(s, &cfg, &result);
     }
     if (e)

@@ -454,11 +454,10 @@ static void a_log_that_cannot_be_read_is_waited_for_and_then_left_behind(void **
     assert_filled(66);
 }
 
-/* What a reader meets is not left for the next scrub: old values that only snapshots have any more. */
-static void a_block_that_a_reader_finds_bad_is_made_good(void **state)
+/* Ten versions of every key, the old ones in the two snapshots alone: the log behind is another key's. */
+static void fill_snapshots(void)
 {
-    unsigned found = 0, version = 0;
-    (void)state;
+    unsigned version = 0;
     fill(1, 10);
     for (unsigned round = 0; round < 3; round++) {
         while (version < 600 * (round + 1)) {
@@ -470,15 +469,59 @@ static void a_block_that_a_reader_finds_bad_is_made_good(void **state)
     }
     assert_true(first_lsn() > KEYS * 10);
     hot_drop_clean(e->hot, UINT16_MAX);
-    shell("f=$(ls %s/snapshots/*.snap | tail -1); for at in $(seq 300 1000 15000); do "
-          "printf XXXX | dd of=$f bs=1 seek=$at conv=notrunc 2>/dev/null; done",
-          dir);
+}
+
+static void damage_newest_snapshots(unsigned n)
+{
+    shell("for f in $(ls %s/snapshots/*.snap | tail -%u); do for at in $(seq 300 1000 15000); do "
+          "printf XXXX | dd of=$f bs=1 seek=$at conv=notrunc 2>/dev/null; done; done",
+          dir, n);
+}
+
+/* What a reader meets is not left for the next scrub. */
+static void a_block_that_a_reader_finds_bad_is_made_good(void **state)
+{
+    unsigned found = 0;
+    (void)state;
+    fill_snapshots();
+    damage_newest_snapshots(1);
     for (unsigned key = 0; key < KEYS && !found; key++)
         found += read_value(key, 7, 0) == ERR_CORRUPT;
     assert_true(found);
     for (unsigned i = 0; i < 10000 && newest_file().verified != SNAPSHOT_WHOLE; i++)
         nap();
     assert_int_equal(newest_file().verified, SNAPSHOT_WHOLE);
+    assert_filled(10);
+}
+
+static int setup_elsewhere(void **state)
+{
+    fetch = fetch_aside;
+    fetches = 0;
+    return setup(state);
+}
+
+static int teardown_elsewhere(void **state)
+{
+    fetch = NULL;
+    shell("rm -rf %s.aside", dir);
+    return teardown(state);
+}
+
+/* One was made from the stores, which do not have them, though there was a whole one elsewhere. */
+static void old_values_come_from_elsewhere_before_they_are_given_up(void **state)
+{
+    struct snapshots_info i;
+    (void)state;
+    fill_snapshots();
+    shell("cp -r %s/snapshots %s.aside", dir, dir);
+    damage_newest_snapshots(2);
+    assert_int_equal(set(1001, 1), ERR_OK);
+    make_snapshot();
+    snapshots_info(engine_snapshots(e), &i);
+    assert_int_equal(i.lost, 0);
+    assert_int_equal(fetches, 1);
+    assert_null(strstr(said, "from the stores"));
     assert_filled(10);
 }
 
@@ -626,6 +669,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_log_that_cannot_be_read_is_waited_for_and_then_left_behind, setup,
                                         teardown_disk),
         cmocka_unit_test_setup_teardown(a_block_that_a_reader_finds_bad_is_made_good, setup, teardown_disk),
+        cmocka_unit_test_setup_teardown(old_values_come_from_elsewhere_before_they_are_given_up, setup_elsewhere,
+                                        teardown_elsewhere),
         cmocka_unit_test_setup_teardown(leases_restored_keep_their_times_and_fire_once, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_wait_for_the_hsm, setup, teardown),
     };
