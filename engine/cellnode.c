@@ -447,6 +447,10 @@ static enum err read_vote(struct cellnode *n, struct cell_boot *boot)
         n->vote.vote = (struct cell_vote){.promised_to = CELL_NOBODY};
         err = clock_random(n->vote.node_id, sizeof n->vote.node_id);
     }
+    if (n->vote.vote.promised < n->e->begin.term) { /* terms up to that one were there before the log was lost */
+        n->vote.vote.promised = n->e->begin.term;
+        n->vote.vote.promised_to = CELL_NOBODY;
+    }
     boot->vote = n->vote.vote;
     return err;
 }

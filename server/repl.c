@@ -20,6 +20,7 @@
 #include "server/call.h"
 #include "server/listen.h"
 #include "server/repl_impl.h"
+#include "server/restore.h"
 
 #define LOOK_US 200000 /* also at the server's stopping */
 #define SAY_US 10000000
@@ -216,10 +217,22 @@ static enum founding_verdict wait_for_verdict(struct repl *r, uint8_t cell_id[16
     return v;
 }
 
+/* Nobody knows a cell, and yet there may have been one, whose nodes have all lost their logs: then it goes on from a
+ * snapshot when somebody says so (restore.h), and has the id that it had. */
+static enum err recover_cell(struct repl *r, struct found *f)
+{
+    enum err e = restore_begin(r->srv->restore);
+    if (!e && (e = look(f)))
+        log_at(LOG_WARNING, "The data directory cannot be read: %s", err_text(e));
+    return e;
+}
+
 static enum err make_id(struct repl *r, struct found *f)
 {
     uint8_t id[16];
-    enum err e = f->has_cell ? ERR_OK : clock_random(id, sizeof id);
+    enum err e = f->has_cell ? ERR_OK : recover_cell(r, f);
+    if (!e && !f->has_cell)
+        e = clock_random(id, sizeof id);
     if (!e && !f->has_cell)
         e = write_cell(r, f, id);
     show_cell(r, f);
@@ -345,7 +358,7 @@ static void run_begin(struct repl *r, struct repl_task *t)
         repl_follow_now(r, (uint8_t)index);
     } else if (r->self < repl_voters(r)) {
         /* Who was primary tries to be that again; in a cell that never had one, voter 0 tries. */
-        int never = !c->last_lsn && !c->vote.promised;
+        int never = c->last_lsn == c->base_lsn && c->vote.promised_to == CELL_NOBODY;
         r->wants_to_lead = repl_alone(r) || c->vote.promised_to == r->self || (never && r->self == 0);
     }
     repl_publish(r, clock_mono_ms());

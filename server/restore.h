@@ -16,6 +16,9 @@
  * all terms in the names that were seen, since terms may have begun that no snapshot tells of. A crash before DIR/begin
  * leaves a directory without a log, and what was downloaded is found; after it the next start goes on by itself.
  *
+ * **In a cell** (repl.h) it is looked before voter 0 makes the cell's id, so of any cell, and again when the id is
+ * known: docs/decisions/0026.
+ *
  * **A start with a log** whose snapshots are no good gets one that fits the log (restore_snapshot), by itself: nothing
  * is lost by that.
  *

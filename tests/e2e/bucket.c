@@ -22,6 +22,7 @@
 #include "tests/lib/cut.h"
 #include "tests/lib/e2e.h"
 #include "tests/lib/rgw.h"
+#include "tests/lib/trio.h"
 
 #define MIB (1u << 20)
 #define NAMES 64
@@ -169,7 +170,7 @@ static void shell(const char *fmt, ...)
 static void lose_the_disk(struct e2e *s)
 {
     e2e_kill(s);
-    shell("cd %s && rm -rf wal snapshots base shard-* cell state begin upload restore", s->dir);
+    shell("cd %s && rm -rf wal snapshots base shard-* cell state begin vote upload restore", s->dir);
 }
 
 static void expect_ciphertext_opens(struct e2e *s, const redisReply *c)
@@ -312,6 +313,58 @@ static void it_comes_back_from_the_bucket(void **state)
     check(&s, k);
     e2e_expect(s.c, "$after", "SECRET.GET v path/3");
     e2e_finish(&s);
+    drop(k);
+}
+
+static void begin_voter(struct trio *t, unsigned i)
+{
+    char port[16];
+    snprintf(port, sizeof port, "%d", t->port[i]);
+    e2e_begin(&t->node[i], "--port", port, "--voters", t->voters[0], t->voters[1], t->voters[2],
+              STORE("s3://coffer-test/cell", endpoint), NULL);
+}
+
+/* All of its nodes lost their disks. They took themselves for new ones, and began a cell beside what was in the bucket.
+ */
+static void a_cell_comes_back_from_the_bucket(void **state)
+{
+    (void)state;
+    struct trio t;
+
+    trio_plan(&t);
+    for (unsigned i = 0; i < TRIO; i++)
+        begin_voter(&t, i);
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_ready(&t.node[i]);
+    trio_await_master(&t, 0);
+    struct kept k = fill(&t.node[0]);
+    long long lsn = snapshot(&t.node[0]);
+    upload(&t.node[0]);
+
+    for (unsigned i = 0; i < TRIO; i++)
+        lose_the_disk(&t.node[i]);
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_begin_again(&t.node[i]);
+    for (unsigned i = 0; i < TRIO; i++) { /* each in turn hears from the first whose cell it is */
+        e2e_ready(&t.node[i]);
+        e2e_expect(t.node[i].c, "-MISCONF there is no log here, but 0 snapshots here and 1 in the object store...",
+                   "PING");
+        e2e_expect(t.node[i].c, "[$cell...", "CELL.FORCE-RECOVER");
+    }
+    trio_await_master(&t, 0);
+    trio_await_followers(&t, 0, 2);
+    check(&t.node[0], k);
+    assert_int_equal(info_number(&t.node[0], "wbl_first_lsn"), lsn + 1);
+    assert_true(info_number(&t.node[0], "wbl_term") > 1000);
+    e2e_expect(t.node[0].c, ":4", "SECRET.SET v path/3 after");
+    trio_await_equal(&t);
+    e2e_kill(&t.node[0]);
+    trio_lead(&t, 1);
+    check(&t.node[1], k);
+    e2e_expect(t.node[1].c, "$after", "SECRET.GET v path/3");
+    trio_again(&t, 0);
+    trio_await_equal(&t);
+    trio_finish(&t);
     drop(k);
 }
 
@@ -878,6 +931,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_gateway_starts, e2e_teardown),
         cmocka_unit_test_teardown(it_comes_back_from_the_bucket, e2e_teardown),
+        cmocka_unit_test_teardown(a_cell_comes_back_from_the_bucket, trio_teardown),
         cmocka_unit_test_teardown(a_new_cell_begins_where_the_bucket_is_empty, e2e_teardown),
         cmocka_unit_test_teardown(snapshots_without_a_log_are_not_begun_over, e2e_teardown),
         cmocka_unit_test_teardown(killed_while_it_sends_and_while_it_fetches, e2e_teardown),
