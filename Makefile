@@ -186,6 +186,11 @@ check-clients: all
 	@command -v npm >/dev/null || packaging/packages node
 	@tests/run -t 900 tests/clients/run
 
+## check-redis-sentinel: Redis's own Sentinel suite, with redis-sentinel as it is, over nodes of ours
+check-redis-sentinel: all
+	@packaging/packages test redis
+	@tests/run -t 1800 redis-tests/sentinel
+
 ## check-crash: kill -9 of a server under load, CYCLES=50 times; every acknowledged write must be there
 check-crash: all $(B)/tests/e2e/crash
 	@CYCLES=$(CYCLES) tests/run -t $$((120 + $(CYCLES) * 10)) $(B)/tests/e2e/crash
@@ -279,6 +284,6 @@ help:
 	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
 
 -include $(patsubst %.o,%.d,$(call obj,$(LAYER_SRC) $(MAINS) $(wildcard tests/unit/*.c tests/e2e/*.c tests/lib/*.c tests/sim/*.c tests/fuzz/*.c bench/*.c)))
-.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-clients check-redis check-crash check-sentinel check-faults check-damage check-sim check-mutants check-model fuzz lint coverage format docs install clean help \
+.PHONY: all bench check check-unit check-e2e check-asan check-tsan check-clients check-redis check-redis-sentinel check-crash check-sentinel check-faults check-damage check-sim check-mutants check-model fuzz lint coverage format docs install clean help \
 	tests-build units-build fuzz-build FORCE
 .SECONDARY:
