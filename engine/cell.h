@@ -118,6 +118,7 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     LEAD        term                                I am primary of this term: join me
  *     REFUSED     why, leader                         answers JOIN
  *     STAND       term                                your primary asks you to stand: as PROMOTE there
+ *     DIGEST      term, at                            the owner's: not the chain but the state's digest at at.lsn
  */
 enum cell_msg_type {
     CELL_PROBE,
@@ -133,6 +134,7 @@ enum cell_msg_type {
     CELL_LEAD,
     CELL_REFUSED,
     CELL_STAND,
+    CELL_DIGEST,
     CELL_MSG_TYPES
 };
 const char *cell_msg_name(enum cell_msg_type type); /* "PROBE" */

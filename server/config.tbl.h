@@ -187,6 +187,9 @@ CONFIG(SCRUB_RATE, "scrub-rate", CONFIG_SIZE, CONFIG_OURS, "4mb", 0, INT64_MAX /
        "Log, stores and snapshots are read from the disk and verified once an hour, at most so many bytes a second; 0: "
        "only by SCRUB.NOW.")
 
+CONFIG(STATE_CHECK_INTERVAL, "state-check-interval", CONFIG_SECONDS, CONFIG_OURS, "3600", 0, INT64_MAX / 1000, NULL,
+       "A primary has its replicas compare their state with its newest snapshot's digest, so often at most; 0: never.")
+
 SECTION("Secrets")
 CONFIG(SECRET_MAX_BYTES, "secret-max-bytes", CONFIG_SIZE, CONFIG_OURS | CONFIG_FIXED, "1mb", 1, 67108864, NULL,
        "Largest value.")

@@ -370,6 +370,8 @@ static void replication_section(struct printer *p)
     put_replicas(p, &s);
     PUT(p, "quorum:%s\r\n", s.voters ? "voters" : "alone");
     PUT_U64(p, "read_rounds", s.read_rounds);
+    PUT(p, "state_compared:%s\r\n", repl_state_name(s.state));
+    PUT_U64(p, "state_compared_lsn", s.state_lsn);
     PUT(p, "master_failover_state:%s\r\n", p->srv->repl ? repl_failover_state(p->srv->repl) : "no-failover");
     PUT(p, "master_replid:%s\r\n", s.on ? s.replid : p->srv->run_id);
     PUT(p, "master_replid2:0000000000000000000000000000000000000000\r\n");

@@ -44,6 +44,9 @@ must_use enum err repl_run(struct repl *r);
 /* Ends thread and links; the gate is closed. Before the engine is closed. Blocks, up to some seconds. */
 void repl_stop(struct repl *r);
 
+/* Nothing is posted to srv->chores any more: before they are freed. Accepts NULL. */
+void repl_no_chores(struct repl *r);
+
 /* ---- orders ---- */
 
 /* REPLICAOF host port. *why (static text) with ERR_RANGE: nobody whom this node may follow. ERR_LOADING, ERR_OOM. */
@@ -87,6 +90,14 @@ struct waitlist *repl_confirmed(struct repl *r);
 
 /* ---- questions ---- */
 
+enum repl_state_verdict {
+    REPL_STATE_UNKNOWN, /* not compared yet */
+    REPL_STATE_EQUAL,
+    REPL_STATE_STORES, /* what it serves is not what its log says */
+    REPL_STATE_LOG,    /* what its log says is not what the primary's does */
+};
+const char *repl_state_name(enum repl_state_verdict v); /* "equal" */
+
 struct repl_peer {
     char host[VOTERS_HOST_BYTES];
     int port, online, voter;
@@ -103,6 +114,8 @@ struct repl_status {
     unsigned priority;
     uint32_t term;
     uint64_t offset, commit_lsn, read_rounds; /* rounds: of repl_confirm, so far */
+    enum repl_state_verdict state;            /* compared with the primary's at state_lsn */
+    uint64_t state_lsn;
     char replid[HELLO_ID_CHARS + 1];
     unsigned peers;
     struct repl_peer peer[CELL_PEERS]; /* of a primary: all voters, and who else follows */

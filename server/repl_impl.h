@@ -1,6 +1,6 @@
 /* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
  * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
- * repl_failover.c (FAILOVER) and repl_status.c (what others are told). */
+ * repl_failover.c (FAILOVER), repl_digest.c (do replicas hold the same?) and repl_status.c (what others are told). */
 #ifndef COFFER_SERVER_REPL_IMPL_H
 #define COFFER_SERVER_REPL_IMPL_H
 
@@ -11,6 +11,9 @@
 #include "base/clock.h"
 #include "base/mpsc.h"
 #include "engine/cellnode.h"
+#include "engine/rebuild.h"
+#include "engine/snapfile.h"
+#include "server/chores.h"
 #include "server/dial.h"
 #include "server/founding.h"
 #include "server/link.h"
@@ -48,6 +51,27 @@ struct repl_failover {
     int port;
 };
 
+/* repl_digest.c. One comparison at a time. */
+struct repl_digest {
+    _Atomic int verdict; /* enum repl_state_verdict of the last one that could be made */
+    _Atomic uint64_t compared_lsn;
+    _Atomic int state;
+    _Atomic unsigned rebuilds;  /* under way */
+    uint64_t told_lsn, told_ms; /* the primary's */
+    uint64_t new_lsn;           /* told by the primary, not compared yet; 0: none */
+    uint8_t new_theirs[SNAPFILE_HASH_BYTES];
+    uint64_t lsn; /* compared now, or last; the chore's while it runs */
+    uint8_t theirs[SNAPFILE_HASH_BYTES];
+    struct chore chore;
+    int closed; /* under lock: no more chores */
+    uint64_t mend_ms;
+    unsigned mends;
+};
+struct repl_digest_rebuild {
+    struct rebuild_wait w;
+    struct repl_digest *digest;
+};
+
 /* What other threads ask of the thread, in order. Freed by run(). */
 struct repl_task {
     struct mpsc_node node;
@@ -60,6 +84,7 @@ struct repl {
     struct mpsc tasks;
     struct repl_reads reads;
     struct repl_failover failover;
+    struct repl_digest digest;
     int wake_fd;
     _Atomic int woken; /* wake_fd is written */
 
@@ -137,6 +162,11 @@ void repl_reads_turn(struct repl *r, uint64_t now_ms);      /* the core may have
 /* ---- repl_failover.c ---- */
 void repl_failover_tick(struct repl *r, uint64_t now_ms);
 void repl_told_to_stand(struct repl *r, uint8_t from); /* the core has seen the message */
+
+/* ---- repl_digest.c ---- */
+void repl_digest_told(struct repl *r, uint8_t from, const struct cell_msg *m);
+void repl_digest_turn(struct repl *r, uint64_t now_ms); /* now and then */
+int repl_is_quarantined(const struct repl *r);          /* it differs: serves no reads */
 
 /* ---- repl_status.c ---- */
 void repl_publish(struct repl *r, uint64_t now_ms);

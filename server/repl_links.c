@@ -19,6 +19,8 @@
 static enum err on_frame(void *arg, struct link *l, const struct cell_msg *m, struct bytes records)
 {
     struct repl *r = arg;
+    if (r->node && m->type == CELL_DIGEST)
+        repl_digest_told(r, link_peer(l), m);
     enum err e = r->node ? cellnode_received(r->node, link_peer(l), m, records, clock_mono_ms()) : ERR_OK;
     if (r->node && m->type == CELL_STAND)
         repl_told_to_stand(r, link_peer(l));

@@ -56,6 +56,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
     const struct cell *c = cellnode_cell(r->node);
     struct cell_status core;
     uint8_t cell_id[16];
+    uint64_t compared_lsn = atomic_load(&r->digest.compared_lsn); /* before its verdict */
 
     cell_status(c, now, &core);
     engine_cell_id(r->srv->engine, cell_id);
@@ -63,10 +64,12 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
                               .voters = r->voters.n != 0,
                               .master = core.master,
                               .link_up = core.link_up,
-                              .priority = core.priority,
+                              .priority = repl_is_quarantined(r) ? 0 : core.priority,
                               .term = core.term,
                               .offset = core.offset,
                               .commit_lsn = core.commit_lsn,
+                              .state_lsn = compared_lsn,
+                              .state = (enum repl_state_verdict)atomic_load(&r->digest.verdict),
                               .read_rounds = atomic_load(&r->reads.done),
                               .heard_ms_ago = core.link_down_ms};
     hello_replid(cell_id, core.term, s->replid);
@@ -84,6 +87,8 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
 static enum err reads(const struct repl *r, uint64_t now)
 {
     enum err e = cell_fresh(cellnode_cell(r->node), now);
+    if (repl_is_quarantined(r))
+        return ERR_CORRUPT;
     return !r->voters.n && config_int(r->srv->config, CFG_REPLICA_SERVE_STALE_DATA) ? ERR_OK : e;
 }
 

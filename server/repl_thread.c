@@ -180,6 +180,7 @@ static void each_second(struct repl *r, uint64_t now)
     r->second_ms = now + SECOND_MS;
     keep_log(r);
     repl_links_check(r, now);
+    repl_digest_turn(r, now);
     read_settings(r);
 }
 

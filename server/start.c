@@ -372,6 +372,7 @@ void start_close(struct server *srv)
 {
     /* What comes back from the HSM may still write; what comes back from the log asks the HSM for nothing while the
      * server stops. */
+    repl_no_chores(srv->repl);
     chores_free(srv->chores);
     upload_free(srv->upload);
     srv->upload = NULL;
