@@ -182,7 +182,7 @@ enum call_result cmd_command_info(struct call *c)
         if (cmd)
             reply_info(c->reply, cmd);
         else
-            reply_nil_array(c->reply);
+            reply_nil(c->reply);
     }
     return CALL_DONE;
 }
