@@ -141,7 +141,7 @@ SCRIPTS = $(wildcard tests/e2e/*.sh)
 in = $(patsubst $(B)/%,build/$(1)/%,$(2))
 
 # What `check` tries of the clients: those that need no registry but Debian's.
-DEBIAN_CLIENTS = redis-cli hiredis python ruby php
+DEBIAN_CLIENTS = same redis-cli hiredis python ruby php
 
 # Not under sanitizers: dumps of a process whose memory is mostly theirs.
 SANITIZED = $(UNITS) $(filter-out %/core,$(E2E))
