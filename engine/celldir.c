@@ -72,7 +72,8 @@ static enum err parse_begin(const char *text, struct celldir_begin *b)
 {
     char chain[65];
 
-    if (sscanf(text, "coffer-begin 1\nlsn %lu\nterm %u\nchain %64[0-9a-f]\n", &b->lsn, &b->term, chain) != 3 ||
+    if (sscanf(text, "coffer-begin 1\nlsn %lu\nterm %u\nchain %64[0-9a-f]\nbehind %u\ntier %u\n", &b->lsn, &b->term,
+               chain, &b->behind, &b->tier) < 3 ||
         !hex_get(bytes_str(chain), b->chain, sizeof b->chain) || !b->term)
         return ERR_CORRUPT;
     return ERR_OK;
@@ -98,7 +99,8 @@ enum err celldir_write_begin(const char *dir, const struct celldir_begin *b)
     char text[256], chain[65];
 
     hex_put(chain, b->chain, sizeof b->chain);
-    snprintf(text, sizeof text, "coffer-begin 1\nlsn %lu\nterm %u\nchain %s\n", b->lsn, b->term, chain);
+    snprintf(text, sizeof text, "coffer-begin 1\nlsn %lu\nterm %u\nchain %s\nbehind %u\ntier %u\n", b->lsn, b->term,
+             chain, b->behind, b->tier);
     return write_text(dir, "begin", text);
 }
 

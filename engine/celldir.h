@@ -2,9 +2,11 @@
  *
  *     DIR/cell       text, written once: "coffer-cell 1", "cell-id " and 32 hex digits, "shards " and how many, a line
  *                    each
- *     DIR/begin      text, there only between a forced recovery and the first record after it: "coffer-begin 1", "lsn
- * ", "term ", "chain " and 64 hex digits. The log begins behind the record of this LSN and chain, in this term. It is
- * what makes a forced recovery count (server/restore.h); the engine removes it DIR/wal/       the log
+ *     DIR/begin      text, there only between the moment that a snapshot took the place of a log and the first record
+ *                    behind it: "coffer-begin 1", "lsn ", "term ", "chain " and 64 hex digits; and "behind ", "tier ".
+ *                    The log begins behind the record of this LSN and chain, whose term is `behind`; a barrier that
+ * this node begins it with is of `term`. It is what makes a forced recovery count (server/restore.h), and what an
+ * installed snapshot leaves (install.h); the engine removes it DIR/wal/       the log
  *
  * Pure functions of the disk; any thread. They block on it.
  */
@@ -29,6 +31,8 @@ struct celldir_begin {
     uint64_t lsn;
     uint32_t term; /* not 0 */
     uint8_t chain[32];
+    uint32_t behind; /* 0: not known */
+    unsigned tier;   /* of recovery that the snapshot came by: 2: from a peer; 0: not said */
 };
 
 /* As above. */

@@ -53,7 +53,11 @@ static uint32_t log_term_at(const void *arg, uint64_t lsn)
 {
     struct cellnode *n = (struct cellnode *)(uintptr_t)arg; /* the buffer is scratch */
     struct record r;
-    uint32_t term = wal_term_at(n->w, lsn);
+    uint8_t chain[RECORD_CHAIN_BYTES];
+    uint32_t term;
+    if (wal_base(n->w, lsn, chain, &term))
+        return term;
+    term = wal_term_at(n->w, lsn);
     return term ? term : read_record(n, lsn, &r) == ERR_OK ? r.term : 0;
 }
 
@@ -68,7 +72,8 @@ static void log_chain_at(const void *arg, uint64_t lsn, uint8_t out[RECORD_CHAIN
 {
     struct cellnode *n = (struct cellnode *)(uintptr_t)arg;
     struct record r;
-    if (wal_base(n->w, lsn, out))
+    uint32_t term;
+    if (wal_base(n->w, lsn, out, &term))
         return;
     if (read_record(n, lsn, &r) == ERR_OK) {
         memcpy(out, r.chain, RECORD_CHAIN_BYTES);
@@ -242,8 +247,9 @@ static void do_fetch(struct cellnode *n, const struct cell_effect *e)
 
 static void do_install(struct cellnode *n, const struct cell_effect *e)
 {
-    (void)e;
-    halt(n, "a snapshot cannot take the place of this node's state yet");
+    if (!n->cfg.install(n->cfg.arg, &e->at))
+        halt(n, "a fetched snapshot cannot be made to count");
+    n->halted = 1;
 }
 
 static void do_alarm(struct cellnode *n, const struct cell_effect *e)
@@ -410,6 +416,14 @@ void cellnode_link_down(struct cellnode *n, uint8_t peer, uint64_t now_ms)
 {
     drop_cursor(n, peer);
     (void)!step(n, &(struct cell_event){.type = CELL_LINK_DOWN, .peer = peer}, now_ms);
+}
+
+void cellnode_fetched(struct cellnode *n, const struct cell_point *at, uint64_t session, uint64_t now_ms)
+{
+    struct cell_event event = {.type = CELL_FETCHED, .ok = at != NULL, .session = session};
+    if (at)
+        event.at = *at;
+    (void)!step(n, &event, now_ms);
 }
 
 enum err cellnode_promote(struct cellnode *n, int reclaim, uint64_t now_ms)

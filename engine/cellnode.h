@@ -30,7 +30,10 @@ struct cellnode_config {
     void (*role)(void *arg);                              /* cell_status may have changed; may be NULL */
     void (*reads)(void *arg, uint64_t seq, uint64_t lsn); /* CELL_READS; may be NULL */
     void (*fetch)(void *arg, uint8_t from, const struct cell_point *at,
-                  uint64_t session);          /* CELL_FETCH; NULL: refused */
+                  uint64_t session); /* CELL_FETCH: cellnode_fetched answers; NULL: refused */
+    /* CELL_INSTALL, of what cellnode_fetched told of: makes it count, durably (install.h), and has the node opened
+     * anew, soon: this one does nothing any more. 0: that failed, and what the disk holds is not known. */
+    int (*install)(void *arg, const struct cell_point *at);
     void (*halt)(void *arg, const char *why); /* what the disk holds is not known any more: stop the process */
     void (*log)(void *arg, int level, const char *line); /* enum log_level */
     void *arg;
@@ -56,6 +59,8 @@ void cellnode_changed(struct cellnode *n, uint64_t now_ms); /* gate.changed was 
 must_use enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_msg *m, struct bytes records,
                                     uint64_t now_ms);
 void cellnode_link_down(struct cellnode *n, uint8_t peer, uint64_t now_ms);
+/* CELL_FETCHED; at NULL: no snapshot is to be had. */
+void cellnode_fetched(struct cellnode *n, const struct cell_point *at, uint64_t session, uint64_t now_ms);
 
 /* The core's answers. */
 must_use enum err cellnode_promote(struct cellnode *n, int reclaim, uint64_t now_ms);

@@ -2,7 +2,7 @@
  *
  *     DIR/lock        one process owns the directory
  *     DIR/cell        identity: cell id, number of shards; text (celldir.h)
- *     DIR/begin       after a forced recovery: where the log begins; text (celldir.h)
+ *     DIR/begin       where a log begins that has no record yet, behind a snapshot; text (celldir.h)
  *     DIR/state       boot id of the last start, and whether it was closed cleanly; text
  *     DIR/wal/        the log (wal.h)
  *     DIR/base/       base store
@@ -348,6 +348,7 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
     memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
     memcpy(cfg.base_chain, e->begin.chain, sizeof cfg.base_chain);
     cfg.base_lsn = e->begin.lsn;
+    cfg.base_term = e->begin.behind;
     err = wal_open(&e->wal, &cfg, &rep->wal);
     if (err)
         return engine_refuse(e, err, "cannot open the log in %s: %s", p.s,
@@ -422,6 +423,12 @@ static uint64_t snapshots_needed_lsn(void *arg)
     needed = base < needed ? base : needed;
     uint64_t keep = atomic_load(&e->keep_lsn);
     needed = keep < needed ? keep : needed;
+    if (e->cfg.kept_lsn) {
+        struct wal_info w;
+        wal_info(e->wal, &w);
+        keep = e->cfg.kept_lsn(e->cfg.arg, w.bytes);
+        needed = keep < needed ? keep : needed;
+    }
     return asof < needed ? asof : needed;
 }
 

@@ -84,6 +84,9 @@ struct engine_config {
      * then looks at a value, either sees it changed or will be told. Both NULL: nobody wants to know. */
     void (*on_records)(void *arg, struct bytes records, const struct mpsc_node *writes);
     const _Atomic unsigned *records_wanted;
+    /* The first LSN of the log, which has so many bytes, that somebody outside will need; UINT64_MAX: none. Any thread;
+     * must not block. May be NULL. */
+    uint64_t (*kept_lsn)(void *arg, uint64_t log_bytes);
     void *arg;
     struct engine_progress *progress; /* may be NULL */
 };
@@ -93,7 +96,7 @@ struct engine_config {
 struct engine_report { /* of the start, for the log and INFO */
     struct wal_report wal;
     int tier;              /* 0: from stores and log; stores were lost: 1: from a snapshot, or nothing, and log;
-                            * 3: from the object store's snapshot and log */
+                            * 2: from a snapshot that a peer gave, and log; 3: from the object store's snapshot and log */
     uint64_t snapshot_lsn; /* with tier 1, what they are filled from; 0: from the log alone */
     unsigned stores_lost;
     uint64_t replayed, applied_lsn, took_ms;

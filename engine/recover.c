@@ -173,7 +173,7 @@ static enum err cover_from(struct engine *e, struct snapread *r, struct engine_r
         return snapshots_pass_over(e->snapshots, info.header.lsn);
     if (err == ERR_OK && (err = overlay_new(&e->overlay, e->wal, r)) == ERR_OK && r)
         snapread_ref(r);
-    rep->tier = rep->arrived ? 3 : 1;
+    rep->tier = rep->arrived ? 3 : e->begin.tier ? (int)e->begin.tier : 1;
     rep->snapshot_lsn = info.header.lsn;
     return err;
 }

@@ -154,10 +154,10 @@ static enum err seal(struct wal *w)
 }
 
 enum err wal_begin_segment(struct wal *w, struct wal_prepared *next, uint64_t first_lsn,
-                           const uint8_t chain[RECORD_CHAIN_BYTES])
+                           const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term)
 {
     uint8_t header[WAL_HEADER_BYTES];
-    struct wal_header h = {.first_lsn = first_lsn, .created_ms = clock_wall_ms()};
+    struct wal_header h = {.first_lsn = first_lsn, .created_ms = clock_wall_ms(), .term = term};
 
     memcpy(h.cell_id, w->cfg.cell_id, sizeof h.cell_id);
     memcpy(h.chain, chain, RECORD_CHAIN_BYTES);
@@ -167,6 +167,7 @@ enum err wal_begin_segment(struct wal *w, struct wal_prepared *next, uint64_t fi
     wal_segment_put_header(header, &h);
     next->seg->first_lsn = first_lsn;
     memcpy(next->seg->chain, chain, RECORD_CHAIN_BYTES);
+    next->seg->term = term;
     next->seg->seed = wal_segment_seed(h.salt);
     return file_pwrite(next->fd, header, sizeof header, 0);
 }
@@ -234,7 +235,7 @@ static enum err switch_segment(struct wal *w, uint64_t need)
     if (!e && w->fd >= 0)
         e = records_in_newest(w) ? seal(w) : ERR_OK;
     if (!e)
-        e = wal_begin_segment(w, &next, w->last_lsn + 1, w->chain);
+        e = wal_begin_segment(w, &next, w->last_lsn + 1, w->chain, w->last_term);
     if (!e)
         e = wal_name_segment(w, &next);
     if (!e) {
@@ -373,12 +374,13 @@ void wal_info(struct wal *w, struct wal_info *out)
     pthread_mutex_unlock(&w->lock);
 }
 
-int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES])
+int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES], uint32_t *term)
 {
     pthread_mutex_lock(&w->lock);
     int is = w->oldest ? lsn + 1 == w->oldest->first_lsn : lsn == w->last_lsn;
     if (is)
         memcpy(chain, w->oldest ? w->oldest->chain : w->chain, RECORD_CHAIN_BYTES);
+    *term = is ? w->oldest ? w->oldest->term : w->last_term : 0;
     pthread_mutex_unlock(&w->lock);
     return is;
 }

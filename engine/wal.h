@@ -16,9 +16,9 @@
  *     72  16   salt of the node, new with each segment; seeds the CRCs of frames and footer so that no other
  *              segment's bytes pass for this one's: seed = crc32c(0, salt)
  *     88  u64  time created, ms
- *     96  28   zeros
- *    124  u32  crc32c of bytes 0..123
- *    128  frames, then zeros up to the segment size; a sealed segment ends in a footer and is cut there
+ *     96  u32  term of the record before the first LSN; 0: there is none, or a version that did not note it began this
+ * one 100  24   zeros 124  u32  crc32c of bytes 0..123 128  frames, then zeros up to the segment size; a sealed segment
+ * ends in a footer and is cut there
  *
  * Frame = one group commit (local to the node, not replicated):
  *
@@ -101,9 +101,10 @@ struct wal_config {
     uint64_t known_lsn;     /* what the caller knows to be durable, 0: nothing */
     uint64_t reserve_bytes; /* wal_room says no below so much free disk space (the apply needs it too); 0: no limit */
 
-    /* Where a log without any segment begins: after base_lsn, whose chain is base_chain (the snapshot that a node was
-     * built from). Zeros: at LSN 1. Not looked at when there are segments. */
+    /* Where a log without any segment begins: after base_lsn, whose term and chain are these (the snapshot that a node
+     * was built from). Zeros: at LSN 1. Not looked at when there are segments. */
     uint64_t base_lsn;
+    uint32_t base_term;
     uint8_t base_chain[RECORD_CHAIN_BYTES];
 
     int lazy; /* above */
@@ -166,8 +167,9 @@ void wal_info(struct wal *w, struct wal_info *out);
 /* Term of the record at lsn, any from first to last; 0 when unknown. Blocks when its segment was not verified yet. */
 uint32_t wal_term_at(struct wal *w, uint64_t lsn);
 
-/* 1 when lsn is the one in front of the log's first record; chain is what that one chains from. */
-int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES]);
+/* 1 when lsn is the one in front of the log's first record; chain is what that one chains from, *term that record's, 0
+ * where it is not known. */
+int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES], uint32_t *term);
 
 /* Reads records from lsn on, verifying CRC and chain as it goes. ERR_NOTFOUND: older than the first, or beyond the
  * last + 1; ERR_OOM. Does not block. */

@@ -64,7 +64,7 @@ static enum err copy_records(struct wal *w, struct copy *c, const struct wal_seg
 
     c->lsn = from->first_lsn - 1;
     memcpy(c->chain, from->chain, RECORD_CHAIN_BYTES);
-    c->term = wal_term_at(w, c->lsn);
+    c->term = from->term ? from->term : wal_term_at(w, c->lsn);
     enum err e = wal_cursor_open(&cursor, w, from->first_lsn);
     while (!e && c->lsn + c->records < lsn) {
         e = wal_cursor_next(cursor, &r, &raw);
@@ -92,7 +92,7 @@ static enum err make_copy(struct wal *w, struct copy *c, const struct wal_segmen
     enum err e = wal_prepare_take(&w->prepare, end + frames * WAL_FRAME_BYTES + WAL_FOOTER_BYTES, &c->next);
 
     if (!e)
-        e = wal_begin_segment(w, &c->next, from->first_lsn, from->chain);
+        e = wal_begin_segment(w, &c->next, from->first_lsn, from->chain, from->term);
     c->off = WAL_HEADER_BYTES;
     if (!e)
         e = copy_records(w, c, from, lsn);

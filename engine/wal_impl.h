@@ -5,7 +5,7 @@
  *     cfg, damaged_lsn        set by wal_open, then constant
  *     list, last_*, counters  under lock
  *     fd, off, cap_bytes      the log writer's own
- *     segment: first_lsn, seed, chain   constant once it is in the list
+ *     segment: first_lsn, seed, chain, term   constant once it is in the list
  *     segment: end_off        stored by the log writer after the fdatasync, loaded by cursors
  *     segment: places, terms  under lock while it is the newest or not verified, then constant
  */
@@ -28,6 +28,7 @@ struct wal_segment {
     struct wal_segment *next; /* newer; under the log's lock */
     uint64_t first_lsn;
     uint8_t chain[RECORD_CHAIN_BYTES]; /* before first_lsn */
+    uint32_t term;                     /* likewise; 0: not known */
     uint32_t seed;
     _Atomic uint64_t end_off; /* records up to here are durable and verified */
     _Atomic int removed;      /* deleted, or replaced by another of the same name */
@@ -57,7 +58,7 @@ struct wal {
     struct wal_segment *oldest, *newest;
     unsigned segments;
     uint64_t last_lsn;
-    uint32_t last_term;
+    uint32_t last_term; /* of a log without records its base's */
     uint8_t chain[RECORD_CHAIN_BYTES];
     uint64_t fsyncs, groups, records, appended, sealed_bytes; /* sealed_bytes: of all segments but the newest */
 
@@ -100,7 +101,7 @@ enum err wal_fail(struct wal *w);
  * begin: writes a header with a new salt, fills in next->seg but for end_off.
  * name: syncs the file, renames it to its segment's name (over an older one), syncs the directory. */
 must_use enum err wal_begin_segment(struct wal *w, struct wal_prepared *next, uint64_t first_lsn,
-                                    const uint8_t chain[RECORD_CHAIN_BYTES]);
+                                    const uint8_t chain[RECORD_CHAIN_BYTES], uint32_t term);
 must_use enum err wal_name_segment(struct wal *w, const struct wal_prepared *next);
 /* Under lock: s is the newest from now on, instead of one of the same first LSN if there is. Takes the reference. */
 void wal_link_segment(struct wal *w, struct wal_segment *s);

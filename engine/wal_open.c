@@ -66,6 +66,7 @@ static enum err add_segment(struct wal *w, struct wal_scan *s, uint64_t last_lsn
     seg->first_lsn = s->header.first_lsn;
     seg->seed = wal_segment_seed(s->header.salt);
     memcpy(seg->chain, s->header.chain, RECORD_CHAIN_BYTES);
+    seg->term = s->header.term;
     atomic_store(&seg->end_off, end_off);
     atomic_store(&seg->verified, s->ends_only ? WAL_UNREAD : WAL_WHOLE);
     wal_segment_index(seg, s, last_lsn, end_off);
@@ -73,10 +74,11 @@ static enum err add_segment(struct wal *w, struct wal_scan *s, uint64_t last_lsn
     return ERR_OK;
 }
 
-/* Of the last record; when the last segment has none yet, the one before has it, and was read too. */
+/* Of the last record; when the last segment has none yet, the one before has it, and was read too, or there was none.
+ */
 static uint32_t last_term(const struct wal *w)
 {
-    uint32_t term = 0;
+    uint32_t term = !w->oldest ? w->cfg.base_term : w->oldest->term;
     for (const struct wal_segment *s = w->oldest; s; s = s->next) {
         uint32_t at = wal_terms_at(&s->terms, w->last_lsn);
         term = at ? at : term;
@@ -151,7 +153,7 @@ static enum err load(struct wal *w, uint64_t marked_lsn, struct wal_report *repo
     if (!e)
         e = adopt(w, &set, &v);
     if (!e)
-        report->last_term = w->last_term;
+        report->last_term = v.first_lsn ? w->last_term : 0;
     if (!e && set.count == 0)
         e = sync_parent(w->dir);
     wal_scan_fini(&set);

@@ -36,6 +36,7 @@ void wal_segment_put_header(uint8_t out[WAL_HEADER_BYTES], const struct wal_head
     memcpy(out + 40, h->chain, RECORD_CHAIN_BYTES);
     memcpy(out + 72, h->salt, 16);
     put_le64(out + 88, h->created_ms);
+    put_le32(out + 96, h->term);
     put_le32(out + 124, crc32c(0, out, 124));
 }
 
@@ -53,6 +54,7 @@ enum err wal_segment_get_header(const uint8_t in[WAL_HEADER_BYTES], struct wal_h
     memcpy(h->chain, in + 40, RECORD_CHAIN_BYTES);
     memcpy(h->salt, in + 72, 16);
     h->created_ms = get_le64(in + 88);
+    h->term = get_le32(in + 96);
     return ERR_OK;
 }
 

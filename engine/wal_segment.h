@@ -17,6 +17,7 @@
 struct wal_header {
     uint8_t cell_id[16], salt[16], chain[RECORD_CHAIN_BYTES];
     uint64_t first_lsn, created_ms;
+    uint32_t term; /* of the record before the first LSN; 0: there is none, or it is not known */
 };
 
 struct wal_frame {

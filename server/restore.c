@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/celldir.h"
+#include "engine/install.h"
 #include "engine/room.h"
 #include "server/acl.h"
 #include "server/bucketlink.h"
@@ -279,38 +280,13 @@ static enum err set_aside(struct found *f, const struct snapfile_header *h)
     return e && e != ERR_NOTFOUND ? bucket_fail(&f->b, e, "wal/mark cannot be removed: %s", err_text(e)) : ERR_OK;
 }
 
-/* The highest number of a store that a vault is in. */
-static enum err stores_needed(struct found *f, struct snapread *r, unsigned *out)
-{
-    static const uint8_t first = 'V';
-    struct snapread_iter *it;
-    struct snapfile_entry at;
-    struct vault *v;
-
-    *out = 1;
-    enum err e = snapread_iter_new(r, 0, bytes_of(&first, 1), &it);
-    while (!e && (e = snapread_iter_next(it, &at)) == ERR_OK) {
-        if (at.key.n < 3 || at.key.p[0] || at.key.p[1] || at.key.p[2] != first)
-            break;
-        if ((e = vault_decode(bytes_of(at.key.p + 3, at.key.n - 3), at.value, &v)) == ERR_OK) {
-            *out = v->store > *out ? v->store : *out;
-            vault_free(v);
-        }
-    }
-    snapread_iter_free(it);
-    if (e && e != ERR_END)
-        return bucket_fail(&f->b, e, "the vaults in the snapshot cannot be read: %s", err_text(e));
-    return *out < ENGINE_STORES_MAX ? ERR_OK
-                                    : bucket_fail(&f->b, ERR_CORRUPT, "a vault in the snapshot is in store %u", *out);
-}
-
 static enum err write_cell(struct restore *r, struct found *f, struct snapread *snap)
 {
     unsigned needed, wanted = (unsigned)config_int(r->srv->config, CFG_SHARDS);
-    enum err e = stores_needed(f, snap, &needed);
+    enum err e = install_shards(snap, &needed);
 
     if (e)
-        return e;
+        return bucket_fail(&f->b, e, "the vaults in the snapshot cannot be read: %s", err_text(e));
     if (f->cell.shards && f->cell.shards < needed)
         return bucket_fail(&f->b, ERR_CONFLICT, "the file cell says %u shards, but the snapshot has vaults in %u",
                            f->cell.shards, needed);
@@ -381,6 +357,7 @@ static enum err recover(struct restore *r, struct found *f, const struct restore
     snapread_info(snap, &info);
     begin.lsn = x.lsn = info.header.lsn;
     begin.term = x.new_term = new_term(f, &info.header);
+    begin.behind = info.header.term;
     memcpy(begin.chain, info.header.chain, sizeof begin.chain);
     if ((e = set_aside(f, &info.header)) || (e = write_cell(r, f, snap)))
         goto out;
