@@ -195,7 +195,7 @@ enum call_result cmd_role(struct call *c)
     reply_bulk_str(c->reply, "slave");
     reply_bulk_str(c->reply, s.leader_host);
     reply_int(c->reply, s.leader_port);
-    reply_bulk_str(c->reply, s.link_up ? "connected" : "connect");
+    reply_bulk_str(c->reply, s.link_up ? "connected" : s.copy.running ? "sync" : "connect");
     reply_int(c->reply, (int64_t)s.offset);
     return CALL_DONE;
 }

@@ -25,5 +25,13 @@ COMMAND("REPLCONF", -1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KE
 COMMAND("PSYNC", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "replid lsn [word ...]", "Makes the connection a link of the cell; not for people",
         "CONTINUE, then frames; NEWBORN; NOMASTERLINK to a Redis", cmd_psync)
+COMMAND("REPL.SNAPSHOT", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(1)", "cell from-lsn [HAVE lsn term] [BELOW lsn]",
+        "Names a snapshot for a full resync, and keeps it, and the log behind it, for a minute; not for people",
+        "[LSN, term, bytes]; LOADING: one is being made", cmd_repl_snapshot)
+COMMAND("REPL.PIECE", 5, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the bytes, at most 256 KiB", "lsn term offset bytes",
+        "A piece of a snapshot that REPL.SNAPSHOT named, which is kept for another minute; not for people",
+        "the bytes; fewer at the end of the file", cmd_repl_piece)
 COMMAND("SYNC", 1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
         "Redis's dump is not to be had", "an error", cmd_sync)

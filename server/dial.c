@@ -24,6 +24,7 @@
 #define SLICE_MS 100
 #define COMMAND_BYTES 8192
 #define READ_BYTES (DIAL_EARLY_BYTES / 2)
+#define TALK_READ_BYTES (64u << 10)
 #define TEXT(a) \
     (int)((a)->text.n < HELLO_WHY_BYTES - 16 ? (a)->text.n : HELLO_WHY_BYTES - 16), (const char *)(a)->text.p
 
@@ -45,7 +46,15 @@ try {
     uint64_t end_us;
     struct answer_parser parser;
     struct buf in, command;
+    size_t read_bytes;      /* at once */
+    int (*over)(void *arg); /* of a conversation; else the dialer says */
+    void *over_arg;
 };
+
+static int is_over(const struct try *t)
+{
+    return t->over ? t->over(t->over_arg) : atomic_load(&t->d->stop);
+}
 
 /* ---- the socket ---- */
 
@@ -58,7 +67,7 @@ static enum err fail(struct try *t, enum dial_outcome outcome, const char *why)
 
 static enum err wait_for(struct try *t, short events)
 {
-    while (clock_mono_us() < t->end_us && !atomic_load(&t->d->stop)) {
+    while (clock_mono_us() < t->end_us && !is_over(t)) {
         struct pollfd p = {.fd = t->r.sock.fd, .events = events};
         if (poll(&p, 1, SLICE_MS) > 0)
             return ERR_OK;
@@ -145,9 +154,9 @@ static enum err send_command(struct try *t)
 static enum err read_some(struct try *t)
 {
     uint8_t *room;
-    if (buf_reserve(&t->in, READ_BYTES, &room))
+    if (buf_reserve(&t->in, t->read_bytes, &room))
         return fail(t, DIAL_FAILED, "it answers too much");
-    ssize_t n = sock_recv(&t->r.sock, room, READ_BYTES);
+    ssize_t n = sock_recv(&t->r.sock, room, t->read_bytes);
     if (n > 0)
         buf_added(&t->in, (size_t)n);
     else if (n == 0)
@@ -182,7 +191,7 @@ static void word(struct try *t, struct bytes w)
         buf_clear(&t->command); /* nothing is sent then, and the answer does not come */
 }
 
-static enum err ask(struct try *t, const struct bytes *words, unsigned n, const struct answer **a)
+static enum err say(struct try *t, const struct bytes *words, unsigned n)
 {
     char head[16];
     buf_clear(&t->command);
@@ -190,7 +199,12 @@ static enum err ask(struct try *t, const struct bytes *words, unsigned n, const 
         return fail(t, DIAL_FAILED, "out of memory");
     for (unsigned i = 0; i < n; i++)
         word(t, words[i]);
-    enum err e = send_command(t);
+    return send_command(t);
+}
+
+static enum err ask(struct try *t, const struct bytes *words, unsigned n, const struct answer **a)
+{
+    enum err e = say(t, words, n);
     return e ? e : answer(t, a);
 }
 
@@ -277,37 +291,110 @@ static enum err step_psync(struct try *t)
     if (hello_get_text(bytes_of(a->text.p + skip, a->text.n - skip), &t->r.theirs))
         return fail(t, DIAL_REFUSED, "its answer to PSYNC is not understood");
     enum hello_verdict v = hello_judge(&t->self.hello, &t->r.theirs, t->r.why);
-    t->r.outcome = v == HELLO_REFUSED ? DIAL_REFUSED : welcome && v == HELLO_WELCOME ? DIAL_WELCOME : DIAL_INTRODUCED;
+    t->r.outcome = v == HELLO_REFUSED              ? DIAL_REFUSED
+                   : v == HELLO_STRANGER           ? DIAL_STRANGER
+                   : welcome && v == HELLO_WELCOME ? DIAL_WELCOME
+                                                   : DIAL_INTRODUCED;
     return ERR_OK;
 }
 
 static enum err (*const steps[])(struct try *t) = {
     connect_any, step_tls, step_ping, step_login, step_address, step_version, step_psync,
 };
+#define STEPS_LOGGED_IN 4 /* of these, until commands may be said */
+#define STEPS (sizeof steps / sizeof steps[0])
+
+static void try_init(struct try *t, struct dialer *d, size_t answer_bytes, size_t read_bytes)
+{
+    *t = (struct try){.d = d, .r.sock.fd = -1, .r.outcome = DIAL_FAILED, .read_bytes = read_bytes};
+    t->end_us = clock_mono_us() + TRY_US;
+    buf_init_secret(&t->self.user, COMMAND_BYTES);
+    buf_init_secret(&t->self.password, COMMAND_BYTES);
+    buf_init_secret(&t->command, COMMAND_BYTES);
+    buf_init(&t->in, answer_bytes);
+    answer_parser_init(&t->parser, &answer_default_limits, 0);
+}
+
+static void try_fini(struct try *t)
+{
+    answer_parser_fini(&t->parser);
+    buf_fini(&t->in);
+    buf_fini(&t->command);
+    buf_fini(&t->self.user);
+    buf_fini(&t->self.password);
+}
+
+static enum err take_steps(struct try *t, unsigned n)
+{
+    enum err e = ERR_OK;
+    t->d->cfg.self(t->d->cfg.arg, &t->self);
+    for (unsigned i = 0; i < n && !e; i++)
+        e = steps[i](t);
+    return e;
+}
 
 static void try_once(struct dialer *d, struct dial_result *out)
 {
-    struct try t = {.d = d, .end_us = clock_mono_us() + TRY_US, .r.sock.fd = -1, .r.outcome = DIAL_FAILED};
-    enum err e = ERR_OK;
-
-    buf_init_secret(&t.self.user, COMMAND_BYTES);
-    buf_init_secret(&t.self.password, COMMAND_BYTES);
-    buf_init_secret(&t.command, COMMAND_BYTES);
-    buf_init(&t.in, DIAL_EARLY_BYTES);
-    answer_parser_init(&t.parser, &answer_default_limits, 0);
-    d->cfg.self(d->cfg.arg, &t.self);
-    for (unsigned i = 0; i < sizeof steps / sizeof steps[0] && !e; i++)
-        e = steps[i](&t);
+    struct try t;
+    try_init(&t, d, DIAL_EARLY_BYTES, READ_BYTES);
+    (void)!take_steps(&t, STEPS);
     if (t.r.outcome != DIAL_WELCOME)
         sock_close(&t.r.sock);
     else if ((t.r.early_n = buf_size(&t.in)) > 0) /* at most what one read brought */
         memcpy(t.r.early, buf_data(&t.in), t.r.early_n);
-    answer_parser_fini(&t.parser);
-    buf_fini(&t.in);
-    buf_fini(&t.command);
-    buf_fini(&t.self.user);
-    buf_fini(&t.self.password);
+    try_fini(&t);
     *out = t.r;
+}
+
+/* ---- a conversation ---- */
+
+struct dial_talk {
+    struct try t;
+    struct dialer d; /* whom it is with; no thread */
+};
+
+static enum err talk_error(struct dial_talk *k, enum err e)
+{
+    return e && is_over(&k->t) ? ERR_AGAIN : e;
+}
+
+enum err dial_talk_open(struct dial_talk **out, const struct dial_talk_config *cfg)
+{
+    struct dial_talk *k = *out = mem_zalloc(sizeof *k);
+    if (!k)
+        return ERR_OOM;
+    k->d.cfg = (struct dialer_config){.port = cfg->port, .self = cfg->self, .arg = cfg->arg};
+    memcpy(k->d.cfg.host, cfg->host, sizeof k->d.cfg.host);
+    try_init(&k->t, &k->d, DIAL_TALK_BYTES, TALK_READ_BYTES);
+    k->t.over = cfg->over;
+    k->t.over_arg = cfg->arg;
+    return talk_error(k, take_steps(&k->t, STEPS_LOGGED_IN));
+}
+
+enum err dial_talk_say(struct dial_talk *k, const struct bytes *words, unsigned n)
+{
+    k->t.end_us = clock_mono_us() + DIAL_TALK_SECONDS * 1000000ull;
+    return talk_error(k, say(&k->t, words, n));
+}
+
+enum err dial_talk_hear(struct dial_talk *k, const struct answer **a)
+{
+    k->t.end_us = clock_mono_us() + DIAL_TALK_SECONDS * 1000000ull;
+    return talk_error(k, answer(&k->t, a));
+}
+
+const char *dial_talk_why(const struct dial_talk *k)
+{
+    return k->t.r.why;
+}
+
+void dial_talk_close(struct dial_talk *k)
+{
+    if (!k)
+        return;
+    sock_close(&k->t.r.sock);
+    try_fini(&k->t);
+    mem_free(k);
 }
 
 /* ---- the thread ---- */
@@ -337,7 +424,7 @@ static void *dialer_main(void *arg)
         try_once(d, &r);
         pause_us = r.outcome == DIAL_REFUSED ? REFUSED_US : PAUSE_US;
         pthread_mutex_lock(&d->lock);
-        d->connected = r.outcome == DIAL_WELCOME || r.outcome == DIAL_NOT_COFFER;
+        d->connected = r.outcome == DIAL_WELCOME || r.outcome == DIAL_NOT_COFFER || r.outcome == DIAL_STRANGER;
         pthread_mutex_unlock(&d->lock);
         d->cfg.result(d->cfg.arg, d, &r);
     } while (!rest(d, pause_us));

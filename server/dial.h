@@ -18,6 +18,7 @@
 enum dial_outcome {
     DIAL_WELCOME,    /* sock is connected, non-blocking, and the taker's; theirs */
     DIAL_INTRODUCED, /* theirs: one of the two is not ready */
+    DIAL_STRANGER,   /* theirs: both are alone, each in a cell of its own */
     DIAL_REFUSED,    /* by one of the two: why */
     DIAL_NOT_COFFER, /* something answers that streams no log of this kind: why. It is not asked again */
     DIAL_FAILED,     /* the network, a timeout, or it is loading: why */
@@ -48,8 +49,8 @@ struct dialer_config {
     uint8_t peer; /* these are the owner's */
     uint64_t id;
     void (*self)(void *arg, struct dial_self *s); /* fills it in; on the dialer's thread */
-    /* On the dialer's thread, which waits for dialer_again after DIAL_WELCOME, for ever after DIAL_NOT_COFFER, and for
-     * a pause otherwise. r is borrowed, r->sock is not. */
+    /* On the dialer's thread, which waits for dialer_again after DIAL_WELCOME and DIAL_STRANGER, for ever after
+     * DIAL_NOT_COFFER, and for a pause otherwise. r is borrowed, r->sock is not. */
     void (*result)(void *arg, struct dialer *d, const struct dial_result *r);
     void *arg;
 };
@@ -60,5 +61,31 @@ void dialer_leave(struct dialer *d); /* it is to end; result() may still be call
 int dialer_has_left(struct dialer *d);
 void dialer_free(struct dialer *d); /* waits for the thread, up to some seconds; accepts NULL */
 const struct dialer_config *dialer_config(const struct dialer *d);
+
+/* ---- what is no link: commands and their answers ---- */
+
+/* Connects and logs in, as a dialer does, on the caller's thread, which blocks. Commands are said and their answers
+ * heard, several of them under way if need be, until it is closed. Each call ends with ERR_AGAIN soon after over() says
+ * so, and with ERR_IO when nothing comes for DIAL_TALK_SECONDS; talk_why tells. */
+#define DIAL_TALK_SECONDS 20
+#define DIAL_TALK_BYTES (1u << 20) /* of one answer, at most */
+
+struct answer;
+struct dial_talk;
+struct dial_talk_config {
+    char host[VOTERS_HOST_BYTES];
+    int port;
+    void (*self)(void *arg, struct dial_self *s);
+    int (*over)(void *arg);
+    void *arg;
+};
+
+/* *out is to be closed after an error too, unless it was ERR_OOM. */
+must_use enum err dial_talk_open(struct dial_talk **out, const struct dial_talk_config *cfg);
+must_use enum err dial_talk_say(struct dial_talk *t, const struct bytes *words, unsigned n);
+/* The next answer; it lives until the next call. Errors of the other side are answers. */
+must_use enum err dial_talk_hear(struct dial_talk *t, const struct answer **a);
+const char *dial_talk_why(const struct dial_talk *t);
+void dial_talk_close(struct dial_talk *t); /* accepts NULL */
 
 #endif

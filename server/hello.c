@@ -125,9 +125,12 @@ enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello
         return HELLO_REFUSED;
     if (!mine->ready || !theirs->ready)
         return HELLO_INTRODUCE;
-    if (!same_id(mine->cell_id, theirs->cell_id))
-        say_ids(why, "another cell", mine->cell_id, theirs->cell_id);
-    return why[0] ? HELLO_REFUSED : HELLO_WELCOME;
+    if (same_id(mine->cell_id, theirs->cell_id))
+        return HELLO_WELCOME;
+    if (strcmp(mine->voters, "-") == 0)
+        return HELLO_STRANGER;
+    say_ids(why, "another cell", mine->cell_id, theirs->cell_id);
+    return HELLO_REFUSED;
 }
 
 void hello_replid(const uint8_t cell_id[16], uint32_t term, char out[HELLO_ID_CHARS + 1])

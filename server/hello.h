@@ -7,7 +7,8 @@
  *     REPLCONF listening-port P [ip-address A]   +OK
  *     REPLCONF wbl-version 1                     +OK      a Redis says -ERR Unrecognized REPLCONF option
  *     PSYNC <hello>                              +CONTINUE <hello>: frames from here on (engine/cellwire.h)
- *                                                -NEWBORN <hello>: not yet, but now you know
+ *                                                -NEWBORN <hello>: not yet, but now you know: we are not ready, or of
+ *                                                another cell, whose data you may want in the place of yours
  *                                                -ERR, -LOADING, -NOMASTERLINK text
  *
  * A hello is nine words:
@@ -51,6 +52,7 @@ must_use enum err hello_get_text(struct bytes text, struct hello_node *h);
 enum hello_verdict {
     HELLO_WELCOME,   /* they may talk */
     HELLO_INTRODUCE, /* one of them is not ready: that was all for now */
+    HELLO_STRANGER,  /* both are alone, each in a cell of its own */
     HELLO_REFUSED,   /* why says what differs, with both sides of it */
 };
 /* Both sides ask, each with itself first. */

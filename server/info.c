@@ -342,12 +342,25 @@ static void put_replicas(struct printer *p, const struct repl_status *s)
             (unsigned long long)s->peer[i].lag_ms / 1000, s->peer[i].voter ? ",voter=1" : "");
 }
 
+static void put_copy(struct printer *p, const struct resync_info *c)
+{
+    uint64_t left = c->total_bytes > c->here_bytes ? c->total_bytes - c->here_bytes : 0;
+    PUT_U64(p, "master_sync_total_bytes", c->total_bytes);
+    PUT_U64(p, "master_sync_read_bytes", c->here_bytes);
+    PUT_U64(p, "master_sync_left_bytes", left);
+    PUT(p, "master_sync_perc:%.2f\r\nmaster_sync_last_io_seconds_ago:%lld\r\n",
+        c->total_bytes ? (double)c->here_bytes * 100 / (double)c->total_bytes : 0.0,
+        c->last_io_ms ? (long long)(clock_mono_ms() - c->last_io_ms) / 1000 : -1);
+}
+
 static void put_primary(struct printer *p, const struct repl_status *s)
 {
     PUT(p, "master_host:%s\r\nmaster_port:%d\r\nmaster_link_status:%s\r\n", s->leader_host, s->leader_port,
         s->link_up ? "up" : "down");
-    PUT(p, "master_last_io_seconds_ago:%lld\r\nmaster_sync_in_progress:0\r\n",
-        s->link_up ? (long long)s->heard_ms_ago / 1000 : -1);
+    PUT(p, "master_last_io_seconds_ago:%lld\r\nmaster_sync_in_progress:%d\r\n",
+        s->link_up ? (long long)s->heard_ms_ago / 1000 : -1, s->copy.running);
+    if (s->copy.running)
+        put_copy(p, &s->copy);
     PUT_U64(p, "slave_read_repl_offset", s->offset);
     PUT_U64(p, "slave_repl_offset", s->offset);
     if (!s->link_up)

@@ -12,6 +12,10 @@
  * shutdown-timeout seconds; then log, stores and workers are closed. Exit code 0; 1 when the start failed. A second
  * SIGTERM does not wait: it ends the process as kill -9 would.
  *
+ * A full resync (resync.h) ends the server in the same way, without a word to clients but that their connections close,
+ * and lets it begin anew in the same process, with the configuration as it is by then: in a directory that says
+ * something else now, nothing of what was in memory is true any more. Signals wait meanwhile.
+ *
  * Rejected: opening the ports only when ready (a client cannot tell a server that recovers from one that is gone).
  */
 #include <errno.h>
@@ -63,8 +67,9 @@ static struct {
     pthread_t starter;
     int starter_running, pidfile_written;
     struct io_task started;
-    struct io_task stop_task;
-    _Atomic int stop_posted;
+    struct io_task stop_task, again_task;
+    _Atomic int stop_posted, again_posted;
+    int again; /* begin anew when this has ended */
     enum err start_result;
     int exit_code;
     uint64_t last_commands, last_in, last_out, last_us, last_ring_us, last_watchdog_us;
@@ -77,8 +82,9 @@ static void begin_stop(void)
     uint64_t deadline = clock_mono_us() + (uint64_t)config_int(srv.config, CFG_SHUTDOWN_TIMEOUT) * 1000000;
     if (atomic_exchange(&srv.stopping, 1))
         return;
-    notify_send("STOPPING=1");
-    log_at(LOG_NOTICE, "Shutting down: no more connections, finishing what is in flight");
+    notify_send(m.again ? "RELOADING=1" : "STOPPING=1");
+    log_at(LOG_NOTICE, "%s: no more connections, finishing what is in flight",
+           m.again ? "Beginning anew" : "Shutting down");
     listen_close(srv.listeners);
     for (unsigned i = 0; i < srv.io_count; i++)
         io_stop(srv.io[i], deadline);
@@ -89,7 +95,22 @@ static void stop_on_main(struct io_task *t, struct io *io)
 {
     (void)t;
     (void)io;
+    m.again = 0;
     begin_stop();
+}
+
+static void again_on_main(struct io_task *t, struct io *io)
+{
+    (void)t;
+    (void)io;
+    m.again = !atomic_load(&srv.stopping);
+    begin_stop();
+}
+
+static void request_again(struct server *s)
+{
+    if (!atomic_exchange(&m.again_posted, 1))
+        io_post(s->main, &m.again_task);
 }
 
 /* SHUTDOWN, on any thread. */
@@ -106,6 +127,7 @@ static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
     (void)what;
     (void)arg;
     log_at(LOG_WARNING, "Received %s scheduling shutdown...", sig == SIGTERM ? "SIGTERM" : "SIGINT");
+    m.again = 0;
     begin_stop();
 }
 
@@ -321,7 +343,9 @@ static enum err make_parts(void)
     atomic_store(&srv.loading, 1);
     srv.turn_end = turn_end;
     srv.stop = request_stop;
+    srv.again = request_again;
     m.stop_task.run = stop_on_main;
+    m.again_task.run = again_on_main;
     m.started.run = on_started;
     if (!e)
         e = slowlog_new(&srv.slowlog, srv.config);
@@ -350,6 +374,16 @@ static enum err make_parts(void)
     return e ? e : pubsub_new(&srv.pubsub, &srv);
 }
 
+static void hold_signals(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(how, &set, NULL);
+}
+
 static struct event *signal_event(int sig, event_callback_fn fn)
 {
     struct event *ev = event_new(io_base(srv.main), sig, EV_SIGNAL | EV_PERSIST, fn, NULL);
@@ -369,6 +403,7 @@ static enum err make_events(void)
     if (!m.term || !m.intr || !m.hup || !m.tick)
         return ERR_OOM;
     m.last_us = clock_mono_us();
+    hold_signals(SIG_UNBLOCK); /* this begins anew, maybe */
     return event_add(m.tick, &tick) == 0 ? ERR_OK : ERR_OOM;
 }
 
@@ -412,6 +447,8 @@ static int run(void)
 static void clean_up(void)
 {
     struct event *events[] = {m.tick, m.term, m.intr, m.hup};
+    if (m.again)
+        hold_signals(SIG_BLOCK);
     if (m.term && m.intr) { /* from now on another SIGTERM ends the process at once, whatever hangs below */
         event_del(m.term);
         event_del(m.intr);
@@ -446,8 +483,6 @@ static void clean_up(void)
     tls_free(srv.tls);
     if (m.pidfile_written)
         (void)unlink(config_str(srv.config, CFG_PIDFILE));
-    log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
-    config_free(srv.config);
 }
 
 /* ---- the command line ---- */
@@ -561,10 +596,48 @@ static int load_config(int argc, char **argv)
         e = acl_new(&srv.acl);
     if (!e)
         e = setup_apply(srv.acl, srv.config, &l);
+    if (!e)
+        e = setup_commands(srv.config, &l);
     if (e)
         fprintf(stderr, "\n*** FATAL CONFIG FILE ERROR (Coffer %s) ***\n%s\n", COFFER_VERSION,
                 l.error[0] ? l.error : err_text(e));
     return e != ERR_OK;
+}
+
+/* From the end of one life to the beginning of the next: nothing is left but the configuration. */
+static int begin_anew(void)
+{
+    struct config_loader l = {.warn = keep_warning};
+    struct config *config = srv.config;
+    memset(&m, 0, sizeof m);
+    memset(&srv, 0, sizeof srv);
+    srv.config = config;
+    config_forget_hooks(config);
+    enum err e = acl_new(&srv.acl);
+    if (!e)
+        e = setup_apply(srv.acl, config, &l);
+    if (!e)
+        e = setup_users(srv.acl, config);
+    if (e)
+        log_at(LOG_WARNING, "The configuration cannot be applied anew: %s", l.error[0] ? l.error : err_text(e));
+    return e == ERR_OK;
+}
+
+static int live(void)
+{
+    int again = 1, code = 0;
+    while (again) {
+        code = run() ? 1 : m.exit_code;
+        again = m.again && !code;
+        clean_up();
+        if (again && !begin_anew()) {
+            acl_free(srv.acl);
+            code = 1, again = 0;
+        }
+    }
+    log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
+    config_free(srv.config);
+    return code;
 }
 
 int main(int argc, char **argv)
@@ -601,8 +674,5 @@ int main(int argc, char **argv)
         return 1;
     if (fault && fault_arm_text(fault))
         log_at(LOG_WARNING, "COFFER_FAULT is not understood");
-    if (run())
-        m.exit_code = 1;
-    clean_up();
-    return m.exit_code;
+    return live();
 }

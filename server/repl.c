@@ -396,6 +396,8 @@ void repl_stop(struct repl *r)
         pthread_join(r->thread, NULL);
     }
     r->running = 0;
+    resync_free(r->resync);
+    r->resync = NULL;
     repl_links_close(r);
     repl_run_tasks(r); /* what they hold is given back */
     repl_links_close(r);
@@ -410,7 +412,7 @@ enum err repl_new(struct repl **out, struct server *srv)
         return ERR_OOM;
     r->srv = srv;
     r->gate = (struct sequencer_gate){on_gate_changed, r};
-    r->source = CELL_NOBODY;
+    r->source = r->fetching = CELL_NOBODY;
     r->mine.index = -1;
     mpsc_init(&r->tasks);
     enum err e = waitlist_new(&r->reads.parked);
@@ -422,7 +424,7 @@ enum err repl_new(struct repl **out, struct server *srv)
         r->base = event_base_new_with_config(cfg);
     if (cfg)
         event_config_free(cfg);
-    if (!e && r->wake_fd >= 0 && r->base)
+    if (!e && r->wake_fd >= 0 && r->base && (e = repl_resync_new(r)) == ERR_OK)
         return ERR_OK;
     repl_free(r);
     *out = NULL;
@@ -433,6 +435,7 @@ void repl_free(struct repl *r)
 {
     if (!r)
         return;
+    resync_free(r->resync);
     if (r->base)
         event_base_free(r->base);
     if (r->wake_fd >= 0)

@@ -22,6 +22,7 @@
 #include <stdatomic.h>
 
 #include "server/hello.h"
+#include "server/resync.h"
 #include "server/server.h"
 
 struct repl;
@@ -120,6 +121,7 @@ struct repl_status {
     unsigned peers;
     struct repl_peer peer[CELL_PEERS]; /* of a primary: all voters, and who else follows */
     char trouble[HELLO_WHY_BYTES];     /* why there is no link to whom it follows; empty: nothing to say */
+    struct resync_info copy;           /* a full resync */
 };
 void repl_status(struct repl *r, struct repl_status *out);
 unsigned repl_holders(struct repl *r, uint64_t lsn); /* replicas that hold it durably */

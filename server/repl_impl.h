@@ -1,6 +1,6 @@
 /* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
  * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
- * repl_failover.c (FAILOVER), repl_digest.c (do replicas hold the same?) and repl_status.c (what others are told). */
+ * repl_failover.c (FAILOVER), repl_resync.c (full resyncs), repl_digest.c (do replicas hold the same?) and repl_status.c (what others are told). */
 #ifndef COFFER_SERVER_REPL_IMPL_H
 #define COFFER_SERVER_REPL_IMPL_H
 
@@ -18,6 +18,7 @@
 #include "server/founding.h"
 #include "server/link.h"
 #include "server/repl.h"
+#include "server/resync.h"
 
 #define REPL_VOTE_PATH "vote"
 #define REPL_SOURCE 1 /* without voters: the index of whom this node follows */
@@ -121,6 +122,10 @@ struct repl {
     struct repl_guest guest[CELL_PEERS];
     struct dialer *leaving[CELL_PEERS]; /* told to end; joined when they have, or at the end */
     char trouble[CELL_PEERS][HELLO_WHY_BYTES];
+    struct resync *resync;
+    struct resync_result copied; /* what came of it last */
+    uint8_t fetching;            /* whose snapshot is copied, or was last; CELL_NOBODY */
+    uint64_t dial_again_ms;      /* a stranger; 0: not */
 };
 
 static inline int repl_alone(const struct repl *r)
@@ -141,7 +146,9 @@ int repl_own_port(const struct repl *r); /* where others reach this node; 0: now
 must_use enum err repl_thread_start(struct repl *r);                     /* lock held. ERR_OOM */
 must_use enum err repl_open_core(struct repl *r, struct cellnode **out); /* the engine is open, and has the gate */
 void repl_run_tasks(struct repl *r);
-void repl_turn_on(struct repl *r); /* off: the gate is put in, and the core opened */
+void repl_turn_on(struct repl *r);           /* off: the gate is put in, and the core opened */
+void repl_halt(void *repl, const char *why); /* ends the process */
+int repl_is_stopping(struct repl *r);
 void repl_follow_now(struct repl *r, uint8_t peer);
 void repl_lead_now(struct repl *r);
 
@@ -150,6 +157,7 @@ must_use enum err repl_dial_voters(struct repl *r);                /* whom this 
 void repl_dial_source(struct repl *r, const char *host, int port); /* without voters; port 0: nobody */
 void repl_send(void *repl, uint8_t to, struct bytes head, struct bytes records);
 const char *repl_peer_name(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES + 16]); /* host:port */
+void repl_self(void *repl, struct dial_self *s); /* what this node says of itself where it dials; any thread */
 void repl_links_resume(struct repl *r);
 void repl_links_check(struct repl *r, uint64_t now_ms);
 void repl_links_close(struct repl *r);
@@ -167,6 +175,15 @@ void repl_told_to_stand(struct repl *r, uint8_t from); /* the core has seen the 
 void repl_digest_told(struct repl *r, uint8_t from, const struct cell_msg *m);
 void repl_digest_turn(struct repl *r, uint64_t now_ms); /* now and then */
 int repl_is_quarantined(const struct repl *r);          /* it differs: serves no reads */
+
+/* ---- repl_resync.c ---- */
+must_use enum err repl_resync_new(struct repl *r); /* ERR_OOM */
+void repl_fetch(void *repl, uint8_t from, const struct cell_point *at, uint64_t session);
+int repl_install(void *repl, const struct cell_point *at);
+/* Whom this node is told to follow is of another cell, and both are alone. */
+void repl_meet_stranger(struct repl *r, uint8_t peer, const struct hello_node *theirs);
+void repl_resync_check(struct repl *r, uint64_t now_ms); /* now and then */
+void repl_forget_fetch(struct repl *r);
 
 /* ---- repl_status.c ---- */
 void repl_publish(struct repl *r, uint64_t now_ms);

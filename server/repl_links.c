@@ -120,7 +120,7 @@ unsigned repl_linked_voters(const struct repl *r)
 
 /* ---- dialing ---- */
 
-static void on_self(void *arg, struct dial_self *s)
+void repl_self(void *arg, struct dial_self *s)
 {
     struct repl *r = arg;
     struct config *c = r->srv->config;
@@ -173,6 +173,8 @@ static void run_dialed(struct repl *r, struct repl_task *t)
             dialer_again(d);
     } else if (current) {
         say_trouble(r, x->peer, &x->r);
+        if (x->r.outcome == DIAL_STRANGER)
+            repl_meet_stranger(r, x->peer, &x->r.theirs);
     }
     mem_free(x);
 }
@@ -208,7 +210,7 @@ static void on_dialed(void *arg, struct dialer *d, const struct dial_result *res
 static enum err dial(struct repl *r, uint8_t peer, const char *host, int port)
 {
     struct dialer_config cfg = {
-        .port = port, .peer = peer, .id = ++r->dialers, .self = on_self, .result = on_dialed, .arg = r};
+        .port = port, .peer = peer, .id = ++r->dialers, .self = repl_self, .result = on_dialed, .arg = r};
     snprintf(cfg.host, sizeof cfg.host, "%s", host);
     return dialer_new(&r->dialer[peer], &cfg);
 }
@@ -364,7 +366,7 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
         snprintf(text, HELLO_WHY_BYTES, "ERR %s", plain);
     else if (v == HELLO_REFUSED)
         snprintf(text, HELLO_WHY_BYTES, "ERR %.2000s", why);
-    else if (v == HELLO_INTRODUCE)
+    else if (v == HELLO_INTRODUCE || v == HELLO_STRANGER)
         snprintf(text, HELLO_WHY_BYTES + HELLO_TEXT_BYTES, "NEWBORN %s", mine);
     else if (wrong_way)
         snprintf(text, HELLO_WHY_BYTES, "ERR the voter with the lower index opens the link: that is this node");

@@ -79,6 +79,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
         r->link_down_since_ms = now;
     s->link_down_ms = r->link_down_since_ms ? now - r->link_down_since_ms : 0;
     put_leader(r, &core, s);
+    resync_info(r->resync, &s->copy);
     if (core.master)
         put_peers(r, now, s);
 }

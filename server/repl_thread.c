@@ -42,7 +42,7 @@ static void read_settings(struct repl *r)
                       (unsigned)config_int(r->srv->config, CFG_REPLICA_PRIORITY));
 }
 
-static void on_halt(void *arg, const char *why)
+void repl_halt(void *arg, const char *why)
 {
     (void)arg;
     log_at(LOG_WARNING, "What the disk holds is not known any more (%s): the process ends, a restart reads it anew",
@@ -54,19 +54,6 @@ static void on_log(void *arg, int level, const char *line)
 {
     (void)arg;
     log_at((enum log_level)level, "Cell: %s", line);
-}
-
-/* Not without links: the other side keeps its data. */
-static void on_fetch(void *arg, uint8_t from, const struct cell_point *at, uint64_t session)
-{
-    struct repl *r = arg;
-    (void)session;
-    snprintf(r->trouble[from], sizeof r->trouble[from],
-             "this node's log and the primary's do not meet: it begins behind LSN %llu there, or is another history. "
-             "Stop this node, move its data away, and start it empty once the primary's log begins at LSN 1, or copy "
-             "the primary's directory",
-             (unsigned long long)at->lsn);
-    log_at(LOG_WARNING, "Replication: %s", r->trouble[from]);
 }
 
 /* Nodes of one cell agree on it: the cell, and its voters. */
@@ -92,8 +79,9 @@ enum err repl_open_core(struct repl *r, struct cellnode **out)
                                   .damaged = r->srv->report.wal.damaged_lsn != 0,
                                   .send = repl_send,
                                   .reads = repl_on_reads,
-                                  .fetch = on_fetch,
-                                  .halt = on_halt,
+                                  .fetch = repl_fetch,
+                                  .install = repl_install,
+                                  .halt = repl_halt,
                                   .log = on_log,
                                   .arg = r};
     cfg.cell.self = r->voters.n ? r->self : 0;
@@ -118,7 +106,7 @@ void repl_turn_on(struct repl *r)
         return;
     engine_set_gate(r->srv->engine, &r->gate);
     if (repl_open_core(r, &r->node))
-        on_halt(r, "the core of a gate that is closed cannot be opened");
+        repl_halt(r, "the core of a gate that is closed cannot be opened");
     pthread_mutex_lock(&r->lock);
     r->phase = REPL_READY;
     pthread_mutex_unlock(&r->lock);
@@ -129,6 +117,7 @@ void repl_follow_now(struct repl *r, uint8_t peer)
 {
     r->source = peer;
     r->wants_to_lead = 0;
+    repl_forget_fetch(r);
     if (cellnode_follow(r->node, peer, clock_mono_ms()))
         log_at(LOG_WARNING, "Whom this node is told to follow it cannot follow");
     engine_release(r->srv->engine);
@@ -140,6 +129,7 @@ void repl_lead_now(struct repl *r)
                                       "there is no room on its disk"};
     enum err e = cellnode_promote(r->node, 0, clock_mono_ms());
     r->source = CELL_NOBODY;
+    repl_forget_fetch(r);
     if (e)
         log_at(LOG_WARNING, "This node cannot be primary: %s", why[e == ERR_READONLY ? 0 : e == ERR_CORRUPT ? 1 : 2]);
 }
@@ -181,6 +171,7 @@ static void each_second(struct repl *r, uint64_t now)
     keep_log(r);
     repl_links_check(r, now);
     repl_digest_turn(r, now);
+    repl_resync_check(r, now);
     read_settings(r);
 }
 
@@ -225,7 +216,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     each_second(r, now);
 }
 
-static int is_told_to_stop(struct repl *r)
+int repl_is_stopping(struct repl *r)
 {
     pthread_mutex_lock(&r->lock);
     int stop = r->stop;
@@ -237,7 +228,7 @@ static void *thread_main(void *arg)
 {
     struct repl *r = arg;
     pthread_setname_np(pthread_self(), "coffer-cell");
-    while (!is_told_to_stop(r)) {
+    while (!repl_is_stopping(r)) {
         event_base_loop(r->base, EVLOOP_ONCE);
         if (r->node) {
             repl_reads_turn(r, clock_mono_ms());

@@ -23,6 +23,7 @@ struct keyops;    /* keyop.h */
 struct keyturns;  /* keyturn.h */
 struct pubsub;    /* pubsub.h */
 struct latency;   /* latency.h */
+struct lend;      /* lend.h */
 struct listeners; /* listen.h */
 struct repl;      /* repl.h */
 struct restore;   /* restore.h */
@@ -48,6 +49,7 @@ struct server {
     struct cursors *cursors;     /* of SCAN */
     struct bucket_config bucket; /* the object store; set with the HSM */
     struct upload *upload;       /* NULL: there is no object store */
+    struct lend *lend;           /* snapshots that others copy */
     struct restore *restore;     /* a start without a log; from the first moment on, NULL in a test server */
     struct engine_report report;
     struct engine_progress progress;      /* of opening the engine; for INFO while loading */
@@ -87,6 +89,8 @@ struct server {
     struct io *main;                 /* the main thread's loop: listeners, signals, timers; NULL in a test server */
     void (*turn_end)(struct io *io); /* on each I/O thread at the end of each turn; may be NULL */
     void (*stop)(struct server *srv, int flags); /* SHUTDOWN: asks the main thread to end the server; any thread */
+    void (*again)(
+        struct server *srv); /* the same, and to begin anew: another state took this one's place (install.h) */
 
     _Atomic unsigned io_busy; /* I/O threads that still have connections, while stopping */
     _Atomic uint64_t next_client_id;

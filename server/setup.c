@@ -127,6 +127,11 @@ static enum err refuse_absent(struct config *c, struct config_loader *l)
     return ERR_OK;
 }
 
+enum err setup_commands(struct config *c, struct config_loader *l)
+{
+    return apply_lines(NULL, c, CFG_RENAME_COMMAND, apply_rename, l);
+}
+
 enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l)
 {
     static struct hook_arg h; /* one server in a process */
@@ -144,8 +149,6 @@ enum err setup_apply(struct acl *a, struct config *c, struct config_loader *l)
         e = apply_requirepass(a, c);
     if (!e)
         e = apply_lines(a, c, CFG_USER, apply_user, l);
-    if (!e)
-        e = apply_lines(a, c, CFG_RENAME_COMMAND, apply_rename, l);
     if (!e)
         e = config_on_change(c, CFG_ACL_PUBSUB_DEFAULT, on_channels_default, &h);
     if (!e)

@@ -1,5 +1,6 @@
 /* start.c - see start.h.
  *
+ *     install_finish                   only when a full resync is to be finished
  *     coffer-hsm provision DIR/hsm     only with the embedded default: no token, PIN or other module was configured
  *     hsm_open                         workers log in; the realm is known
  *     restore_begin                    only without a log: a new cell, or one from the object store (restore.h)
@@ -30,6 +31,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/install.h"
 #include "hsm/provision.h"
 #include "server/acl.h"
 #include "server/bucketlink.h"
@@ -42,6 +44,7 @@
 #include "server/keyevent.h"
 #include "server/keyop.h"
 #include "server/keyturn.h"
+#include "server/lend.h"
 #include "server/realmsign.h"
 #include "server/repl.h"
 #include "server/restore.h"
@@ -264,6 +267,14 @@ static void on_records(void *arg, struct bytes records, const struct mpsc_node *
     feed_records(srv->feed, records);
 }
 
+/* Somebody copies a snapshot. As with replicas, not beyond what is to be kept for them. */
+static uint64_t on_kept(void *arg, uint64_t log_bytes)
+{
+    struct server *srv = arg;
+    uint64_t lsn = lend_needed_lsn(srv->lend, clock_mono_ms());
+    return log_bytes > (uint64_t)config_int(srv->config, CFG_WBL_RETAIN) ? UINT64_MAX : lsn;
+}
+
 static void read_defaults(struct server *srv)
 {
     const struct config *c = srv->config;
@@ -320,6 +331,7 @@ static enum err open_engine(struct server *srv)
         .on_expired = on_expired,
         .on_records = on_records,
         .records_wanted = &srv->records_wanted,
+        .kept_lsn = on_kept,
         .arg = srv,
         .progress = &srv->progress,
     };
@@ -330,13 +342,34 @@ static enum err open_engine(struct server *srv)
                why && why[0] ? why : err_text(e));
     else
         log_report(&srv->report);
+    if (!e)
+        lend_from(srv->lend, engine_snapshots(srv->engine));
     return e;
+}
+
+/* A full resync that came to its end, but for this. */
+static enum err finish_install(void)
+{
+    struct install in;
+    enum err e = install_finish(".", &in);
+
+    if (e == ERR_OK)
+        log_at(LOG_NOTICE, "The snapshot at LSN %llu (term %u), which a peer gave, takes the place of what was here",
+               (unsigned long long)in.lsn, in.term);
+    else if (e == ERR_CORRUPT)
+        log_at(LOG_WARNING, "The file install in the data directory is damaged, or its snapshot in " INSTALL_FETCH
+                            " is gone: move that file away to start with what was here before");
+    else if (e != ERR_NOTFOUND)
+        log_at(LOG_WARNING, "A fetched snapshot cannot be put in its place: %s", err_text(e));
+    return e == ERR_NOTFOUND ? ERR_OK : e;
 }
 
 enum err start_open(struct server *srv)
 {
     uint8_t realm[SEAL_REALM_BYTES];
-    enum err e = open_hsm(srv);
+    enum err e = finish_install();
+    if (!e)
+        e = open_hsm(srv);
     if (e)
         return e;
     hsm_realm(srv->hsm, realm);
@@ -354,6 +387,8 @@ enum err start_open(struct server *srv)
         e = cursors_new(&srv->cursors);
     if (!e)
         e = chores_new(&srv->chores, CHORE_THREADS);
+    if (!e)
+        e = lend_new(&srv->lend, "snapshots");
     if (e) {
         log_at(LOG_WARNING, "Out of memory at start");
         return e;
@@ -379,6 +414,8 @@ void start_close(struct server *srv)
     engine_stop_snapshots(srv->engine);
     hsm_close(srv->hsm);
     repl_stop(srv->repl); /* what was submitted until now was committed by it */
+    lend_free(srv->lend);
+    srv->lend = NULL;
     engine_close(srv->engine);
     srv->engine = NULL; /* for tasks that I/O threads had not run when they ended (keywrite.c) */
     deks_free(srv->deks);

@@ -166,6 +166,17 @@ static void who_may_talk_to_whom(void **state)
     assert_int_equal(hello_judge(&a, &b, why), HELLO_REFUSED);
     assert_non_null(strstr(why, "c1c1c1c1c1"));
     assert_non_null(strstr(why, "c1c1c1c0c1"));
+    a.index = b.index = -1; /* without voters the one may follow the other */
+    strcpy(a.voters, "-");
+    strcpy(b.voters, "-");
+    assert_int_equal(hello_judge(&a, &b, why), HELLO_STRANGER);
+    assert_string_equal(why, "");
+    b.ready = 0;
+    assert_int_equal(hello_judge(&a, &b, why), HELLO_INTRODUCE);
+    b.ready = 1;
+    b.realm[0] ^= 1;
+    assert_int_equal(hello_judge(&a, &b, why), HELLO_REFUSED);
+    a = a_hello();
     b = a;
     b.run_id[0] = '0';
     b.realm[15] ^= 1;

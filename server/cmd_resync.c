@@ -1,0 +1,163 @@
+/* cmd_resync.c - REPL.SNAPSHOT and REPL.PIECE: what a node asks of another whose snapshot it copies. See lend.h for
+ * this side of it, resync.h for the other. Both block on the disk, on a thread for that (chores.h). */
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/hex.h"
+#include "base/mem.h"
+#include "resp/number.h"
+#include "server/chores.h"
+#include "server/handlers.h"
+#include "server/lend.h"
+#include "server/server.h"
+#include "server/walcall.h"
+
+struct asked {
+    struct pending p;
+    struct chore chore;
+    struct lend *lend;
+    struct lend_want want;
+    struct lend_file file; /* PIECE: what is asked for */
+    uint64_t off, n;
+    struct buf piece;
+    enum err err;
+};
+
+static int get_u64(struct bytes word, uint64_t *out)
+{
+    int64_t n;
+    int ok = number_parse(word, &n) && n >= 0;
+    *out = ok ? (uint64_t)n : 0;
+    return ok;
+}
+
+static void release(struct pending *p)
+{
+    struct asked *a = mpsc_entry(p, struct asked, p);
+    buf_fini(&a->piece);
+    mem_free(a);
+}
+
+static enum call_result post(struct call *c, const struct asked *what, void (*run)(struct chore *chore),
+                             void (*finish)(struct pending *p, struct reply *r))
+{
+    struct asked *a = mem_alloc(sizeof *a);
+    if (!a)
+        return call_error(c, ERR_OOM);
+    *a = *what;
+    a->lend = c->srv->lend;
+    a->chore.run = run;
+    buf_init(&a->piece, LEND_PIECE_BYTES);
+    call_pending(c, &a->p, finish, release);
+    chores_post(c->srv->chores, &a->chore);
+    return CALL_PENDING;
+}
+
+static int is_ready(struct call *c)
+{
+    if (!walcall_ready(c))
+        return 0;
+    if (c->srv->lend)
+        return 1;
+    call_error(c, ERR_UNSUPPORTED);
+    return 0;
+}
+
+/* ---- REPL.SNAPSHOT cell from-lsn [HAVE lsn term] [BELOW lsn] ---- */
+
+static void choose(struct chore *chore)
+{
+    struct asked *a = mpsc_entry(chore, struct asked, chore);
+    a->err = lend_choose(a->lend, &a->want, clock_mono_ms(), &a->file);
+    pending_complete(&a->p);
+}
+
+static void chosen(struct pending *p, struct reply *r)
+{
+    struct asked *a = mpsc_entry(p, struct asked, p);
+    if (a->err == ERR_LOADING)
+        reply_errorf(r, "LOADING", "there is no snapshot here yet: one is being made");
+    else if (a->err == ERR_NOTFOUND)
+        reply_errorf(r, "ERR", "there is no other snapshot here");
+    else if (a->err == ERR_AGAIN)
+        reply_errorf(r, "LOADING", "%d snapshots are being copied from here already", LEND_FILES);
+    else if (a->err)
+        reply_error(r, a->err);
+    if (a->err)
+        return;
+    reply_array(r, 3);
+    reply_int(r, (int64_t)a->file.lsn);
+    reply_int(r, (int64_t)a->file.term);
+    reply_int(r, (int64_t)a->file.bytes);
+}
+
+static int is_word(struct bytes s, const char *word)
+{
+    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
+}
+
+static int parse_options(struct call *c, struct lend_want *w)
+{
+    uint64_t term;
+    for (unsigned i = 3; i < c->argc;) {
+        if (is_word(c->argv[i], "HAVE") && i + 2 < c->argc && get_u64(c->argv[i + 1], &w->have_lsn) &&
+            get_u64(c->argv[i + 2], &term) && term <= UINT32_MAX) {
+            w->have_term = (uint32_t)term;
+            i += 3;
+        } else if (is_word(c->argv[i], "BELOW") && i + 1 < c->argc && get_u64(c->argv[i + 1], &w->below_lsn)) {
+            i += 2;
+        } else {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+enum call_result cmd_repl_snapshot(struct call *c)
+{
+    struct asked a = {0};
+    uint8_t theirs[16], mine[16];
+    if (!is_ready(c))
+        return CALL_DONE;
+    if (!hex_get(c->argv[1], theirs, sizeof theirs) || !get_u64(c->argv[2], &a.want.from_lsn) ||
+        !parse_options(c, &a.want))
+        return call_error(c, ERR_SYNTAX);
+    engine_cell_id(c->srv->engine, mine);
+    if (!bytes_equal(bytes_of(theirs, 16), bytes_of(mine, 16)))
+        return call_errorf(c, ERR_CONFLICT, "this node is of another cell");
+    return post(c, &a, choose, chosen);
+}
+
+/* ---- REPL.PIECE lsn term offset bytes ---- */
+
+static void read_it(struct chore *chore)
+{
+    struct asked *a = mpsc_entry(chore, struct asked, chore);
+    a->err = lend_read(a->lend, a->file.lsn, a->file.term, a->off, a->n, clock_mono_ms(), &a->piece);
+    pending_complete(&a->p);
+}
+
+static void was_read(struct pending *p, struct reply *r)
+{
+    struct asked *a = mpsc_entry(p, struct asked, p);
+    if (a->err == ERR_NOTFOUND)
+        reply_errorf(r, "ERR", "that snapshot is not here any more");
+    else if (a->err)
+        reply_error(r, a->err);
+    else
+        reply_bulk(r, buf_bytes(&a->piece));
+}
+
+enum call_result cmd_repl_piece(struct call *c)
+{
+    struct asked a = {0};
+    uint64_t term;
+    if (!is_ready(c))
+        return CALL_DONE;
+    if (!get_u64(c->argv[1], &a.file.lsn) || !get_u64(c->argv[2], &term) || !get_u64(c->argv[3], &a.off) ||
+        !get_u64(c->argv[4], &a.n) || term > UINT32_MAX)
+        return call_error(c, ERR_NOTINT);
+    a.file.term = (uint32_t)term;
+    return post(c, &a, read_it, was_read);
+}

@@ -1,0 +1,417 @@
+/* resync.c - full resyncs: nodes whose log is not met by the primary's, that lost their disk, or that are told to
+ * follow another cell's node, take a snapshot over and begin anew. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/cut.h"
+#include "tests/lib/trio.h"
+
+/* No snapshots but those that a test asks for, and segments that are full soon. */
+#define SMALL "--wbl-segment-bytes", "65536", "--snapshot-log-bytes", "0", "--snapshot-interval", "0"
+#define VALUE_BYTES 2000
+
+static char number[16]; /* of a port, as a word */
+
+static const char *port_of(int port)
+{
+    snprintf(number, sizeof number, "%d", port);
+    return number;
+}
+
+static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void shell(const char *fmt, ...)
+{
+    char said[512], command[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(command, sizeof command, fmt, ap);
+    va_end(ap);
+    if (e2e_run(said, sizeof said, "sh", "-c", command, NULL) != 0)
+        fail_msg("%s: %s", command, said);
+}
+
+/* ---- data ---- */
+
+static void value_of(char out[VALUE_BYTES + 1], const char *name, int i)
+{
+    memset(out, 'a' + i % 26, VALUE_BYTES);
+    out[snprintf(out, VALUE_BYTES, "%s-%d", name, i)] = '.';
+    out[VALUE_BYTES] = 0;
+}
+
+static void fill(redisContext *c, const char *name, int n)
+{
+    char value[VALUE_BYTES + 1];
+    for (int i = 0; i < n; i++) {
+        value_of(value, name, i);
+        redisAppendCommand(c, "SET %s-%d %s", name, i, value);
+    }
+    for (int i = 0; i < n; i++)
+        e2e_expect_next(c, "+OK");
+}
+
+static void check(redisContext *c, const char *name, int n)
+{
+    char value[VALUE_BYTES + 1], want[VALUE_BYTES + 2];
+    for (int i = 0; i < n; i++) {
+        value_of(value, name, i);
+        snprintf(want, sizeof want, "$%s", value);
+        e2e_expect(c, want, "GET %s-%d", name, i);
+    }
+}
+
+static long long wbl_info(redisContext *c, const char *field)
+{
+    redisReply *r = e2e_command(c, "WBL.INFO");
+    long long n = -1;
+    for (size_t i = 0; i + 1 < r->elements; i += 2)
+        if (strcmp(r->element[i]->str, field) == 0)
+            n = r->element[i + 1]->integer;
+    freeReplyObject(r);
+    return n;
+}
+
+/* Until the log begins behind what it ends with now. */
+static void trim(redisContext *c)
+{
+    struct e2e_deadline w = {.what = "the log to be trimmed"};
+    long long last = wbl_info(c, "last-lsn");
+    while (wbl_info(c, "first-lsn") <= last && e2e_not_yet(&w)) {
+        fill(c, "ballast", 40);
+        e2e_int(c, "SNAPSHOT.CREATE");
+    }
+}
+
+/* Both have applied all, and it is the same. */
+static void assert_same_state(redisContext *a, redisContext *b)
+{
+    char want[32];
+    struct e2e_deadline w = {.what = "both to hold the same"};
+    int same = 0;
+    snprintf(want, sizeof want, "%s", e2e_info(a, "wbl_last_lsn"));
+    e2e_info_wait(b, "wbl_commit_lsn", want);
+    do { /* STORES: what LevelDB has of it, which is filled behind the start */
+        redisReply *x = e2e_command(a, "STATE.DIGEST STORES"), *y = e2e_command(b, "STATE.DIGEST STORES");
+        char *s = e2e_show_reply(x), *t = e2e_show_reply(y);
+        same = x->type == REDIS_REPLY_ARRAY && strcmp(s, t) == 0;
+        free(s);
+        free(t);
+        freeReplyObject(x);
+        freeReplyObject(y);
+    } while (!same && e2e_not_yet(&w));
+}
+
+/* ---- a server that began anew ---- */
+
+static void await_anew(struct e2e *s)
+{
+    e2e_log_wait(s, "takes the place of what was here");
+    redisFree(s->c);
+    s->c = NULL;
+    e2e_ready(s);
+}
+
+static void lose_disk(struct e2e *s) /* all but the token */
+{
+    shell("cd %s && rm -rf base cell shard-* snapshots state vote wal begin fetch", s->dir);
+}
+
+/* ---- without voters ---- */
+
+static void start_primary(struct e2e *a)
+{
+    e2e_start(a, "--port", "auto", SMALL, NULL);
+    fill(a->c, "old", 100);
+    trim(a->c);
+}
+
+static void start_replica_of(struct e2e *b, int port)
+{
+    e2e_start(b, "--port", "auto", SMALL, "--replicaof", "127.0.0.1", port_of(port), NULL);
+}
+
+static void an_empty_replica_comes_behind_where_the_log_begins(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    start_primary(&a);
+    start_replica_of(&b, a.port);
+    await_anew(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    assert_string_equal(e2e_info(b.c, "recovery_tier"), "2");
+    fill(a.c, "new", 50);
+    e2e_expect(a.c, ":1", "WAIT 1 0");
+    check(b.c, "old", 100);
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    check(b.c, "new", 50);
+    assert_same_state(a.c, b.c);
+    e2e_kill(&b); /* from here on it is as any other */
+    e2e_again(&b);
+    assert_int_equal(e2e_log_has(&b, "Full resync"), 0);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    check(b.c, "old", 100);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+static void a_node_with_data_of_its_own_takes_the_others(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", SMALL, NULL);
+    fill(a.c, "theirs", 30);
+    e2e_start(&b, "--port", "auto", SMALL, NULL);
+    fill(b.c, "mine", 30);
+    e2e_expect(b.c, "+OK", "CONFIG SET slowlog-max-len 77");
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    e2e_log_wait(&b, "is of another cell: its data takes the place of this node's");
+    await_anew(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_expect(b.c, "[$slowlog-max-len $77]", "CONFIG GET slowlog-max-len"); /* settings are kept */
+    e2e_expect(b.c, "nil", "GET mine-1");
+    check(b.c, "theirs", 30);
+    assert_same_state(a.c, b.c);
+    e2e_kill(&a);
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_info_wait(b.c, "role", "master");
+    e2e_expect(b.c, "+OK", "SET theirs-1 changed");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* Two histories of one cell: the replica was promoted, and both wrote on. */
+static void a_primary_that_is_told_to_follow_its_replica(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    start_primary(&a);
+    start_replica_of(&b, a.port);
+    await_anew(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_info_wait(b.c, "role", "master");
+    fill(b.c, "theirs", 30);
+    fill(a.c, "mine", 60);
+    e2e_expect(a.c, "+OK", "REPLICAOF 127.0.0.1 %d", b.port);
+    await_anew(&a);
+    e2e_info_wait(a.c, "master_link_status", "up");
+    assert_same_state(b.c, a.c);
+    check(a.c, "theirs", 30);
+    e2e_expect(a.c, "nil", "GET mine-1");
+    e2e_finish(&a);
+    e2e_finish(&b);
+}
+
+/* ---- in a cell ---- */
+
+static void start_cell(struct trio *t)
+{
+    trio_plan(t);
+    for (unsigned i = 0; i < TRIO; i++) {
+        e2e_begin(&t->node[i], "--port", port_of(t->port[i]), "--voters", t->voters[0], t->voters[1], t->voters[2],
+                  "--io-threads", "1", SMALL, NULL);
+    }
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_ready(&t->node[i]);
+    trio_await_master(t, 0);
+    trio_await_followers(t, 0, 2);
+}
+
+/* It is heard again when it has caught up, and only then. */
+static void a_voter_that_lost_its_disk_takes_a_snapshot(void **state)
+{
+    struct trio t;
+    (void)state;
+    start_cell(&t);
+    fill(t.node[0].c, "old", 100);
+    e2e_kill(&t.node[2]);
+    lose_disk(&t.node[2]);
+    e2e_expect(t.node[0].c, "+OK", "CONFIG SET wbl-retain 0"); /* up to which voters are waited for */
+    trim(t.node[0].c);
+    trio_load_begin(&t, 2);
+    e2e_begin_again(&t.node[2]);
+    e2e_ready(&t.node[2]);
+    await_anew(&t.node[2]);
+    assert_string_equal(e2e_info(t.node[2].c, "recovery_tier"), "2");
+    trio_await(&t, 2, "slave_priority", "100");
+    trio_lead(&t, 2);
+    unsigned before = trio_load_done();
+    struct e2e_deadline w = {.what = "writes on it"};
+    while (trio_load_done() < before + 50 && e2e_not_yet(&w)) {
+    }
+    trio_load_end(&t);
+    trio_check(&t);
+    check(t.node[2].c, "old", 100);
+    assert_same_state(t.node[2].c, t.node[0].c);
+    assert_same_state(t.node[2].c, t.node[1].c);
+    trio_finish(&t);
+}
+
+/* It was away for so long that the log does not reach back to it; what it has is kept until the snapshot counts. */
+static void a_voter_that_was_away_takes_a_snapshot(void **state)
+{
+    struct trio t;
+    (void)state;
+    start_cell(&t);
+    fill(t.node[0].c, "old", 100);
+    trim(t.node[0].c);
+    e2e_kill(&t.node[1]);
+    e2e_expect(t.node[0].c, "+OK", "CONFIG SET wbl-retain 0"); /* up to which voters are waited for */
+    trim(t.node[0].c);
+    fill(t.node[0].c, "new", 50);
+    e2e_begin_again(&t.node[1]);
+    e2e_ready(&t.node[1]);
+    await_anew(&t.node[1]);
+    trio_await(&t, 1, "master_link_status", "up");
+    assert_same_state(t.node[0].c, t.node[1].c);
+    check(t.node[1].c, "old", 100);
+    check(t.node[1].c, "new", 50);
+    trio_lead(&t, 1);
+    trio_finish(&t);
+}
+
+static void voters_do_not_take_another_cells_data(void **state)
+{
+    struct trio t;
+    struct e2e lone;
+    (void)state;
+    start_cell(&t);
+    e2e_start(&lone, "--port", "auto", NULL);
+    e2e_expect(t.node[0].c, "-ERR ...", "REPLICAOF 127.0.0.1 %d", lone.port);
+    e2e_expect(t.node[1].c, "-ERR ...", "REPLICAOF 127.0.0.1 %d", lone.port);
+    e2e_expect(lone.c, "+OK", "REPLICAOF 127.0.0.1 %d", t.port[0]);
+    e2e_log_wait(&lone, "another list of voters");
+    e2e_finish(&lone);
+    trio_finish(&t);
+}
+
+/* ---- broken on the way ---- */
+
+static void what_has_come_is_not_sent_again(void **state)
+{
+    struct e2e a, b;
+    struct cut cut;
+    (void)state;
+    start_primary(&a);
+    fill(a.c, "much", 400);
+    e2e_int(a.c, "SNAPSHOT.CREATE");
+    e2e_start(&b, "--port", "auto", SMALL, NULL);
+    cut_start(&cut, a.port);
+    cut_after(&cut, 2, -1, 500000);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", cut.port);
+    await_anew(&b);
+    assert_int_equal(cut_made(&cut), 2);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    check(b.c, "much", 400);
+    shell("grep -q 'KiB of the snapshot at LSN [0-9]* are here from an earlier try' %s", b.log);
+    assert_same_state(a.c, b.c);
+    e2e_finish(&b);
+    cut_stop(&cut);
+    e2e_finish(&a);
+}
+
+/* A cut that holds back all but the first bytes of the copy. */
+static void await_held_copy(struct e2e *b, struct cut *cut)
+{
+    struct e2e_deadline w = {.what = "the copy to be under way"};
+    while (!cut_holding(cut) && e2e_not_yet(&w)) {
+    }
+    e2e_log_wait(b, "Full resync: copying the snapshot");
+}
+
+static void a_death_in_the_middle_of_it(void **state)
+{
+    struct e2e a, b;
+    struct cut cut;
+    (void)state;
+    start_primary(&a);
+    e2e_start(&b, "--port", "auto", SMALL, NULL);
+    fill(b.c, "mine", 10);
+    cut_start(&cut, a.port);
+    cut_hold(&cut, -1, 500000);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", cut.port);
+    await_held_copy(&b, &cut);
+    e2e_info_wait(b.c, "master_sync_in_progress", "1");
+    e2e_kill(&b); /* the one that copies: it has what it had, and goes on where it was */
+    cut_release(&cut);
+    e2e_again(&b);
+    check(b.c, "mine", 10);
+    cut_hold(&cut, -1, 300000);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", cut.port);
+    await_held_copy(&b, &cut);
+    e2e_kill(&a); /* the one that is copied from */
+    e2e_again(&a);
+    cut_release(&cut);
+    await_anew(&b);
+    shell("grep -q 'KiB of the snapshot at LSN [0-9]* are here from an earlier try' %s", b.log);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    assert_same_state(a.c, b.c);
+    e2e_expect(b.c, "nil", "GET mine-1");
+    e2e_finish(&b);
+    cut_stop(&cut);
+    e2e_finish(&a);
+}
+
+/* ---- what is not taken ---- */
+
+static void a_damaged_snapshot_is_passed_over_for_the_one_before(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    start_primary(&a);
+    fill(a.c, "new", 100);
+    e2e_int(a.c, "SNAPSHOT.CREATE");
+    shell("printf XXXXXXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=40000 conv=notrunc 2>/dev/null",
+          a.dir);
+    start_replica_of(&b, a.port);
+    await_anew(&b);
+    shell("grep -q 'a snapshot is passed over: its snapshot at LSN [0-9]* does not verify: a block' %s", b.log);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    assert_same_state(a.c, b.c);
+    check(b.c, "new", 100);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+static void a_node_of_another_realm_gives_nothing(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start_bare(&a, "--port", port_of(e2e_free_port()), NULL);
+    e2e_ready(&a);
+    e2e_start(&b, "--port", "auto", NULL);
+    fill(b.c, "mine", 3);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %s", e2e_info(a.c, "tcp_port"));
+    e2e_log_wait(&b, "another realm");
+    assert_int_equal(e2e_log_has(&b, "Full resync"), 0);
+    check(b.c, "mine", 3);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(an_empty_replica_comes_behind_where_the_log_begins, trio_teardown),
+        cmocka_unit_test_teardown(a_node_with_data_of_its_own_takes_the_others, trio_teardown),
+        cmocka_unit_test_teardown(a_primary_that_is_told_to_follow_its_replica, trio_teardown),
+        cmocka_unit_test_teardown(a_voter_that_lost_its_disk_takes_a_snapshot, trio_teardown),
+        cmocka_unit_test_teardown(a_voter_that_was_away_takes_a_snapshot, trio_teardown),
+        cmocka_unit_test_teardown(voters_do_not_take_another_cells_data, trio_teardown),
+        cmocka_unit_test_teardown(what_has_come_is_not_sent_again, trio_teardown),
+        cmocka_unit_test_teardown(a_death_in_the_middle_of_it, trio_teardown),
+        cmocka_unit_test_teardown(a_damaged_snapshot_is_passed_over_for_the_one_before, trio_teardown),
+        cmocka_unit_test_teardown(a_node_of_another_realm_gives_nothing, trio_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
