@@ -297,36 +297,41 @@ static void voters_do_not_take_another_cells_data(void **state)
 
 /* ---- broken on the way ---- */
 
+/* The copy has come so far, and is held there. */
+static void await_held_copy(struct e2e *b, struct cut *cut)
+{
+    struct e2e_deadline w = {.what = "some of the copy to be here"};
+    while ((!cut_holding(cut) || strtoll(e2e_info(b->c, "master_sync_read_bytes"), NULL, 10) == 0) && e2e_not_yet(&w)) {
+    }
+    assert_string_equal(e2e_info(b->c, "master_sync_in_progress"), "1");
+}
+
+static void assert_gone_on(const struct e2e *b)
+{
+    shell("grep -q 'KiB of the snapshot at LSN [0-9]* are here from an earlier try' %s", b->log);
+}
+
 static void what_has_come_is_not_sent_again(void **state)
 {
     struct e2e a, b;
     struct cut cut;
     (void)state;
     start_primary(&a);
-    fill(a.c, "much", 400);
-    e2e_int(a.c, "SNAPSHOT.CREATE");
     e2e_start(&b, "--port", "auto", SMALL, NULL);
     cut_start(&cut, a.port);
-    cut_after(&cut, 2, -1, 500000);
+    cut_hold(&cut, -1, 500000);
     e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", cut.port);
+    await_held_copy(&b, &cut);
+    cut_break(&cut);
     await_anew(&b);
-    assert_int_equal(cut_made(&cut), 2);
+    assert_int_equal(cut_made(&cut), 1);
+    assert_gone_on(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
-    check(b.c, "much", 400);
-    shell("grep -q 'KiB of the snapshot at LSN [0-9]* are here from an earlier try' %s", b.log);
+    check(b.c, "old", 100);
     assert_same_state(a.c, b.c);
     e2e_finish(&b);
     cut_stop(&cut);
     e2e_finish(&a);
-}
-
-/* A cut that holds back all but the first bytes of the copy. */
-static void await_held_copy(struct e2e *b, struct cut *cut)
-{
-    struct e2e_deadline w = {.what = "the copy to be under way"};
-    while (!cut_holding(cut) && e2e_not_yet(&w)) {
-    }
-    e2e_log_wait(b, "Full resync: copying the snapshot");
 }
 
 static void a_death_in_the_middle_of_it(void **state)
@@ -341,7 +346,6 @@ static void a_death_in_the_middle_of_it(void **state)
     cut_hold(&cut, -1, 500000);
     e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", cut.port);
     await_held_copy(&b, &cut);
-    e2e_info_wait(b.c, "master_sync_in_progress", "1");
     e2e_kill(&b); /* the one that copies: it has what it had, and goes on where it was */
     cut_release(&cut);
     e2e_again(&b);
@@ -353,7 +357,7 @@ static void a_death_in_the_middle_of_it(void **state)
     e2e_again(&a);
     cut_release(&cut);
     await_anew(&b);
-    shell("grep -q 'KiB of the snapshot at LSN [0-9]* are here from an earlier try' %s", b.log);
+    assert_gone_on(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
     assert_same_state(a.c, b.c);
     e2e_expect(b.c, "nil", "GET mine-1");
@@ -388,7 +392,6 @@ static void a_node_of_another_realm_gives_nothing(void **state)
     struct e2e a, b;
     (void)state;
     e2e_start_bare(&a, "--port", port_of(e2e_free_port()), NULL);
-    e2e_ready(&a);
     e2e_start(&b, "--port", "auto", NULL);
     fill(b.c, "mine", 3);
     e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %s", e2e_info(a.c, "tcp_port"));

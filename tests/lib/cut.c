@@ -190,6 +190,15 @@ void cut_release(struct cut *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+void cut_break(struct cut *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->hold = 0;
+    c->up_left = c->down_left = 0;
+    pthread_cond_signal(&c->go);
+    pthread_mutex_unlock(&c->lock);
+}
+
 unsigned cut_made(struct cut *c)
 {
     pthread_mutex_lock(&c->lock);

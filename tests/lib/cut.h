@@ -37,6 +37,7 @@ void cut_answer(struct cut *c, const char *text);
 void cut_hold(struct cut *c, long up, long down);
 int cut_holding(struct cut *c);
 void cut_release(struct cut *c);
+void cut_break(struct cut *c); /* instead: what is held is closed, and what comes then passes */
 
 /* How many times it has cut since the last cut_after or cut_answer. */
 unsigned cut_made(struct cut *c);

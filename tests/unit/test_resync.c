@@ -132,6 +132,9 @@ static void serve(int fd)
             memmove(in, in + used, have -= used);
         }
     }
+    shutdown(fd, SHUT_WR); /* a close with requests unread would take back what was sent */
+    while (recv(fd, in, sizeof in, 0) > 0) {
+    }
 }
 
 static void *peer_main(void *arg)
