@@ -10,6 +10,7 @@
 #include "server/chores.h"
 #include "server/handlers.h"
 #include "server/lend.h"
+#include "server/repl.h"
 #include "server/server.h"
 #include "server/walcall.h"
 
@@ -56,12 +57,14 @@ static enum call_result post(struct call *c, const struct asked *what, void (*ru
 
 static int is_ready(struct call *c)
 {
+    const char *plain = repl_insecure(c->srv, c->conn);
     if (!walcall_ready(c))
         return 0;
-    if (c->srv->lend)
-        return 1;
-    call_error(c, ERR_UNSUPPORTED);
-    return 0;
+    if (plain)
+        call_errorf(c, ERR_NOPERM, "%s", plain);
+    else if (!c->srv->lend)
+        call_error(c, ERR_UNSUPPORTED);
+    return !plain && c->srv->lend;
 }
 
 /* ---- REPL.SNAPSHOT cell from-lsn [HAVE lsn term] [BELOW lsn] ---- */

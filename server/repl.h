@@ -89,6 +89,10 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
 must_use enum err repl_confirm(struct repl *r, uint64_t *round);
 struct waitlist *repl_confirmed(struct repl *r);
 
+/* tls-replication: what nodes say to each other they say over TLS, each with a certificate. NULL: this connection may
+ * be a link, or be copied over; else a static text why not. */
+const char *repl_insecure(const struct server *srv, const struct conn *c);
+
 /* ---- questions ---- */
 
 enum repl_state_verdict {

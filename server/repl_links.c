@@ -314,10 +314,9 @@ static void run_guest(struct repl *r, struct repl_task *t)
     mem_free(x);
 }
 
-/* tls-replication: links are mutual, and there are no others. NULL: this one may be. */
-static const char *insecure(const struct repl *r, const struct conn *c)
+const char *repl_insecure(const struct server *srv, const struct conn *c)
 {
-    if (!config_int(r->srv->config, CFG_TLS_REPLICATION) || conn_is_certified(c))
+    if (!config_int(srv->config, CFG_TLS_REPLICATION) || conn_is_certified(c))
         return NULL;
     return conn_is_tls(c) ? "tls-replication: a link takes a certificate, and tls-auth-clients no asks for none"
                           : "tls-replication: this node takes links over TLS only";
@@ -348,7 +347,7 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
 {
     char why[HELLO_WHY_BYTES], mine[HELLO_TEXT_BYTES];
     enum err e;
-    const char *plain = insecure(r, c);
+    const char *plain = repl_insecure(r->srv, c);
     pthread_mutex_lock(&r->lock);
     enum hello_verdict v = hello_judge(&r->mine, &g->hello, why);
     int stopped = r->phase == REPL_STOPPED, early = !r->mine.voters[0];

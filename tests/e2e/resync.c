@@ -387,6 +387,29 @@ static void a_damaged_snapshot_is_passed_over_for_the_one_before(void **state)
     e2e_finish(&a);
 }
 
+/* A user for links needs two commands more for it. */
+static void without_permission_it_waits(void **state)
+{
+    struct e2e a, b;
+    struct e2e_deadline w = {.what = "the refusal to be shown"};
+    (void)state;
+    e2e_start(&a, "--port", "auto", SMALL, NULL);
+    fill(a.c, "theirs", 3);
+    e2e_expect(a.c, "+OK", "ACL SETUSER copier on >pw +ping +psync +replconf");
+    e2e_start(&b, "--port", "auto", SMALL, "--masteruser", "copier", "--masterauth", "pw", NULL);
+    fill(b.c, "mine", 3);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    while (!strstr(e2e_info(b.c, "master_link_error"), "NOPERM") && e2e_not_yet(&w)) {
+    }
+    check(b.c, "mine", 3);
+    e2e_expect(a.c, "+OK", "ACL SETUSER copier +repl.snapshot +repl.piece");
+    await_anew(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    check(b.c, "theirs", 3);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void a_node_of_another_realm_gives_nothing(void **state)
 {
     struct e2e a, b;
@@ -414,6 +437,7 @@ int main(void)
         cmocka_unit_test_teardown(what_has_come_is_not_sent_again, trio_teardown),
         cmocka_unit_test_teardown(a_death_in_the_middle_of_it, trio_teardown),
         cmocka_unit_test_teardown(a_damaged_snapshot_is_passed_over_for_the_one_before, trio_teardown),
+        cmocka_unit_test_teardown(without_permission_it_waits, trio_teardown),
         cmocka_unit_test_teardown(a_node_of_another_realm_gives_nothing, trio_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,6 +170,30 @@ static void whoever_has_another_authority_is_refused(void **state)
     e2e_finish(&a);
 }
 
+/* The copy has a connection of its own, which is held to the same. */
+static void a_full_resync_goes_over_tls_too(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", "--tls-port", "auto", OURS, "--tls-replication", "yes", NULL);
+    e2e_start(&b, "--tls-port", "auto", OURS, "--tls-replication", "yes", NULL);
+    e2e_expect(a.c, "+OK", "SET theirs 1");
+    e2e_expect(b.c, "+OK", "SET mine 1");
+    e2e_expect(a.c, "-NOPERM tls-replication: this node takes links over TLS only",
+               "REPL.SNAPSHOT 00000000000000000000000000000000 1");
+    e2e_expect(a.c, "-NOPERM tls-replication: this node takes links over TLS only", "REPL.PIECE 1 1 0 100");
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.tls_port);
+    e2e_log_wait(&b, "takes the place of what was here");
+    redisFree(b.c);
+    e2e_ready(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_log_wait(&b, " over TLS");
+    e2e_expect(b.c, "$1", "GET theirs");
+    e2e_expect(b.c, "nil", "GET mine");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +201,7 @@ int main(void)
         cmocka_unit_test_teardown(certificates_are_renewed_while_it_runs, trio_teardown),
         cmocka_unit_test_teardown(links_without_tls_are_refused, trio_teardown),
         cmocka_unit_test_teardown(whoever_has_another_authority_is_refused, trio_teardown),
+        cmocka_unit_test_teardown(a_full_resync_goes_over_tls_too, trio_teardown),
     };
     return cmocka_run_group_tests(tests, setup, tls_world_end);
 }
