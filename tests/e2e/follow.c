@@ -370,8 +370,8 @@ static void a_follower_goes_on_at_another_node(void **state)
     freeReplyObject(r);
     kill(t.node[1].pid, SIGSTOP);
     kill(t.node[2].pid, SIGSTOP);
-    send_command(writer, "SET c 1", 0);
-    r = follow(c, from, "BLOCK 200"); /* it may be in the log by now; nobody else has it */
+    trio_write_in_limbo(&t, 0, writer, "SET c 1");
+    r = follow(c, from, "BLOCK 50"); /* it is in the log; nobody else has it */
     assert_int_equal(r->element[1]->elements, 0);
     freeReplyObject(r);
     kill(t.node[1].pid, SIGCONT);

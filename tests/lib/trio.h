@@ -44,6 +44,10 @@ void trio_await_master(struct trio *t, unsigned i);
 void trio_await_followers(struct trio *t, unsigned master, unsigned n); /* until so many are online */
 void trio_lead(struct trio *t, unsigned i);                             /* REPLICAOF NO ONE, until it is primary */
 
+/* Sends the command on c, a connection of node i, whose other voters are stopped: until the write is in its log, not
+ * committed. Or it was answered: refused, where the majority was missed before it came. */
+void trio_write_in_limbo(struct trio *t, unsigned i, redisContext *c, const char *command);
+
 void trio_load_begin(struct trio *t, unsigned clients);
 unsigned trio_load_done(void); /* writes acknowledged so far */
 void trio_load_end(struct trio *t);
