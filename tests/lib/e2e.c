@@ -388,12 +388,14 @@ static void command_line(const struct e2e *s, char **argv)
         argv[n++] = "--port";
         argv[n++] = "0";
     }
+    argv[n++] = "--hsm-timeout"; /* a worker that only waits for a core is none that hangs; a test may say otherwise */
+    argv[n++] = "20000";
     for (int i = 0; i < E2E_ARGS && s->args[i]; i++)
         argv[n++] = s->args[i];
     argv[n] = NULL;
 }
 
-#define ARGV_MAX (E2E_ARGS + 8)
+#define ARGV_MAX (E2E_ARGS + 10)
 
 /* 1 when the server answers PING as one that is up does. One that wants a password says so before it has loaded; its
  * log tells then. */
