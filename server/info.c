@@ -348,8 +348,8 @@ static void put_copy(struct printer *p, const struct resync_info *c)
     PUT_U64(p, "master_sync_total_bytes", c->total_bytes);
     PUT_U64(p, "master_sync_read_bytes", c->here_bytes);
     PUT_U64(p, "master_sync_left_bytes", left);
-    PUT(p, "master_sync_perc:%.2f\r\nmaster_sync_last_io_seconds_ago:%lld\r\n",
-        c->total_bytes ? (double)c->here_bytes * 100 / (double)c->total_bytes : 0.0,
+    PUT(p, "master_sync_perc:%.2f\r\n", c->total_bytes ? (double)c->here_bytes * 100 / (double)c->total_bytes : 0.0);
+    PUT(p, "master_sync_last_io_seconds_ago:%lld\r\n",
         c->last_io_ms ? (long long)(clock_mono_ms() - c->last_io_ms) / 1000 : -1);
 }
 
