@@ -315,11 +315,11 @@ static enum err gather(struct snapold_list *l)
     l->count = l->next = 0;
     buf_clear(&l->keys);
     buf_clear(&l->values);
-    while (!e && bytes < l->heads->ahead_bytes) {
+    do {
         e = gather_path(l);
         for (; seen < l->count; seen++)
             bytes += sizeof *l->refs + l->refs[seen].key_n + l->refs[seen].sealed_bytes;
-    }
+    } while (!e && bytes < l->heads->ahead_bytes);
     if (e && (e != ERR_END || !l->count))
         return e;
     return read_values(l);

@@ -121,7 +121,7 @@ static void they_come_in_order_whatever_the_paths_are(void **state)
     struct wal_reader *rd;
     assert_int_equal(wal_reader_open(&rd, sw->w), ERR_OK);
     for (unsigned round = 0; round < 300; round++) {
-        struct of_memory m = {.base = {memory_seek, memory_next, memory_value, NULL, NULL}};
+        struct of_memory m = {.base = {memory_seek, memory_next, memory_value, NULL, NULL, round % 2 ? 1 << 20 : 0}};
         struct sx_set want = {0};
         struct snapold_list list;
         struct snapold_wanted w;
