@@ -95,7 +95,7 @@ static void a_store_that_lost_something_is_found_and_made_good(void **state)
         e2e_expect(a.c, "+OK", "SET k%d %d", i, i);
     e2e_expect(a.c, "+OK", "SET " VICTIM " v");
     e2e_expect(a.c, ":1", "WAIT 1 0");
-    e2e_expect(b.c, "+OK", "READ.AFTER %lld", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
     e2e_stop(&b);
     for (unsigned shard = 0; shard < SHARDS; shard++)
         lost += lose_from(&b, shard);
@@ -147,7 +147,7 @@ static void a_log_that_means_something_else_is_quarantined(void **state)
     e2e_info_wait(b.c, "master_link_status", "up");
     compare(&a, &b);
     e2e_info_wait(b.c, "state_compared", "equal");
-    e2e_expect(b.c, "+OK", "READ.AFTER %lld", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
     e2e_expect(b.c, "$v", "GET k");
     e2e_finish(&b);
     e2e_finish(&a);
