@@ -162,7 +162,7 @@ static enum err decrypt_rsa(struct ops *o, const struct key *k, const struct cip
 
     if (!o->token.has[MECH_RSA_PKCS_OAEP] || (sha256 && !o->token.quirks.oaep_sha256))
         return ERR_UNSUPPORTED;
-    if (aad.n || c->body.n != k->alg->bits / 8)
+    if (aad.n || c->body.n != k->alg->bits / 8 || !pubkey_rsa_in_range(k->public_der, c->body))
         return ERR_BADCIPHERTEXT;
     return crypt_decrypt(&o->token, &mech, k->handle, c->body, to, c->body.n, n);
 }

@@ -9,6 +9,7 @@
  */
 #include "hsm/pubkey.h"
 
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
@@ -222,6 +223,20 @@ enum err pubkey_verify(struct bytes der, uint8_t code, int prehashed, struct byt
     EVP_PKEY_free(key);
     ERR_clear_error();
     return e;
+}
+
+int pubkey_rsa_in_range(struct bytes der, struct bytes ciphertext)
+{
+    EVP_PKEY *key = from_der(der);
+    BIGNUM *modulus = NULL, *c = BN_bin2bn(ciphertext.p, (int)ciphertext.n, NULL);
+    int in_range =
+        key && c && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &modulus) == 1 && BN_cmp(c, modulus) < 0;
+
+    BN_free(modulus);
+    BN_free(c);
+    EVP_PKEY_free(key);
+    ERR_clear_error();
+    return in_range;
 }
 
 enum err pubkey_oaep(struct bytes der, enum cipher_code cipher, struct bytes in, uint8_t *out, size_t *n)

@@ -39,6 +39,10 @@ must_use enum err pubkey_ecdsa_der(struct bytes raw, uint8_t *out, size_t *n);
 must_use enum err pubkey_verify(struct bytes der, uint8_t code, int prehashed, struct bytes msg, struct bytes signature,
                                 int *ok);
 
+/* 1: a ciphertext of this RSA key may look so: as a number it is below the modulus (RFC 8017, 5.1.2 step 1). Modules
+ * answer others with whatever comes to their mind. */
+int pubkey_rsa_in_range(struct bytes der, struct bytes ciphertext);
+
 /* RSA-OAEP by cipher; out has 512 bytes. ERR_TOOBIG: more than fits in one block. */
 must_use enum err pubkey_oaep(struct bytes der, enum cipher_code cipher, struct bytes in, uint8_t *out, size_t *n);
 

@@ -190,7 +190,7 @@ static void done(struct write *w)
     changed(&b);
 }
 
-static uint64_t asks;
+static _Atomic uint64_t asks;
 
 static void ask(struct node *n, struct asked *x, struct vault *v, struct step s)
 {

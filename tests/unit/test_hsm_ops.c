@@ -596,6 +596,9 @@ static void test_rsa_encryption(void **state)
                         (e == ERR_UNSUPPORTED && k == 5)); /* 5: the cipher byte, here of the other hash */
             sealed.mem[k] ^= 2;
         }
+        memset(sealed.mem + CIPHERTEXT_HEADER, 0xff, sealed.n - CIPHERTEXT_HEADER); /* as a number above the modulus */
+        assert_int_equal(RUN(a, HSM_DECRYPT, blob_bytes(&config), blob_bytes(&masked), none, blob_bytes(&sealed)),
+                         ERR_BADCIPHERTEXT);
         assert_int_equal(a->ops.fatal, 0);
     }
 }
