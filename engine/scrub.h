@@ -21,13 +21,13 @@
  *
  *     a store       is rebuilt from snapshot and log (rebuild.h)
  *     a snapshot    is passed over from then on, and a new one made (snapshots_damaged)
- *     the log       is left behind: a snapshot is made behind the segment, then it goes (snapshots_log_damaged). With
- *                   replication a peer's copy of the segment will be asked for first
+ *     the log       is mended from another node's records (engine_config.mend_log). Where nobody has them it is left
+ *                   behind: a snapshot is made behind the segment, then it goes (snapshots_log_damaged)
  *
  * A read that fails (ERR_IO) is damage. What cannot be judged (no HSM to sign with, no memory) is passed over and
  * looked at in the next pass.
  *
- * Threads: all from any but new, start, stop, free. None blocks but stop, for a read.
+ * Threads: all from any but new, start, stop, free. None blocks but stop, for a read, or for a peer.
  */
 #ifndef COFFER_ENGINE_SCRUB_H
 #define COFFER_ENGINE_SCRUB_H

@@ -5,7 +5,7 @@
  * find the same damage a thousand times a second. The scrub finds it once in a pass.
  *
  * Rejected: reading through LevelDB (tablecheck.c says why); repairing a log segment from the records that still verify
- * (a chain with a hole proves nothing, and a replica would be sent the hole).
+ * (a chain with a hole proves nothing, and a replica would be sent the hole; whoever has the missing ones has all).
  */
 #include <stdio.h>
 
@@ -205,9 +205,28 @@ static enum err wait_until_gone(struct scrub *s, uint64_t lsn)
     }
 }
 
-/* A peer's copy of the segment would come first: it costs no old value and nothing of the log. */
+static int must_end(void *arg)
+{
+    struct scrub *s = arg;
+    pthread_mutex_lock(&s->lock);
+    int stop = s->stop;
+    pthread_mutex_unlock(&s->lock);
+    return stop;
+}
+
+static enum err mend_log(struct scrub *s, uint64_t lsn)
+{
+    const struct engine_config *cfg = &s->e->cfg;
+    return cfg->mend_log ? cfg->mend_log(cfg->arg, s->e->wal, lsn, must_end, s) : ERR_NOTFOUND;
+}
+
+/* Another node's records come first: they cost no old value and nothing of the log. */
 static enum err repair_log(struct scrub *s, const struct scrub_item *it)
 {
+    if (mend_log(s, it->lsn) == ERR_OK)
+        return ERR_OK;
+    if (must_end(s))
+        return ERR_AGAIN;
     if (!s->e->snapshots)
         return ERR_CORRUPT;
     snapshots_log_damaged(s->e->snapshots, it->lsn);

@@ -129,17 +129,21 @@ static uint64_t records_in_newest(const struct wal *w)
     return w->last_lsn + 1 - w->newest->first_lsn;
 }
 
+enum err wal_write_footer(int fd, uint64_t off, uint32_t seed, const struct wal_footer *f)
+{
+    uint8_t footer[WAL_FOOTER_BYTES];
+    wal_segment_put_footer(footer, seed, f);
+    enum err e = file_pwrite(fd, footer, sizeof footer, off);
+    return e ? e : file_truncate(fd, off + WAL_FOOTER_BYTES);
+}
+
 /* Footer, cut, fdatasync, close. */
 static enum err seal(struct wal *w)
 {
-    uint8_t footer[WAL_FOOTER_BYTES];
     struct wal_footer f = {.records = (uint32_t)records_in_newest(w), .last_lsn = w->last_lsn};
 
     memcpy(f.chain, w->chain, RECORD_CHAIN_BYTES);
-    wal_segment_put_footer(footer, w->newest->seed, &f);
-    enum err e = file_pwrite(w->fd, footer, sizeof footer, w->off);
-    if (!e)
-        e = file_truncate(w->fd, w->off + WAL_FOOTER_BYTES);
+    enum err e = wal_write_footer(w->fd, w->off, w->newest->seed, &f);
     if (!e)
         e = file_fdatasync(w->fd);
     if (!e)

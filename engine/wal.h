@@ -4,6 +4,7 @@
  *     DIR/00000000000000051234.wbl      the one being written
  *     DIR/next                          the following one, zero-filled and synced ahead of use
  *     DIR/mark                          highest LSN known durable, 64 bytes, mapped
+ *     DIR/mend                          a damaged segment that is being written anew (wal_mend)
  *
  * Segment (little-endian):
  *
@@ -80,9 +81,9 @@
  * with damage can be read up to it, and those behind it; what becomes of it is for the owner to say.
  *
  * Threads: wal_append and wal_cut by one thread (the log writer). wal_room, wal_info, wal_term_at, wal_read,
- * wal_remove_below, wal_verify_segment, wal_unverified_lsn, cursors and readers (each by one thread at a time) by any;
- * a lock inside covers the list of segments. Cursors and readers read only what is durable. One process has a directory
- * open at a time (a lock on DIR/mark).
+ * wal_remove_below, wal_verify_segment, wal_unverified_lsn, wal_mend (by one at a time), cursors and readers (each by
+ * one thread at a time) by any; a lock inside covers the list of segments. Cursors and readers read only what is
+ * durable. One process has a directory open at a time (a lock on DIR/mark).
  */
 #ifndef COFFER_ENGINE_WAL_H
 #define COFFER_ENGINE_WAL_H
@@ -205,6 +206,18 @@ must_use enum err wal_verify_segment(struct wal *w, uint64_t from_lsn, enum err 
                                      void *pace_arg, uint64_t *first_lsn, uint64_t *last_lsn);
 /* First LSN of the newest segment of which only the ends were read; 0: none is left. */
 uint64_t wal_unverified_lsn(struct wal *w);
+
+/* Records of this log that somebody else has: appends to out whole ones, from from_lsn on, at least one and none behind
+ * to_lsn, 16 MiB at most. Its errors are wal_mend's. */
+typedef enum err wal_records_fn(void *arg, uint64_t from_lsn, uint64_t to_lsn, struct buf *out);
+
+/* Writes the sealed segment that lsn is in anew, from records that somebody else has, because the disk does not give
+ * its own any more. They are taken when they lead from the chain in front of the segment to the one in front of the
+ * next: then they are the very same. The file is durable and was read back before it takes the other one's name.
+ * ERR_OK: the segment is whole; cursors and readers go on. Nothing has changed: ERR_CORRUPT (those are other records,
+ * or the log was damaged at its open), ERR_NOTFOUND (lsn is in no sealed segment, or not any more), ERR_MISCONF (no
+ * room), ERR_IO, ERR_OOM. ERR_MISCONF when wal_info says failed: sticky, it may be either file. Blocks. */
+must_use enum err wal_mend(struct wal *w, uint64_t lsn, wal_records_fn *records, void *arg);
 
 /* Deletes sealed segments all of whose records are below lsn, oldest first, the directory synced after each so that a
  * power loss leaves no hole. Never the one being written. ERR_CORRUPT: damaged, nothing is deleted; ERR_IO, ERR_MISCONF

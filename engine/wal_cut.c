@@ -147,7 +147,8 @@ static enum err replace(struct wal *w, struct copy *c, const struct wal_segment 
     return ERR_OK;
 }
 
-enum err wal_cut(struct wal *w, uint64_t lsn)
+/* ERR_AGAIN: what was copied is not there any more. */
+static enum err cut_once(struct wal *w, uint64_t lsn)
 {
     struct copy copy = {.next = {.fd = -1}};
 
@@ -165,7 +166,7 @@ enum err wal_cut(struct wal *w, uint64_t lsn)
         e = wal_fail(w);
     pthread_mutex_lock(&w->remove_lock);
     if (!e && atomic_load(&old->removed))
-        e = ERR_NOTFOUND;
+        e = ERR_AGAIN;
     else if (!e && replace(w, &copy, old, lsn) != ERR_OK)
         e = wal_fail(w);
     pthread_mutex_unlock(&w->remove_lock);
@@ -174,5 +175,14 @@ enum err wal_cut(struct wal *w, uint64_t lsn)
     wal_prepare_drop(&copy.next);
     buf_fini(&copy.batch);
     wal_segment_unref(old);
+    return e;
+}
+
+enum err wal_cut(struct wal *w, uint64_t lsn)
+{
+    enum err e;
+    do /* removed, or mended: in its place is another now, or none */
+        e = cut_once(w, lsn);
+    while (e == ERR_AGAIN);
     return e;
 }

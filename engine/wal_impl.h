@@ -89,6 +89,19 @@ must_use enum err wal_segment_verify(struct wal *w, struct wal_segment *s);
 struct wal_scan;
 void wal_segment_index(struct wal_segment *s, struct wal_scan *found, uint64_t last_lsn, uint64_t end_off);
 
+/* A sealed segment, as the log knows it from when it was written or opened, whatever is in its file now. */
+struct wal_sealed {
+    struct wal_segment *s; /* a reference */
+    uint64_t last_lsn;
+    uint8_t chain[RECORD_CHAIN_BYTES]; /* at last_lsn */
+};
+/* The first that ends at or behind from_lsn; 0: there is none. */
+int wal_sealed_find(struct wal *w, uint64_t from_lsn, struct wal_sealed *f);
+/* 1 when what was found in a file is all of it. */
+int wal_sealed_fits(const struct wal *w, const struct wal_sealed *f, const struct wal_scan *found);
+
+#define WAL_MEND "mend" /* in DIR: a segment that is written anew (wal_mend.c) */
+
 /* Path of DIR/name. */
 #define WAL_PATH_BYTES PATH_MAX
 void wal_path(const struct wal *w, const char *name, char out[WAL_PATH_BYTES]);
@@ -111,6 +124,8 @@ void wal_unlink_newest(struct wal *w); /* under lock: out of the list, and marke
  */
 must_use enum err wal_write_frame(int fd, uint64_t off, uint32_t seed, struct bytes records, uint32_t n,
                                   uint64_t synced_lsn);
+/* Behind the last frame, and the file ends there; not synced. */
+must_use enum err wal_write_footer(int fd, uint64_t off, uint32_t seed, const struct wal_footer *f);
 /* Groups go to fd at off; fd -1: the newest is sealed. Takes fd over; the one before is the caller's to have closed. */
 void wal_write_to(struct wal *w, int fd, uint64_t off, uint64_t cap_bytes);
 

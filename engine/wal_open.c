@@ -205,6 +205,9 @@ static void free_wal(struct wal *w)
 static enum err start(struct wal *w)
 {
     unsigned tick_ms = w->cfg.tick_ms ? w->cfg.tick_ms : TICK_MS;
+    char path[WAL_PATH_BYTES];
+    wal_path(w, WAL_MEND, path);
+    (void)!file_unlink(path); /* a mending that did not come to its end: it takes room, no more */
     wal_mark_store_both(&w->mark, w->last_lsn);
     return wal_prepare_start(&w->prepare, w->dir, w->cfg.segment_bytes, tick_ms, &w->mark, &w->failed);
 }

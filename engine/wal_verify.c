@@ -18,13 +18,7 @@
 #include "engine/wal_impl.h"
 #include "engine/wal_scan.h"
 
-struct wanted {
-    struct wal_segment *s; /* a reference */
-    uint64_t last_lsn;
-    uint8_t chain[RECORD_CHAIN_BYTES]; /* at last_lsn */
-};
-
-static int find(struct wal *w, uint64_t from_lsn, struct wanted *f)
+int wal_sealed_find(struct wal *w, uint64_t from_lsn, struct wal_sealed *f)
 {
     pthread_mutex_lock(&w->lock);
     struct wal_segment *s = wal_segment_with(w, from_lsn);
@@ -38,7 +32,7 @@ static int find(struct wal *w, uint64_t from_lsn, struct wanted *f)
     return sealed;
 }
 
-static int fits(const struct wal *w, const struct wanted *f, const struct wal_scan *s)
+int wal_sealed_fits(const struct wal *w, const struct wal_sealed *f, const struct wal_scan *s)
 {
     return !s->header_err && memcmp(s->header.cell_id, w->cfg.cell_id, sizeof w->cfg.cell_id) == 0 &&
            s->header.first_lsn == f->s->first_lsn && wal_segment_seed(s->header.salt) == f->s->seed &&
@@ -69,7 +63,8 @@ static void note_find(struct wal *w, struct wal_segment *s, struct wal_scan *fou
     pthread_mutex_unlock(&w->lock);
 }
 
-static enum err verify(struct wal *w, const struct wanted *f, enum err (*pace)(void *arg, uint64_t bytes), void *arg)
+static enum err verify(struct wal *w, const struct wal_sealed *f, enum err (*pace)(void *arg, uint64_t bytes),
+                       void *arg)
 {
     struct wal_scan found = {0};
     int fd, unread = atomic_load(&f->s->verified) == WAL_UNREAD;
@@ -85,7 +80,7 @@ static enum err verify(struct wal *w, const struct wanted *f, enum err (*pace)(v
         e = wal_scan_file(&found, fd, f->s->first_lsn, pace, arg);
     }
     if (!e) {
-        e = fits(w, f, &found) ? ERR_OK : ERR_CORRUPT;
+        e = wal_sealed_fits(w, f, &found) ? ERR_OK : ERR_CORRUPT;
         if (!e || !wal_segment_gone(w, f->s))
             note_find(w, f->s, &found, e == ERR_OK);
         wal_scan_free(&found);
@@ -97,12 +92,12 @@ static enum err verify(struct wal *w, const struct wanted *f, enum err (*pace)(v
 
 enum err wal_segment_verify(struct wal *w, struct wal_segment *s)
 {
-    struct wanted f;
+    struct wal_sealed f;
     enum err e = ERR_AGAIN;
     int known = atomic_load_explicit(&s->verified, memory_order_acquire);
     if (known != WAL_UNREAD)
         return known == WAL_WHOLE ? ERR_OK : ERR_CORRUPT;
-    if (!find(w, s->first_lsn, &f))
+    if (!wal_sealed_find(w, s->first_lsn, &f))
         return ERR_AGAIN;
     if (f.s == s)
         e = verify(w, &f, NULL, NULL);
@@ -115,13 +110,13 @@ enum err wal_segment_verify(struct wal *w, struct wal_segment *s)
 enum err wal_verify_segment(struct wal *w, uint64_t from_lsn, enum err (*pace)(void *arg, uint64_t bytes),
                             void *pace_arg, uint64_t *first_lsn, uint64_t *last_lsn)
 {
-    struct wanted f;
+    struct wal_sealed f;
     int removed;
     enum err e;
 
     *first_lsn = *last_lsn = 0;
     do {
-        if (!find(w, from_lsn, &f))
+        if (!wal_sealed_find(w, from_lsn, &f))
             return ERR_END;
         e = verify(w, &f, pace, pace_arg);
         removed = e && wal_segment_gone(w, f.s);

@@ -1,5 +1,6 @@
-/* cmd_resync.c - REPL.SNAPSHOT and REPL.PIECE: what a node asks of another whose snapshot it copies. See lend.h for
- * this side of it, resync.h for the other. Both block on the disk, on a thread for that (chores.h). */
+/* cmd_resync.c - what a node asks of another to copy it: REPL.SNAPSHOT and REPL.PIECE of a snapshot (lend.h is this
+ * side of it, resync.h the other), REPL.RECORDS of the log (repl_mend.c). All block on the disk, on a thread for that
+ * (chores.h). */
 #include <stdio.h>
 #include <strings.h>
 
@@ -21,6 +22,8 @@ struct asked {
     struct lend_want want;
     struct lend_file file; /* PIECE: what is asked for */
     uint64_t off, n;
+    uint64_t first_lsn, last_lsn; /* RECORDS */
+    struct wal *wal;
     struct buf piece;
     enum err err;
 };
@@ -49,7 +52,7 @@ static enum call_result post(struct call *c, const struct asked *what, void (*ru
     *a = *what;
     a->lend = c->srv->lend;
     a->chore.run = run;
-    buf_init(&a->piece, LEND_PIECE_BYTES);
+    buf_init(&a->piece, LEND_PIECE_BYTES + RECORD_MAX_BYTES);
     call_pending(c, &a->p, finish, release);
     chores_post(c->srv->chores, &a->chore);
     return CALL_PENDING;
@@ -163,4 +166,53 @@ enum call_result cmd_repl_piece(struct call *c)
         return call_error(c, ERR_NOTINT);
     a.file.term = (uint32_t)term;
     return post(c, &a, read_it, was_read);
+}
+
+/* ---- REPL.RECORDS first-lsn last-lsn ---- */
+
+static enum err put_records(struct asked *a, struct wal_cursor *c)
+{
+    struct record r = {0};
+    struct bytes raw;
+    enum err e = ERR_OK;
+    while (r.lsn < a->last_lsn && buf_size(&a->piece) < LEND_PIECE_BYTES &&
+           (e = wal_cursor_next(c, &r, &raw)) == ERR_OK && (e = buf_put(&a->piece, raw.p, raw.n)) == ERR_OK) {
+    }
+    return buf_size(&a->piece) ? ERR_OK : e; /* as far as they are good */
+}
+
+static void read_records(struct chore *chore)
+{
+    struct asked *a = mpsc_entry(chore, struct asked, chore);
+    struct wal_cursor *c;
+    a->err = wal_cursor_open(&c, a->wal, a->first_lsn);
+    if (!a->err) {
+        a->err = put_records(a, c);
+        wal_cursor_close(c);
+    }
+    pending_complete(&a->p);
+}
+
+static void records_were_read(struct pending *p, struct reply *r)
+{
+    struct asked *a = mpsc_entry(p, struct asked, p);
+    if (a->err == ERR_NOTFOUND || a->err == ERR_END)
+        reply_errorf(r, "ERR", "those records are not here");
+    else if (a->err)
+        reply_error(r, a->err);
+    else
+        reply_bulk(r, buf_bytes(&a->piece));
+}
+
+enum call_result cmd_repl_records(struct call *c)
+{
+    struct asked a = {0};
+    if (!is_ready(c))
+        return CALL_DONE;
+    if (!get_u64(c->argv[1], &a.first_lsn) || !get_u64(c->argv[2], &a.last_lsn))
+        return call_error(c, ERR_NOTINT);
+    if (!a.first_lsn || a.first_lsn > a.last_lsn)
+        return call_error(c, ERR_RANGE);
+    a.wal = engine_wal(c->srv->engine);
+    return post(c, &a, read_records, records_were_read);
 }

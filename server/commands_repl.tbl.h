@@ -33,5 +33,9 @@ COMMAND("REPL.PIECE", 5, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, 
         "O(N) of the bytes, at most 256 KiB", "lsn term offset bytes",
         "A piece of a snapshot that REPL.SNAPSHOT named, which is kept for another minute; not for people",
         "the bytes; fewer at the end of the file", cmd_repl_piece)
+COMMAND("REPL.RECORDS", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the bytes, at most 256 KiB, or one record", "first-lsn last-lsn",
+        "Records of the log as they are on the disk, for a node that lost them; not for people",
+        "whole records, from the first on; those that are missing are asked for again", cmd_repl_records)
 COMMAND("SYNC", 1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
         "Redis's dump is not to be had", "an error", cmd_sync)

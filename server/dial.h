@@ -68,7 +68,7 @@ const struct dialer_config *dialer_config(const struct dialer *d);
  * heard, several of them under way if need be, until it is closed. Each call ends with ERR_AGAIN soon after over() says
  * so, and with ERR_IO when nothing comes for DIAL_TALK_SECONDS; talk_why tells. */
 #define DIAL_TALK_SECONDS 20
-#define DIAL_TALK_BYTES (1u << 20) /* of one answer, at most */
+#define DIAL_TALK_BYTES (17u << 20) /* of one answer, at most: there are records of 8 MiB */
 
 struct answer;
 struct dial_talk;

@@ -93,6 +93,11 @@ struct waitlist *repl_confirmed(struct repl *r);
  * be a link, or be copied over; else a static text why not. */
 const char *repl_insecure(const struct server *srv, const struct conn *c);
 
+/* ---- a damaged log ---- */
+
+/* As engine_config.mend_log; srv is the struct server. On the scrub's thread, until the engine is closed; blocks. */
+must_use enum err repl_mend_log(void *srv, struct wal *w, uint64_t lsn, int (*over)(void *arg), void *over_arg);
+
 /* ---- questions ---- */
 
 enum repl_state_verdict {

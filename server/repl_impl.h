@@ -1,7 +1,7 @@
 /* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
  * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
- * repl_failover.c (FAILOVER), repl_resync.c (full resyncs), repl_digest.c (do replicas hold the same?) and
- * repl_status.c (what others are told). */
+ * repl_failover.c (FAILOVER), repl_resync.c (full resyncs), repl_mend.c (a damaged log), repl_digest.c (do replicas
+ * hold the same?) and repl_status.c (what others are told). */
 #ifndef COFFER_SERVER_REPL_IMPL_H
 #define COFFER_SERVER_REPL_IMPL_H
 

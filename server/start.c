@@ -325,6 +325,7 @@ static enum err open_engine(struct server *srv)
         .snapshot_keep = (unsigned)config_int(c, CFG_SNAPSHOT_KEEP),
         .scrub_bytes_per_s = (uint64_t)config_int(c, CFG_SCRUB_RATE),
         .fetch_snapshot = restore_snapshot,
+        .mend_log = repl_mend_log,
         .log = log_line,
         .on_applied = on_applied,
         .on_user = on_user,

@@ -47,6 +47,8 @@ EXAMPLE("replconf", "nonsense 1", "-ERR Unrecognized REPLCONF option: nonsense",
 EXAMPLE("repl.snapshot", "00000000000000000000000000000000 1", "-CONFLICT this node is of another cell", NULL)
 EXAMPLE("repl.snapshot", "nonsense 1", "-ERR syntax error", NULL)
 EXAMPLE("repl.piece", "1 1 0 100", "-ERR that snapshot is not here any more", NULL)
+EXAMPLE("repl.records", "1000000000 1000000001", "-ERR those records are not here", NULL)
+EXAMPLE("repl.records", "1 nonsense", "-ERR value is not an integer", NULL)
 EXAMPLE("psync", "? -1", "-NOMASTERLINK this node streams", NULL)
 EXAMPLE("sync", "", "-ERR there is no RDB to be had", NULL)
 

@@ -54,6 +54,7 @@ static void log_line(int level, const char *line)
 /* As engine_config.fetch_snapshot; NULL: there is no next tier. */
 static enum err (*fetch)(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
                          int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg);
+static enum err (*mend_log)(void *arg, struct wal *w, uint64_t lsn, int (*over)(void *over_arg), void *over_arg);
 static enum err (*on_user)(void *arg, struct bytes name, struct bytes rules); /* as in engine_config */
 
 static enum err try_open(void)
@@ -70,6 +71,7 @@ static enum err try_open(void)
                                 .signer = {test_sign, NULL},
                                 .snapshot_keep = 2,
                                 .fetch_snapshot = fetch,
+                                .mend_log = mend_log,
                                 .on_user = on_user,
                                 .log = log_line};
     said[0] = '\0';

@@ -119,6 +119,82 @@ static void a_damaged_segment_of_the_log_is_left_behind(void **state)
     assert_filled(22);
 }
 
+/* ---- another node's records ---- */
+
+static struct wal *elsewhere; /* a copy of the log, as another node has one */
+static unsigned asked_for;
+
+static enum err give(void *arg, uint64_t from, uint64_t to, struct buf *out)
+{
+    (void)to;
+    return wal_read(arg, from, out);
+}
+
+static enum err mend_from_elsewhere(void *arg, struct wal *w, uint64_t lsn, int (*over)(void *), void *over_arg)
+{
+    (void)arg;
+    check(!over(over_arg), "nothing is to end");
+    asked_for++;
+    return elsewhere ? wal_mend(w, lsn, give, elsewhere) : ERR_NOTFOUND;
+}
+
+static void copy_log(void)
+{
+    char path[80];
+    struct wal_report r;
+    struct wal_config cfg = {.dir = path, .segment_bytes = 65536};
+    snprintf(path, sizeof path, "%s/elsewhere", dir);
+    shell("cp -r %s/wal %s", dir, path);
+    engine_cell_id(e, cfg.cell_id);
+    assert_int_equal(wal_open(&elsewhere, &cfg, &r), ERR_OK);
+}
+
+static int setup_mending(void **state)
+{
+    mend_log = mend_from_elsewhere;
+    asked_for = 0;
+    return setup(state);
+}
+
+static int teardown_mending(void **state)
+{
+    wal_close(elsewhere);
+    elsewhere = NULL;
+    mend_log = NULL;
+    return teardown(state);
+}
+
+/* No old value is lost, and no snapshot is made for it. */
+static void a_damaged_segment_is_mended_from_elsewhere(void **state)
+{
+    char find[160];
+    struct snapshots_file f[4];
+    (void)state;
+    fill(1, 20);
+    copy_log();
+    for (unsigned segment = 1; segment <= 2; segment++) {
+        snprintf(find, sizeof find, "ls %s/wal/*.wbl | sed -n %up", dir, segment);
+        flip(find);
+        assert_one_repair();
+    }
+    assert_int_equal(asked_for, 2);
+    assert_int_equal(first_lsn(), 1);
+    assert_int_equal(snapshots_list(engine_snapshots(e), f, 4), 0);
+    assert_filled(20);
+    close_engine();
+    shell("rm -rf %s/base* %s/shard-*", dir, dir);
+    open_engine();
+    assert_int_equal(report.wal.damaged_lsn, 0);
+    assert_filled(20);
+}
+
+/* Nobody has it. */
+static void a_segment_that_is_not_mended_is_left_behind(void **state)
+{
+    a_damaged_segment_of_the_log_is_left_behind(state);
+    assert_int_equal(asked_for, 1);
+}
+
 static void without_the_hsm_snapshots_are_passed_over(void **state)
 {
     (void)state;
@@ -246,6 +322,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_damaged_table_has_its_store_rebuilt, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_snapshot_gives_way_to_another, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_segment_of_the_log_is_left_behind, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_segment_is_mended_from_elsewhere, setup_mending, teardown_mending),
+        cmocka_unit_test_setup_teardown(a_segment_that_is_not_mended_is_left_behind, setup_mending, teardown_mending),
         cmocka_unit_test_setup_teardown(without_the_hsm_snapshots_are_passed_over, setup, teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_repaired_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_comes_and_goes_is_no_damage, setup, teardown),

@@ -149,6 +149,12 @@ static void settle(struct wal *w)
     pthread_mutex_unlock(&w->prepare.lock);
 }
 
+static enum err give(void *oracle, uint64_t from, uint64_t to, struct buf *out)
+{
+    struct bytes raw = oracle_bytes(oracle, from, to);
+    return buf_put(out, raw.p, raw.n);
+}
+
 static void every_step_comes_after_what_it_relies_on(void **state)
 {
     (void)state;
@@ -167,7 +173,7 @@ static void every_step_comes_after_what_it_relies_on(void **state)
     char want[512];
     snprintf(want, sizeof want, "%s%s%s",
              "read boot_id\nread boot_id\nwrite mark\nsync mark\nsync DIR\nsync mark\ndrop mark\nread mark\n", parent,
-             "unlink next\nwrite next\nsync next\n");
+             "unlink mend\nunlink next\nwrite next\nsync next\n");
     assert_string_equal(got, want);
 
     trace_begin();
@@ -200,6 +206,11 @@ static void every_step_comes_after_what_it_relies_on(void **state)
     settle(w);
     assert_int_equal(fx_append(w, o, 1, 1, 3500), ERR_OK); /* segments 1, 5, 6 */
     settle(w);
+    trace_begin();
+    assert_int_equal(wal_mend(w, 5, give, o), ERR_OK);
+    assert_string_equal(trace_end(NULL, NULL), "write mend\nwrite mend\nwrite mend\ntruncate mend\nsync mend\n"
+                                               "drop mend\nread mend\nrename mend 5\nsync DIR\n");
+
     trace_begin();
     assert_int_equal(wal_remove_below(w, 6), ERR_OK);
     assert_string_equal(trace_end(NULL, NULL), "unlink 1\nsync DIR\nunlink 5\nsync DIR\n");
