@@ -564,6 +564,7 @@ enum err engine_open(struct engine **out, const struct engine_config *cfg, struc
         pthread_mutex_init(&e->store_lock[s], NULL);
     pthread_mutex_init(&e->asof_lock, NULL);
     pthread_mutex_init(&e->fetch_lock, NULL);
+    pthread_mutex_init(&e->mend_lock, NULL);
     pthread_mutex_init(&e->overlay_lock, NULL);
     e->shards = cfg->shards ? cfg->shards : 1;
     e->dir = mem_alloc(strlen(cfg->dir) + 1);
@@ -635,6 +636,7 @@ void engine_close(struct engine *e)
         pthread_mutex_destroy(&e->store_lock[s]);
     pthread_mutex_destroy(&e->asof_lock);
     pthread_mutex_destroy(&e->fetch_lock);
+    pthread_mutex_destroy(&e->mend_lock);
     pthread_mutex_destroy(&e->overlay_lock);
     mem_free(e->dir);
     mem_free(e);

@@ -69,7 +69,8 @@ struct engine_config {
     enum err (*fetch_snapshot)(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
                                int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg);
     /* A sealed segment of the log is damaged, the one that lsn is in: has it written anew (wal_mend) from what another
-     * node has. ERR_NOTFOUND: nobody has it. On the scrub's thread; may block, but ends soon after over() says so.
+     * node has. ERR_NOTFOUND: nobody has it. One at a time, on the scrub's thread or the log check's, which may be
+     * before engine_open returns; may block, but ends soon when over() says so, or when the engine is to be closed.
      * NULL: there are no others. */
     enum err (*mend_log)(void *arg, struct wal *w, uint64_t lsn, int (*over)(void *over_arg), void *over_arg);
     void (*log)(int level, const char *line);    /* enum log_level; any thread */

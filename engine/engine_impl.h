@@ -48,6 +48,7 @@ struct engine {
     struct keeper *keeper;
     struct snapshots *snapshots; /* NULL: none are made */
     pthread_mutex_t fetch_lock;  /* held while one is fetched from outside */
+    pthread_mutex_t mend_lock;   /* held while a segment of the log is mended */
     struct rebuild *rebuild;     /* NULL until the log is open */
     pthread_mutex_t asof_lock;
     struct asof *asof_open; /* moments of the past that are being read; under asof_lock */
@@ -142,6 +143,10 @@ must_use enum err engine_replay(struct engine *e, struct engine_report *rep);
  * behind, up to the LSN `to`. ERR_OK: one is here, as far as anybody knows. ERR_NOTFOUND: there is none, or nobody to
  * ask; others: it cannot be asked now. The log file says why. One at a time; blocks. */
 must_use enum err engine_fetch_snapshot(struct engine *e, uint64_t to);
+
+/* Any time: has the damaged segment of the log that lsn is in mended from outside of this node
+ * (engine_config.mend_log, whose arguments these are). ERR_NOTFOUND: nobody has it. Blocks. */
+must_use enum err engine_mend_log(struct engine *e, uint64_t lsn, int (*over)(void *arg), void *over_arg);
 /* Behind a gate: records of the log that this run did not write are committed up to `to`. Up to the commit LSN they are
  * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The
  * gate's owner. */

@@ -40,13 +40,20 @@ static enum err pace(void *arg, uint64_t bytes)
     return pause_ms(l, bytes * 1000 / LOGCHECK_BYTES_PER_S) ? ERR_OK : ERR_AGAIN;
 }
 
-static void damaged(struct engine *e, uint64_t first_lsn, uint64_t last_lsn)
+static int must_end(void *arg)
 {
-    engine_logf(e, LOG_WARNING, "the log has damage from LSN %llu to %llu, within what was durable%s",
-                (unsigned long long)first_lsn, (unsigned long long)last_lsn,
-                e->snapshots ? ": it is left behind as soon as a snapshot is made of all that is in the stores" : "");
-    if (e->snapshots)
-        snapshots_log_damaged(e->snapshots, last_lsn);
+    return !pause_ms(arg, 0);
+}
+
+static void damaged(struct logcheck *l, uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct engine *e = l->e;
+    engine_logf(e, LOG_WARNING, "the log has damage from LSN %llu to %llu, within what was durable",
+                (unsigned long long)first_lsn, (unsigned long long)last_lsn);
+    if (engine_mend_log(e, last_lsn, must_end, l) == ERR_OK || must_end(l) || !e->snapshots)
+        return;
+    engine_logf(e, LOG_WARNING, "it is left behind as soon as a snapshot is made of all that is in the stores");
+    snapshots_log_damaged(e->snapshots, last_lsn);
 }
 
 /* 0: to be tried again, later. */
@@ -55,7 +62,7 @@ static int check_segment(struct logcheck *l, uint64_t lsn)
     uint64_t first, last;
     enum err err = wal_verify_segment(l->e->wal, lsn, pace, l, &first, &last);
     if (err == ERR_CORRUPT)
-        damaged(l->e, first, last);
+        damaged(l, first, last);
     if (err != ERR_IO && err != ERR_OOM)
         return 1; /* or it was deleted meanwhile, or this is to stop */
     if (!l->failed++)

@@ -2,8 +2,9 @@
  * longer with a longer log, and what rotted in it is known soon all the same.
  *
  * One thread of low priority, at most LOGCHECK_BYTES_PER_S; it ends when nothing is left. Damage is said in the log
- * file, and made good as when the scrub finds it: the segment is left behind (snapshots_log_damaged). A disk that
- * cannot be read is said too, and tried again after a while.
+ * file, and made good as when the scrub finds it: the segment is mended from another node's records, or else left
+ * behind (engine_mend_log, snapshots_log_damaged). A disk that cannot be read is said too, and tried again after a
+ * while.
  */
 #ifndef COFFER_ENGINE_LOGCHECK_H
 #define COFFER_ENGINE_LOGCHECK_H

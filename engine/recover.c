@@ -96,6 +96,16 @@ enum err engine_fetch_snapshot(struct engine *e, uint64_t to)
     return err;
 }
 
+enum err engine_mend_log(struct engine *e, uint64_t lsn, int (*over)(void *arg), void *over_arg)
+{
+    if (!e->cfg.mend_log)
+        return ERR_NOTFOUND;
+    pthread_mutex_lock(&e->mend_lock);
+    enum err err = e->cfg.mend_log(e->cfg.arg, e->wal, lsn, over, over_arg);
+    pthread_mutex_unlock(&e->mend_lock);
+    return err;
+}
+
 /* ERR_AGAIN: it is the newest now. ERR_NOTFOUND: there is none, or one was had already. */
 static enum err next_tier(struct engine *e, struct engine_report *rep)
 {

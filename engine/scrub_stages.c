@@ -214,16 +214,10 @@ static int must_end(void *arg)
     return stop;
 }
 
-static enum err mend_log(struct scrub *s, uint64_t lsn)
-{
-    const struct engine_config *cfg = &s->e->cfg;
-    return cfg->mend_log ? cfg->mend_log(cfg->arg, s->e->wal, lsn, must_end, s) : ERR_NOTFOUND;
-}
-
 /* Another node's records come first: they cost no old value and nothing of the log. */
 static enum err repair_log(struct scrub *s, const struct scrub_item *it)
 {
-    if (mend_log(s, it->lsn) == ERR_OK)
+    if (engine_mend_log(s->e, it->lsn, must_end, s) == ERR_OK)
         return ERR_OK;
     if (must_end(s))
         return ERR_AGAIN;

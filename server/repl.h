@@ -95,7 +95,8 @@ const char *repl_insecure(const struct server *srv, const struct conn *c);
 
 /* ---- a damaged log ---- */
 
-/* As engine_config.mend_log; srv is the struct server. On the scrub's thread, until the engine is closed; blocks. */
+/* As engine_config.mend_log; srv is the struct server. From when the engine is being opened until it is closed; blocks.
+ */
 must_use enum err repl_mend_log(void *srv, struct wal *w, uint64_t lsn, int (*over)(void *arg), void *over_arg);
 
 /* ---- questions ---- */

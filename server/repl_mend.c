@@ -38,8 +38,10 @@ static unsigned list_nodes(struct repl *r, struct voter out[CELL_PEERS])
     for (unsigned i = 0; i < r->voters.n; i++)
         if (i != r->self)
             add(out, &n, r->voters.at[i].host, r->voters.at[i].port);
-    if (!r->voters.n)
+    if (!r->voters.n && s.leader_port)
         add(out, &n, s.leader_host, s.leader_port);
+    else if (!r->voters.n && !s.master) /* at a start it is not linked yet */
+        add(out, &n, r->first.host, r->first.port);
     for (unsigned i = 0; i < s.peers; i++)
         if (!s.peer[i].voter && s.peer[i].online)
             add(out, &n, s.peer[i].host, s.peer[i].port);
@@ -56,7 +58,7 @@ static void fill_self(void *arg, struct dial_self *s)
 static int is_over(void *arg)
 {
     const struct mend *m = arg;
-    return m->over(m->over_arg);
+    return m->over(m->over_arg) || atomic_load(&m->r->srv->stopping);
 }
 
 static enum err talk_failed(struct mend *m, enum err e)
@@ -120,7 +122,7 @@ enum err repl_mend_log(void *srv, struct wal *w, uint64_t lsn, int (*over)(void 
     unsigned n = list_nodes(r, node);
     enum err e = ERR_NOTFOUND;
 
-    for (unsigned i = 0; i < n && e && !over(over_arg); i++) {
+    for (unsigned i = 0; i < n && e && !is_over(&m); i++) {
         e = mend_from(&m, &node[i], w, lsn);
         if (e)
             log_at(LOG_WARNING, "The segment of the log with LSN %llu is not mended from %s:%d: %.1500s",
