@@ -35,6 +35,18 @@ static void fill(redisContext *c, int replicas)
     }
 }
 
+/* In one record, which is larger than what is answered at once otherwise; its segment is, too. */
+static void set_large(redisContext *c)
+{
+    size_t n = 1000000;
+    char *value = malloc(n + 1);
+    assert_non_null(value);
+    memset(value, 'y', n);
+    value[n] = 0;
+    e2e_expect(c, "+OK", "MSET large-1 %s large-2 %s large-3 %s", value, value, value);
+    free(value);
+}
+
 /* Of these segments the first record, and so all that is behind it. */
 static void damage(const struct e2e *s, const char *segments)
 {
@@ -47,6 +59,7 @@ static void damage(const struct e2e *s, const char *segments)
         fail_msg("%s: %s", command, said);
 }
 #define SECOND "sed -n 2p"
+#define LARGEST "xargs ls -S | head -n 1"
 #define ALL_BUT_NEWEST "head -n -1"
 
 static long long field(redisContext *c, const char *command, const char *name)
@@ -141,7 +154,10 @@ static void a_primary_from_its_replica(void **state)
     struct e2e a, b;
     (void)state;
     start_pair(&a, &b);
+    set_large(a.c);
+    fill(a.c, 1);
     damage(&a, SECOND);
+    damage(&a, LARGEST);
     assert_mended(&a, b.port);
     e2e_expect(a.c, "+OK", "SET k-1 other");
     e2e_expect(a.c, ":1", "WAIT 1 0");
