@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/celldir.h"
 #include "engine/cellwire.h"
 #include "engine/engine_impl.h"
 #include "engine/vote.h"
@@ -26,6 +27,7 @@ struct cellnode {
     struct cell_effects fx;
     struct vote_file vote;
     uint64_t synced; /* what the core was told */
+    int begun;       /* DIR/begin is gone: the log has a record */
     int open;        /* the gate */
     enum err shut;   /* what it is closed with */
     int halted;
@@ -345,6 +347,14 @@ static void admit(struct cellnode *n)
         n->open = 0, n->shut = err;
 }
 
+/* Before anybody hears of the first record behind a snapshot: a log that is lost later must not begin there again. */
+static void end_begin(struct cellnode *n)
+{
+    if (!n->begun && celldir_remove_begin(n->e->dir))
+        halt(n, "the file begin cannot be removed");
+    n->begun = 1;
+}
+
 static void tell_synced(struct cellnode *n, uint64_t now_ms)
 {
     uint64_t durable = sequencer_durable(n->q);
@@ -352,6 +362,7 @@ static void tell_synced(struct cellnode *n, uint64_t now_ms)
         (void)!step(n, &(struct cell_event){.type = CELL_SYNC_FAILED}, now_ms);
     } else if (durable > n->synced) {
         n->synced = durable;
+        end_begin(n);
         (void)!step(n, &(struct cell_event){.type = CELL_SYNCED, .lsn = durable}, now_ms);
     }
 }
@@ -461,7 +472,9 @@ static enum err read_vote(struct cellnode *n, struct cell_boot *boot)
         n->vote.vote = (struct cell_vote){.promised_to = CELL_NOBODY};
         err = clock_random(n->vote.node_id, sizeof n->vote.node_id);
     }
-    if (n->vote.vote.promised < n->e->begin.term) { /* terms up to that one were there before the log was lost */
+    /* Terms up to that one were there before the log was lost. A full resync lost no promise: one that is made up would
+     * depose the primary that it came from. */
+    if (n->e->begin.tier != 2 && n->vote.vote.promised < n->e->begin.term) {
         n->vote.vote.promised = n->e->begin.term;
         n->vote.vote.promised_to = CELL_NOBODY;
     }
@@ -498,6 +511,7 @@ enum err cellnode_open(struct cellnode **out, const struct cellnode_config *cfg,
         return err;
     }
     n->synced = info.last_lsn;
+    n->begun = !n->e->begin.term || info.first_lsn;
     cell_init(&n->cell, &cfg->cell, &boot, &n->fx);
     effects(n);
     return ERR_OK;

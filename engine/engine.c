@@ -334,6 +334,14 @@ static uint64_t highest_applied(const struct engine *e)
     return lsn;
 }
 
+/* No record, and yet stores have applied some: only those may that were filled from the snapshot that was installed. It
+ * left no others (install.h), and DIR/begin goes before the first record counts. */
+static int is_log_missing(const struct engine *e, const struct wal_report *w, uint64_t applied)
+{
+    int installed = e->begin.term && e->begin.tier == 2 && applied == e->begin.lsn;
+    return w->last_lsn < applied || (!w->first_lsn && applied && !installed);
+}
+
 static enum err open_log(struct engine *e, struct engine_report *rep)
 {
     struct path p;
@@ -356,7 +364,7 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
     if (rep->wal.damaged_lsn)
         return engine_refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s",
                              (unsigned long long)rep->wal.damaged_lsn, rep->wal.text);
-    if (rep->wal.last_lsn < cfg.known_lsn || (!rep->wal.first_lsn && cfg.known_lsn))
+    if (is_log_missing(e, &rep->wal, cfg.known_lsn))
         return engine_refuse(e, ERR_CORRUPT,
                              "the log ends at LSN %llu, but a store has applied %llu: part of the log is missing",
                              (unsigned long long)rep->wal.last_lsn, (unsigned long long)cfg.known_lsn);

@@ -164,6 +164,48 @@ static void an_empty_replica_comes_behind_where_the_log_begins(void **state)
     e2e_finish(&a);
 }
 
+static int is_beginning(const struct e2e *s)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/begin", s->dir);
+    return access(path, F_OK) == 0;
+}
+
+/* The snapshot is all that there is: what it filled is no sign of a log that was lost. */
+static void a_replica_of_which_nothing_came_behind_the_snapshot_starts_again(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", SMALL, NULL);
+    fill(a.c, "old", 100);
+    start_replica_of(&b, a.port); /* now it is a primary: that, too, writes a record */
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_kill(&b);
+    lose_disk(&b);
+    trim(a.c); /* what the log ends with is in a snapshot */
+    e2e_again(&b);
+    await_anew(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_log_wait(&b, "All stores are there again");
+    assert_true(is_beginning(&b));
+    assert_false(e2e_log_has(&a, "primary of term 3")); /* nobody deposed it */
+    e2e_stop(&b);
+    e2e_again(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    check(b.c, "old", 100);
+    assert_true(is_beginning(&b));
+    fill(a.c, "new", 1);
+    e2e_expect(a.c, ":1", "WAIT 1 0");
+    assert_false(is_beginning(&b)); /* what it acknowledged it must not begin in front of */
+    e2e_kill(&b);
+    e2e_again(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    assert_same_state(a.c, b.c); /* waits until it has heard that the record is committed */
+    check(b.c, "new", 1);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void a_node_with_data_of_its_own_takes_the_others(void **state)
 {
     struct e2e a, b;
@@ -429,6 +471,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(an_empty_replica_comes_behind_where_the_log_begins, trio_teardown),
+        cmocka_unit_test_teardown(a_replica_of_which_nothing_came_behind_the_snapshot_starts_again, trio_teardown),
         cmocka_unit_test_teardown(a_node_with_data_of_its_own_takes_the_others, trio_teardown),
         cmocka_unit_test_teardown(a_primary_that_is_told_to_follow_its_replica, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_lost_its_disk_takes_a_snapshot, trio_teardown),
