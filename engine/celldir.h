@@ -5,8 +5,10 @@
  *     DIR/begin      text, there only between the moment that a snapshot took the place of a log and the first record
  *                    behind it: "coffer-begin 1", "lsn ", "term ", "chain " and 64 hex digits; and "behind ", "tier ".
  *                    The log begins behind the record of this LSN and chain, whose term is `behind`; a barrier that
- * this node begins it with is of `term`. It is what makes a forced recovery count (server/restore.h), and what an
- * installed snapshot leaves (install.h); the engine removes it DIR/wal/       the log
+ *                    this node begins it with is of `term`. It is what makes a forced recovery count
+ *                    (server/restore.h), and what an installed snapshot leaves (install.h); the engine removes it
+ *
+ *     DIR/wal/       the log
  *
  * Pure functions of the disk; any thread. They block on it.
  */
