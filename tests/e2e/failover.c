@@ -9,17 +9,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "tests/lib/trio.h"
-
-static void pause_node(struct e2e *s)
-{
-    int status;
-    kill(s->pid, SIGSTOP);
-    assert_int_equal(waitpid(s->pid, &status, WUNTRACED), s->pid);
-    assert_true(WIFSTOPPED(status));
-}
 
 /* FAILOVER to a replica that is paused, and lacks a write: it is given up as offline soon, and then once more. */
 static void fail_over_to_paused(struct e2e *from, struct e2e *to, const char *more)
@@ -28,7 +19,7 @@ static void fail_over_to_paused(struct e2e *from, struct e2e *to, const char *mo
     char order[96];
     snprintf(order, sizeof order, "FAILOVER TO 127.0.0.1 %d %s", to->port, more);
     for (int begun = 0; !begun;) {
-        pause_node(to);
+        e2e_pause(to);
         e2e_expect(from->c, "+OK", "SET k behind");
         redisReply *r = e2e_command(from->c, order);
         begun = r->type == REDIS_REPLY_STATUS;

@@ -368,8 +368,8 @@ static void a_follower_goes_on_at_another_node(void **state)
     r = follow(c, from, "");
     from = next_of(r);
     freeReplyObject(r);
-    kill(t.node[1].pid, SIGSTOP);
-    kill(t.node[2].pid, SIGSTOP);
+    e2e_pause(&t.node[1]);
+    e2e_pause(&t.node[2]);
     trio_write_in_limbo(&t, 0, writer, "SET c 1");
     r = follow(c, from, "BLOCK 50"); /* it is in the log; nobody else has it */
     assert_int_equal(r->element[1]->elements, 0);

@@ -429,8 +429,8 @@ static void replicas_tell_and_nobody_tells_early(void **state)
     }
     /* Without a majority it is written, and not committed. */
     redisContext *c = e2e_connect(&t.node[0]);
-    kill(t.node[1].pid, SIGSTOP);
-    kill(t.node[2].pid, SIGSTOP);
+    e2e_pause(&t.node[1]);
+    e2e_pause(&t.node[2]);
     trio_write_in_limbo(&t, 0, c, "SET k 3");
     expect_nothing(&r[0]);
     kill(t.node[1].pid, SIGCONT);

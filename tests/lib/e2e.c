@@ -571,6 +571,14 @@ void e2e_kill(struct e2e *s)
     no_reports(s);
 }
 
+void e2e_pause(struct e2e *s)
+{
+    int status;
+    kill(s->pid, SIGSTOP);
+    assert_int_equal(waitpid(s->pid, &status, WUNTRACED), s->pid);
+    assert_true(WIFSTOPPED(status));
+}
+
 void e2e_stop(struct e2e *s)
 {
     int status;

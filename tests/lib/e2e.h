@@ -71,6 +71,8 @@ void e2e_again_killed(struct e2e *s, unsigned after_ms);
 
 /* kill -9. */
 void e2e_kill(struct e2e *s);
+/* SIGSTOP: returns when it has stopped, and hears nothing any more. SIGCONT ends it. */
+void e2e_pause(struct e2e *s);
 /* SIGTERM: must exit with 0. */
 void e2e_stop(struct e2e *s);
 /* Waits until it ended by itself; its status as waitpid has it. */
