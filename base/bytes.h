@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <strings.h>
 
 struct bytes {
     const uint8_t *p; /* may be NULL only when n is 0 */
@@ -30,6 +31,22 @@ static inline struct bytes bytes_str(const char *s)
 static inline int bytes_equal(struct bytes a, struct bytes b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+/* 1: this word, in letters of either case. */
+static inline int bytes_is_word(struct bytes s, const char *word)
+{
+    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
+}
+
+/* Copies s as a C string. 0, and nothing is copied: it is empty, does not fit into room, or has a NUL. */
+static inline int bytes_to_str(struct bytes s, char *out, size_t room)
+{
+    if (!s.n || s.n >= room || memchr(s.p, 0, s.n))
+        return 0;
+    memcpy(out, s.p, s.n);
+    out[s.n] = 0;
+    return 1;
 }
 
 /* As memcmp, a shorter prefix sorts first. */

@@ -2,7 +2,6 @@
 #include "hsm/alg.h"
 
 #include <stddef.h>
-#include <strings.h>
 
 static const struct alg algs[] = {
 #define ALG(id, name, code, kind, bits, can, sign, protection)  \
@@ -27,11 +26,6 @@ static const struct sig sigs[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-static int same_name(const char *row, struct bytes name)
-{
-    return strlen(row) == name.n && strncasecmp(row, (const char *)name.p, name.n) == 0;
-}
-
 const struct alg *alg_row(unsigned i)
 {
     return i < COUNT(algs) ? &algs[i] : NULL;
@@ -54,7 +48,7 @@ const struct alg *alg_by_code(uint8_t code)
 const struct alg *alg_by_name(struct bytes name)
 {
     for (unsigned i = 0; i < COUNT(algs); i++) {
-        if (same_name(algs[i].name, name))
+        if (bytes_is_word(name, algs[i].name))
             return &algs[i];
     }
     return NULL;
@@ -72,7 +66,7 @@ const struct sig *sig_by_code(uint8_t code)
 const struct sig *sig_by_name(struct bytes name)
 {
     for (unsigned i = 0; i < COUNT(sigs); i++) {
-        if (same_name(sigs[i].name, name))
+        if (bytes_is_word(name, sigs[i].name))
             return &sigs[i];
     }
     return NULL;

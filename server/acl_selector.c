@@ -15,7 +15,6 @@
 #include "server/acl_user.h"
 
 #include <ctype.h>
-#include <strings.h>
 
 #include "base/mem.h"
 #include "server/command.h"
@@ -23,11 +22,6 @@
 
 const char acl_syntax_error[] = "Syntax error";
 static const char unknown_name[] = "Unknown command or category name in ACL";
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 /* Blanks end words, a NUL ends nothing that anybody would see. */
 static int has_blanks(struct bytes s)
@@ -188,7 +182,7 @@ static enum err note_rule(struct acl_selector *s, int allow, struct bytes name)
 static const struct command *row_named(struct bytes name)
 {
     for (size_t i = 0; i < commands_count; i++)
-        if (is_word(name, commands[i].name))
+        if (bytes_is_word(name, commands[i].name))
             return &commands[i];
     return NULL;
 }
@@ -205,7 +199,7 @@ static enum err category_rule(struct acl_selector *s, int allow, struct bytes na
 {
     char lower[32] = "@";
     unsigned mask = command_category(behind(name, 1));
-    if (is_word(name, "@all")) {
+    if (bytes_is_word(name, "@all")) {
         set_all_commands(s, allow);
         return ERR_OK;
     }
@@ -348,7 +342,7 @@ static enum err key_rule(struct acl_selector *s, struct bytes word, const char *
                "effect. Try 'resetkeys' to start with an empty list of patterns";
         return ERR_SYNTAX;
     }
-    if (access == (KEY_READS | KEY_WRITES) && is_word(pattern, "*")) {
+    if (access == (KEY_READS | KEY_WRITES) && bytes_is_word(pattern, "*")) {
         all_keys(s);
         return ERR_OK;
     }
@@ -393,7 +387,7 @@ static const struct {
 static enum err apply_to_selector(struct acl_selector *s, struct bytes word, const char **why)
 {
     for (size_t i = 0; i < sizeof selector_words / sizeof selector_words[0]; i++) {
-        if (is_word(word, selector_words[i].word)) {
+        if (bytes_is_word(word, selector_words[i].word)) {
             selector_words[i].set(s);
             return ERR_OK;
         }

@@ -9,16 +9,10 @@
 #include "server/acl_user.h"
 
 #include <assert.h>
-#include <strings.h>
 
 #include "base/hex.h"
 #include "base/mem.h"
 #include "server/command.h"
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 /* ---- users ---- */
 
@@ -236,7 +230,7 @@ static int is_selector(struct bytes word)
 static enum err apply_word(struct acl_user *u, struct bytes word, int with_channels, int forgive, const char **why)
 {
     for (size_t i = 0; i < sizeof user_words / sizeof user_words[0]; i++) {
-        if (is_word(word, user_words[i].word)) {
+        if (bytes_is_word(word, user_words[i].word)) {
             user_words[i].set(u, with_channels);
             return ERR_OK;
         }

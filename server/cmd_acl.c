@@ -9,7 +9,6 @@
  * (io_users_changed), wherever it came from.
  */
 #include <stdio.h>
-#include <strings.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -28,11 +27,6 @@
 #define LOG_DEFAULT 10
 #define GENPASS_BITS 256
 #define GENPASS_BITS_MAX 4096
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 static int cut(struct bytes s)
 {
@@ -249,7 +243,7 @@ enum call_result acl_log_cmd(struct call *c)
     int64_t n = LOG_DEFAULT;
     if (c->argc > 3)
         return wrong_call(c);
-    if (c->argc == 3 && is_word(c->argv[2], "RESET")) {
+    if (c->argc == 3 && bytes_is_word(c->argv[2], "RESET")) {
         acl_log_reset(c->srv->acl_log);
         reply_ok(c->reply);
         return CALL_DONE;

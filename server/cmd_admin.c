@@ -2,7 +2,6 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <time.h>
 
 #include "base/log.h"
@@ -16,11 +15,6 @@
 #include "server/monitor.h"
 #include "server/slowlog.h"
 #include "server/version.h"
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 enum call_result cmd_info(struct call *c)
 {
@@ -61,12 +55,13 @@ enum call_result cmd_shutdown(struct call *c)
 {
     int save = 0, nosave = 0, abort = 0, other = 0;
     for (unsigned i = 1; i < c->argc; i++) {
-        save |= is_word(c->argv[i], "SAVE");
-        nosave |= is_word(c->argv[i], "NOSAVE");
-        abort |= is_word(c->argv[i], "ABORT");
-        if (is_word(c->argv[i], "NOW") || is_word(c->argv[i], "FORCE"))
+        save |= bytes_is_word(c->argv[i], "SAVE");
+        nosave |= bytes_is_word(c->argv[i], "NOSAVE");
+        abort |= bytes_is_word(c->argv[i], "ABORT");
+        if (bytes_is_word(c->argv[i], "NOW") || bytes_is_word(c->argv[i], "FORCE"))
             other = 1;
-        else if (!is_word(c->argv[i], "SAVE") && !is_word(c->argv[i], "NOSAVE") && !is_word(c->argv[i], "ABORT"))
+        else if (!bytes_is_word(c->argv[i], "SAVE") && !bytes_is_word(c->argv[i], "NOSAVE") &&
+                 !bytes_is_word(c->argv[i], "ABORT"))
             return call_error(c, ERR_SYNTAX);
     }
     if ((save && nosave) || (abort && (save || nosave || other)))

@@ -7,7 +7,6 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #include "base/mem.h"
 #include "resp/number.h"
@@ -20,11 +19,6 @@
 #define LINE_MAX_BYTES 2048
 #define IDS_MAX 128
 #define PAUSE_MAX_MS (INT64_C(1) << 50)
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 /* ---- about this connection ---- */
 
@@ -80,9 +74,9 @@ enum call_result client_getname(struct call *c)
 enum call_result client_setinfo(struct call *c)
 {
     int ok;
-    if (is_word(c->argv[2], "LIB-NAME"))
+    if (bytes_is_word(c->argv[2], "LIB-NAME"))
         ok = client_set_text(c, &c->conn->lib_name, c->argv[3], "lib-name");
-    else if (is_word(c->argv[2], "LIB-VER"))
+    else if (bytes_is_word(c->argv[2], "LIB-VER"))
         ok = client_set_text(c, &c->conn->lib_ver, c->argv[3], "lib-ver");
     else
         return call_errorf(c, ERR_SYNTAX, "Unrecognized option '%.*s'", (int)(c->argv[2].n < 64 ? c->argv[2].n : 64),
@@ -100,8 +94,8 @@ enum call_result client_lastlsn(struct call *c)
 
 enum call_result client_consistency(struct call *c)
 {
-    int linear = is_word(c->argv[2], "LINEARIZABLE");
-    if (!linear && !is_word(c->argv[2], "LOCAL"))
+    int linear = bytes_is_word(c->argv[2], "LINEARIZABLE");
+    if (!linear && !bytes_is_word(c->argv[2], "LOCAL"))
         return call_error(c, ERR_SYNTAX);
     c->conn->linear = (uint8_t)linear;
     reply_ok(c->reply);
@@ -110,8 +104,8 @@ enum call_result client_consistency(struct call *c)
 
 static enum call_result set_switch(struct call *c, uint8_t *flag)
 {
-    int on = is_word(c->argv[2], "ON");
-    if (!on && !is_word(c->argv[2], "OFF"))
+    int on = bytes_is_word(c->argv[2], "ON");
+    if (!on && !bytes_is_word(c->argv[2], "OFF"))
         return call_error(c, ERR_SYNTAX);
     *flag = (uint8_t)on;
     reply_ok(c->reply);
@@ -131,12 +125,12 @@ enum call_result client_no_touch(struct call *c)
 enum call_result client_reply(struct call *c)
 {
     struct conn *conn = c->conn;
-    if (is_word(c->argv[2], "ON")) {
+    if (bytes_is_word(c->argv[2], "ON")) {
         conn->reply_mode = REPLY_ON;
         reply_ok(c->reply);
-    } else if (is_word(c->argv[2], "OFF")) {
+    } else if (bytes_is_word(c->argv[2], "OFF")) {
         conn->reply_mode = REPLY_OFF;
-    } else if (is_word(c->argv[2], "SKIP")) {
+    } else if (bytes_is_word(c->argv[2], "SKIP")) {
         if (conn->reply_mode != REPLY_OFF)
             conn->reply_mode = REPLY_SKIP_NEXT;
     } else {
@@ -185,9 +179,9 @@ enum call_result client_pause(struct call *c)
         return call_errorf(c, ERR_NOTINT, "timeout is not an integer or out of range");
     if (ms < 0)
         return call_errorf(c, ERR_RANGE, "timeout is negative");
-    if (c->argc == 4 && is_word(c->argv[3], "WRITE"))
+    if (c->argc == 4 && bytes_is_word(c->argv[3], "WRITE"))
         mode = PAUSE_WRITE;
-    else if (c->argc > 4 || (c->argc == 4 && !is_word(c->argv[3], "ALL")))
+    else if (c->argc > 4 || (c->argc == 4 && !bytes_is_word(c->argv[3], "ALL")))
         return call_errorf(c, ERR_SYNTAX, "CLIENT PAUSE mode must be WRITE or ALL");
 
     struct server *srv = c->srv;
@@ -391,7 +385,7 @@ static int parse_type(struct call *c, struct bytes word, enum client_type *out)
     } types[] = {{"normal", TYPE_NORMAL},   {"master", TYPE_MASTER}, {"primary", TYPE_MASTER},
                  {"replica", TYPE_REPLICA}, {"slave", TYPE_REPLICA}, {"pubsub", TYPE_PUBSUB}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (is_word(word, types[i].name)) {
+        if (bytes_is_word(word, types[i].name)) {
             *out = types[i].type;
             return 1;
         }
@@ -425,9 +419,9 @@ static int parse_list(struct call *c, struct survey *s)
 {
     if (c->argc == 2)
         return 1;
-    if (c->argc == 4 && is_word(c->argv[2], "TYPE"))
+    if (c->argc == 4 && bytes_is_word(c->argv[2], "TYPE"))
         return parse_type(c, c->argv[3], &s->type);
-    if (c->argc > 3 && is_word(c->argv[2], "ID")) {
+    if (c->argc > 3 && bytes_is_word(c->argv[2], "ID")) {
         for (unsigned i = 3; i < c->argc; i++)
             if (!parse_id(c, s, c->argv[i], "Invalid client ID"))
                 return 0;
@@ -467,18 +461,18 @@ static int parse_user(struct call *c, struct survey *s, struct bytes name)
 
 static int parse_filter(struct call *c, struct survey *s, struct bytes what, struct bytes value)
 {
-    if (is_word(what, "ID"))
+    if (bytes_is_word(what, "ID"))
         return parse_id(c, s, value, "client-id should be greater than 0");
-    if (is_word(what, "TYPE"))
+    if (bytes_is_word(what, "TYPE"))
         return parse_type(c, value, &s->type);
-    if (is_word(what, "USER"))
+    if (bytes_is_word(what, "USER"))
         return parse_user(c, s, value);
-    if (is_word(what, "SKIPME") && (is_word(value, "yes") || is_word(value, "no"))) {
-        s->skipme = is_word(value, "yes");
+    if (bytes_is_word(what, "SKIPME") && (bytes_is_word(value, "yes") || bytes_is_word(value, "no"))) {
+        s->skipme = bytes_is_word(value, "yes");
         return 1;
     }
-    if ((is_word(what, "ADDR") && take_text(s->addr, sizeof s->addr, value)) ||
-        (is_word(what, "LADDR") && take_text(s->laddr, sizeof s->laddr, value)))
+    if ((bytes_is_word(what, "ADDR") && take_text(s->addr, sizeof s->addr, value)) ||
+        (bytes_is_word(what, "LADDR") && take_text(s->laddr, sizeof s->laddr, value)))
         return 1;
     call_error(c, ERR_SYNTAX);
     return 0;

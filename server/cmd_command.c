@@ -8,17 +8,11 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <strings.h>
 
 #include "base/glob.h"
 #include "server/command.h"
 #include "server/command_args.h"
 #include "server/handlers.h"
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 static int is_top(const struct command *cmd)
 {
@@ -311,13 +305,13 @@ enum call_result cmd_command_list(struct call *c)
     struct bytes pattern = {NULL, 0};
     unsigned category = ~0u;
     if (c->argc != 2) {
-        if (c->argc != 5 || !is_word(c->argv[2], "FILTERBY"))
+        if (c->argc != 5 || !bytes_is_word(c->argv[2], "FILTERBY"))
             return call_error(c, ERR_SYNTAX);
-        if (is_word(c->argv[3], "PATTERN"))
+        if (bytes_is_word(c->argv[3], "PATTERN"))
             pattern = c->argv[4];
-        else if (is_word(c->argv[3], "ACLCAT"))
+        else if (bytes_is_word(c->argv[3], "ACLCAT"))
             category = command_category(c->argv[4]);
-        else if (is_word(c->argv[3], "MODULE"))
+        else if (bytes_is_word(c->argv[3], "MODULE"))
             category = 0;
         else
             return call_error(c, ERR_SYNTAX);

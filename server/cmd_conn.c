@@ -1,6 +1,5 @@
 /* cmd_conn.c - PING, ECHO, HELLO, AUTH, SELECT, QUIT, RESET: what every client library says first. */
 #include <stdio.h>
-#include <strings.h>
 
 #include "resp/number.h"
 #include "server/acl.h"
@@ -11,11 +10,6 @@
 #include "server/repl.h"
 #include "server/version.h"
 #include "server/walcall.h"
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 /* Sentinel counts PONG, LOADING and MASTERDOWN as alive, nothing else: a sealed server must not be failed over for it,
  * a primary that is cut off from its voters must be (NOQUORUM). */
@@ -123,12 +117,12 @@ static int parse_hello(struct call *c, struct hello *h)
     }
     for (unsigned i = 2; i < c->argc;) {
         unsigned more = c->argc - i - 1;
-        if (is_word(c->argv[i], "AUTH") && more >= 2) {
+        if (bytes_is_word(c->argv[i], "AUTH") && more >= 2) {
             h->auth = 1;
             h->user = c->argv[i + 1];
             h->password = c->argv[i + 2];
             i += 3;
-        } else if (is_word(c->argv[i], "SETNAME") && more >= 1) {
+        } else if (bytes_is_word(c->argv[i], "SETNAME") && more >= 1) {
             h->setname = 1;
             h->name = c->argv[i + 1];
             i += 2;

@@ -3,7 +3,6 @@
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #include "base/clock.h"
 #include "base/hex.h"
@@ -14,11 +13,6 @@
 #include "server/conn_private.h"
 #include "server/facade.h"
 #include "server/handlers.h"
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
 
 struct nap {
     struct pending p;
@@ -115,27 +109,27 @@ static enum call_result debug_protocol(struct call *c)
 {
     struct reply *r = c->reply;
     struct bytes kind = c->argv[2];
-    if (is_word(kind, "string"))
+    if (bytes_is_word(kind, "string"))
         reply_bulk_str(r, "Hello World");
-    else if (is_word(kind, "integer"))
+    else if (bytes_is_word(kind, "integer"))
         reply_int(r, 12345);
-    else if (is_word(kind, "double"))
+    else if (bytes_is_word(kind, "double"))
         reply_double(r, 3.141);
-    else if (is_word(kind, "null"))
+    else if (bytes_is_word(kind, "null"))
         reply_nil(r);
-    else if (is_word(kind, "array"))
+    else if (bytes_is_word(kind, "array"))
         protocol_array(r);
-    else if (is_word(kind, "set"))
+    else if (bytes_is_word(kind, "set"))
         protocol_set(r);
-    else if (is_word(kind, "map"))
+    else if (bytes_is_word(kind, "map"))
         protocol_map(r);
-    else if (is_word(kind, "bignum"))
+    else if (bytes_is_word(kind, "bignum"))
         reply_big_number(r, bytes_str("1234567999999999999999999999999999999"));
-    else if (is_word(kind, "true"))
+    else if (bytes_is_word(kind, "true"))
         reply_bool(r, 1);
-    else if (is_word(kind, "false"))
+    else if (bytes_is_word(kind, "false"))
         reply_bool(r, 0);
-    else if (is_word(kind, "verbatim"))
+    else if (bytes_is_word(kind, "verbatim"))
         reply_verbatim(r, "txt", bytes_str("This is a verbatim\nstring"));
     else
         return call_errorf(
@@ -152,12 +146,12 @@ static const struct bytes none = {NULL, 0};
 /* 1: actively, as always. 0: what expires stays where it is, hidden. */
 static enum call_result debug_set_active_expire(struct call *c)
 {
-    if (!is_word(c->argv[2], "0") && !is_word(c->argv[2], "1"))
+    if (!bytes_is_word(c->argv[2], "0") && !bytes_is_word(c->argv[2], "1"))
         return call_error(c, ERR_SYNTAX);
     enum err err = dispatch_ready(c->srv);
     if (err)
         return call_error(c, err);
-    engine_expire_actively(c->srv->engine, is_word(c->argv[2], "1"));
+    engine_expire_actively(c->srv->engine, bytes_is_word(c->argv[2], "1"));
     reply_ok(c->reply);
     return CALL_DONE;
 }
@@ -278,7 +272,7 @@ enum call_result cmd_debug(struct call *c)
             "a local connection, otherwise you need to set this option in the configuration file, and then restart "
             "the server.");
     for (size_t i = 0; i < sizeof debugs / sizeof debugs[0]; i++)
-        if (is_word(c->argv[1], debugs[i].name) &&
+        if (bytes_is_word(c->argv[1], debugs[i].name) &&
             (debugs[i].arity >= 0 ? c->argc == (unsigned)debugs[i].arity : c->argc >= (unsigned)-debugs[i].arity))
             return debugs[i].fn(c);
     return call_errorf(c, ERR_UNKNOWNCMD, "unknown subcommand or wrong number of arguments for '%.*s'. Try DEBUG HELP.",

@@ -1,5 +1,4 @@
 /* cmd_failover.c - FAILOVER; see repl.h. */
-#include <strings.h>
 
 #include "base/log.h"
 #include "resp/number.h"
@@ -7,39 +6,24 @@
 #include "server/handlers.h"
 #include "server/repl.h"
 
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
-
-/* A word of the client's as a C string; 0: too long, or with a NUL. */
-static int copy_word(struct bytes s, char *out, size_t room)
-{
-    if (!s.n || s.n >= room || memchr(s.p, 0, s.n))
-        return 0;
-    memcpy(out, s.p, s.n);
-    out[s.n] = 0;
-    return 1;
-}
-
 /* [TO host port [FORCE]] [ABORT] [TIMEOUT ms]. 1, or 0 when an error was answered. */
 static int parse_failover(struct call *c, struct repl_failover_order *o, int *abort)
 {
     int64_t n;
     *abort = 0;
     for (unsigned i = 1; i < c->argc; i++) {
-        if (is_word(c->argv[i], "TIMEOUT") && i + 1 < c->argc && !o->timeout_ms) {
+        if (bytes_is_word(c->argv[i], "TIMEOUT") && i + 1 < c->argc && !o->timeout_ms) {
             if (!number_parse(c->argv[++i], &n))
                 return call_error(c, ERR_NOTINT), 0;
             if (n <= 0)
                 return call_errorf(c, ERR_SYNTAX, "FAILOVER timeout must be greater than 0"), 0;
             o->timeout_ms = (uint64_t)n;
-        } else if (is_word(c->argv[i], "ABORT") && !*abort) {
+        } else if (bytes_is_word(c->argv[i], "ABORT") && !*abort) {
             *abort = 1;
-        } else if (is_word(c->argv[i], "FORCE") && !o->force) {
+        } else if (bytes_is_word(c->argv[i], "FORCE") && !o->force) {
             o->force = 1;
-        } else if (is_word(c->argv[i], "TO") && i + 2 < c->argc && !o->host[0]) {
-            if (!copy_word(c->argv[++i], o->host, sizeof o->host) || !number_parse(c->argv[++i], &n) || n < 1 ||
+        } else if (bytes_is_word(c->argv[i], "TO") && i + 2 < c->argc && !o->host[0]) {
+            if (!bytes_to_str(c->argv[++i], o->host, sizeof o->host) || !number_parse(c->argv[++i], &n) || n < 1 ||
                 n > 65535)
                 return call_error(c, ERR_NOTINT), 0;
             o->port = (int)n;

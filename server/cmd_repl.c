@@ -5,7 +5,6 @@
  * waits for is a number that other threads raise, and a client that is gone costs one more look. */
 #include <event2/event.h>
 #include <stdio.h>
-#include <strings.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -18,21 +17,6 @@
 #define LOOK_US 2000
 #define READ_AFTER_MS 1000
 #define ORDER_MS 1000 /* it takes one fsync, or two */
-
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
-
-/* A word of the client's as a C string; 0: too long, or with a NUL. */
-static int copy_word(struct bytes s, char *out, size_t room)
-{
-    if (!s.n || s.n >= room || memchr(s.p, 0, s.n))
-        return 0;
-    memcpy(out, s.p, s.n);
-    out[s.n] = 0;
-    return 1;
-}
 
 /* ---- waiting ---- */
 
@@ -144,11 +128,11 @@ enum call_result cmd_replicaof(struct call *c)
         return call_error(c, ERR_UNSUPPORTED);
     if (repl_is_handing_over(c->srv))
         return call_errorf(c, ERR_SYNTAX, "REPLICAOF not allowed while failing over.");
-    if (is_word(c->argv[1], "NO") && is_word(c->argv[2], "ONE"))
+    if (bytes_is_word(c->argv[1], "NO") && bytes_is_word(c->argv[2], "ONE"))
         return lead(c);
     if (!number_parse(c->argv[2], &port) || port < 1 || port > 65535)
         return call_errorf(c, ERR_SYNTAX, "Invalid master port");
-    if (!copy_word(c->argv[1], host, sizeof host))
+    if (!bytes_to_str(c->argv[1], host, sizeof host))
         return call_errorf(c, ERR_SYNTAX, "Invalid master host");
     enum err e = repl_follow(c->srv->repl, host, (int)port, &why);
     if (e == ERR_RANGE)
@@ -265,7 +249,7 @@ static void answer_here(struct waiting *w, struct reply *r)
 enum call_result cmd_read_after(struct call *c)
 {
     int64_t lsn, ms = READ_AFTER_MS;
-    if ((c->argc != 2 && c->argc != 4) || (c->argc == 4 && !is_word(c->argv[2], "TIMEOUT")))
+    if ((c->argc != 2 && c->argc != 4) || (c->argc == 4 && !bytes_is_word(c->argv[2], "TIMEOUT")))
         return call_error(c, ERR_SYNTAX);
     if (!number_parse(c->argv[1], &lsn) || lsn < 0)
         return call_error(c, ERR_NOTINT);
@@ -304,20 +288,20 @@ static struct said *said_of(struct call *c)
 static int take_option(struct call *c, struct said *s, struct bytes name, struct bytes value)
 {
     int64_t n;
-    if (is_word(name, "listening-port") || is_word(name, "wbl-version")) {
+    if (bytes_is_word(name, "listening-port") || bytes_is_word(name, "wbl-version")) {
         if (!number_parse(value, &n) || n < 0 || n > 65535) {
             call_error(c, ERR_NOTINT);
             return 0;
         }
-        if (is_word(name, "listening-port"))
+        if (bytes_is_word(name, "listening-port"))
             s->port = (int)n;
         else
             s->wbl = (int)n;
         return 1;
     }
-    if (is_word(name, "ip-address") && (value.n == 0 || copy_word(value, s->host, sizeof s->host)))
+    if (bytes_is_word(name, "ip-address") && (value.n == 0 || bytes_to_str(value, s->host, sizeof s->host)))
         return 1;
-    if (is_word(name, "capa") || is_word(name, "rdb-only") || is_word(name, "rdb-filter-only"))
+    if (bytes_is_word(name, "capa") || bytes_is_word(name, "rdb-only") || bytes_is_word(name, "rdb-filter-only"))
         return 1;
     int shown = (int)(name.n < 64 ? name.n : 64);
     call_errorf(c, ERR_SYNTAX, "Unrecognized REPLCONF option: %.*s", shown, (const char *)name.p);
@@ -332,7 +316,7 @@ enum call_result cmd_replconf(struct call *c)
     if (!s)
         return call_error(c, ERR_OOM);
     for (unsigned i = 1; i + 1 < c->argc; i += 2) {
-        if (is_word(c->argv[i], "ack") || is_word(c->argv[i], "getack"))
+        if (bytes_is_word(c->argv[i], "ack") || bytes_is_word(c->argv[i], "getack"))
             return CALL_DONE; /* Redis's, which are not answered */
         if (!take_option(c, s, c->argv[i], c->argv[i + 1]))
             return CALL_DONE;

@@ -2,7 +2,6 @@
  * side of it, resync.h the other), REPL.RECORDS of the log (repl_mend.c). All block on the disk, on a thread for that
  * (chores.h). */
 #include <stdio.h>
-#include <strings.h>
 
 #include "base/clock.h"
 #include "base/hex.h"
@@ -98,20 +97,15 @@ static void chosen(struct pending *p, struct reply *r)
     reply_int(r, (int64_t)a->file.bytes);
 }
 
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
-
 static int parse_options(struct call *c, struct lend_want *w)
 {
     uint64_t term;
     for (unsigned i = 3; i < c->argc;) {
-        if (is_word(c->argv[i], "HAVE") && i + 2 < c->argc && get_u64(c->argv[i + 1], &w->have_lsn) &&
+        if (bytes_is_word(c->argv[i], "HAVE") && i + 2 < c->argc && get_u64(c->argv[i + 1], &w->have_lsn) &&
             get_u64(c->argv[i + 2], &term) && term <= UINT32_MAX) {
             w->have_term = (uint32_t)term;
             i += 3;
-        } else if (is_word(c->argv[i], "BELOW") && i + 1 < c->argc && get_u64(c->argv[i + 1], &w->below_lsn)) {
+        } else if (bytes_is_word(c->argv[i], "BELOW") && i + 1 < c->argc && get_u64(c->argv[i + 1], &w->below_lsn)) {
             i += 2;
         } else {
             return 0;

@@ -15,7 +15,6 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <strings.h>
 
 #include "server/options.h"
 
@@ -248,7 +247,7 @@ unsigned command_category(struct bytes name)
 {
     const char *known;
     for (unsigned bit = 0; (known = command_category_name(bit)); bit++)
-        if (name.n == strlen(known) && strncasecmp((const char *)name.p, known, name.n) == 0)
+        if (bytes_is_word(name, known))
             return 1u << bit;
     return 0;
 }

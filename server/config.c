@@ -16,7 +16,6 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <strings.h>
 
 #include "base/mem.h"
 
@@ -54,18 +53,13 @@ static const struct {
 
 const char *const config_obuf_names[OBUF_CLASSES] = {"normal", "slave", "pubsub"};
 
-static int is_name(struct bytes s, const char *name)
-{
-    return s.n == strlen(name) && strncasecmp((const char *)s.p, name, s.n) == 0;
-}
-
 enum config_id config_find(struct bytes name)
 {
     for (size_t i = 0; i < ALIASES; i++)
-        if (is_name(name, aliases[i].alias))
+        if (bytes_is_word(name, aliases[i].alias))
             name = bytes_str(aliases[i].name);
     for (unsigned id = 0; id < CFG_COUNT; id++)
-        if (is_name(name, config_rows[id].name))
+        if (bytes_is_word(name, config_rows[id].name))
             return (enum config_id)id;
     return CFG_COUNT;
 }

@@ -11,11 +11,6 @@
 #include "server/config.h"
 #include "server/keyevent.h"
 
-static int is_name(struct bytes s, const char *name)
-{
-    return s.n == strlen(name) && strncasecmp((const char *)s.p, name, s.n) == 0;
-}
-
 struct check {
     struct config *c;
     enum config_id id;
@@ -61,8 +56,8 @@ static enum err in_range(const struct check *k, int64_t v)
 
 static enum err check_bool(const struct check *k, struct bytes v, struct config_parsed *out)
 {
-    out->number = is_name(v, "yes");
-    return out->number || is_name(v, "no") ? ERR_OK : wrong(k, "argument must be 'yes' or 'no'");
+    out->number = bytes_is_word(v, "yes");
+    return out->number || bytes_is_word(v, "no") ? ERR_OK : wrong(k, "argument must be 'yes' or 'no'");
 }
 
 static enum err check_number(const struct check *k, struct bytes v, struct config_parsed *out)
@@ -81,7 +76,7 @@ static int read_unit(struct bytes v, const char *const *units, const int64_t *fa
     if (!read_number(bytes_of(v.p, digits), 10, out))
         return 0;
     for (unsigned i = 0; units[i]; i++)
-        if (is_name(bytes_of(v.p + digits, v.n - digits), units[i]))
+        if (bytes_is_word(bytes_of(v.p + digits, v.n - digits), units[i]))
             return !__builtin_mul_overflow(*out, factors[i], out);
     return 0;
 }
@@ -184,7 +179,7 @@ static enum err check_shutdown(const struct check *k, struct bytes v, struct con
     int n = words_of(v, line, sizeof line, w), ok = n > 0;
     for (int i = 0; i < n; i++) {
         unsigned at = 0;
-        while (at < 5 && !is_name(w[i], known[at]))
+        while (at < 5 && !bytes_is_word(w[i], known[at]))
             at++;
         ok &= at < 5;
         seen |= 1u << at;
@@ -204,9 +199,9 @@ static enum err check_tls_protocols(const struct check *k, struct bytes v, struc
     char line[128];
     int n = words_of(v, line, sizeof line, w);
     for (int i = 0; i < n; i++)
-        if (!is_name(w[i], "TLSv1.2") && !is_name(w[i], "TLSv1.3"))
+        if (!bytes_is_word(w[i], "TLSv1.2") && !bytes_is_word(w[i], "TLSv1.3"))
             return wrong(k,
-                         is_name(w[i], "TLSv1") || is_name(w[i], "TLSv1.1")
+                         bytes_is_word(w[i], "TLSv1") || bytes_is_word(w[i], "TLSv1.1")
                              ? "TLSv1 and TLSv1.1 are not safe any more and not offered: use TLSv1.2, TLSv1.3, or both"
                              : "argument(s) must be one or both of the following: TLSv1.2, TLSv1.3");
     return n < 0 ? wrong(k, "too many protocols") : config_text_new(k->id, v, &out->text);
@@ -293,10 +288,10 @@ static enum err check_text(const struct check *k, struct bytes v, struct config_
 
 static int obuf_class(struct bytes name)
 {
-    if (is_name(name, "replica"))
+    if (bytes_is_word(name, "replica"))
         return OBUF_REPLICA;
     for (int i = 0; i < OBUF_CLASSES; i++)
-        if (is_name(name, config_obuf_names[i]))
+        if (bytes_is_word(name, config_obuf_names[i]))
             return i;
     return -1;
 }

@@ -28,15 +28,6 @@ void hello_put(const struct hello_node *h, char out[HELLO_TEXT_BYTES])
              states[2 * !!h->blank + !!h->ready]);
 }
 
-static int get_text(struct bytes word, char *out, size_t room)
-{
-    if (!word.n || word.n >= room || memchr(word.p, 0, word.n))
-        return 0;
-    memcpy(out, word.p, word.n);
-    out[word.n] = 0;
-    return 1;
-}
-
 static int get_index(struct bytes word, int *out)
 {
     int64_t n;
@@ -63,14 +54,14 @@ static int get_state(struct bytes word, struct hello_node *h)
 static int get_all(const struct bytes w[HELLO_WORDS], struct hello_node *h)
 {
     int64_t lsn, term;
-    if (!get_text(w[0], h->replid, sizeof h->replid) || !number_parse(w[1], &lsn) || lsn < 0 ||
-        !number_parse(w[2], &term) || term < 0 || term > UINT32_MAX || !get_text(w[3], h->run_id, sizeof h->run_id))
+    if (!bytes_to_str(w[0], h->replid, sizeof h->replid) || !number_parse(w[1], &lsn) || lsn < 0 ||
+        !number_parse(w[2], &term) || term < 0 || term > UINT32_MAX || !bytes_to_str(w[3], h->run_id, sizeof h->run_id))
         return 0;
     h->lsn = (uint64_t)lsn;
     h->term = (uint32_t)term;
     h->has_cell = !is_dash(w[4]);
     return (!h->has_cell || hex_get(w[4], h->cell_id, sizeof h->cell_id)) && hex_get(w[5], h->realm, sizeof h->realm) &&
-           get_text(w[6], h->voters, sizeof h->voters) && get_index(w[7], &h->index) && get_state(w[8], h);
+           bytes_to_str(w[6], h->voters, sizeof h->voters) && get_index(w[7], &h->index) && get_state(w[8], h);
 }
 
 enum err hello_get(const struct bytes words[HELLO_WORDS], struct hello_node *h)

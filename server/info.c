@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -553,19 +552,15 @@ static const struct {
     {"keyspace", "Keyspace", keyspace_section, BY_DEFAULT | IN_ALL},
 };
 
-static int is_word(struct bytes s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
-}
-
 static int wanted(size_t section, const struct bytes *names, unsigned n)
 {
     int when = sections[section].when;
     if (n == 0)
         return when & BY_DEFAULT;
     for (unsigned i = 0; i < n; i++) {
-        if (is_word(names[i], sections[section].name) || (when & BY_DEFAULT && is_word(names[i], "default")) ||
-            (when & IN_ALL && (is_word(names[i], "all") || is_word(names[i], "everything"))))
+        if (bytes_is_word(names[i], sections[section].name) ||
+            (when & BY_DEFAULT && bytes_is_word(names[i], "default")) ||
+            (when & IN_ALL && (bytes_is_word(names[i], "all") || bytes_is_word(names[i], "everything"))))
             return 1;
     }
     return 0;

@@ -7,26 +7,10 @@
 
 #define SHOWN_MAX 64
 
-static char upper(uint8_t ch)
-{
-    return (char)(ch >= 'a' && ch <= 'z' ? ch - 'a' + 'A' : ch);
-}
-
-static int is_word(struct bytes word, const char *name)
-{
-    size_t n = strlen(name);
-    if (word.n != n)
-        return 0;
-    for (size_t i = 0; i < n; i++)
-        if (upper(word.p[i]) != name[i])
-            return 0;
-    return 1;
-}
-
 int options_word(struct bytes word, const char *const *names)
 {
     for (int i = 0; names[i]; i++)
-        if (is_word(word, names[i]))
+        if (bytes_is_word(word, names[i]))
             return i;
     return -1;
 }
@@ -71,7 +55,7 @@ static enum err parse(struct call *c, unsigned from, const struct option *table,
     for (unsigned at = from; at < c->argc; at++) {
         struct bytes word = c->argv[at];
         unsigned i = 0;
-        while (i < n && !is_word(word, table[i].name))
+        while (i < n && !bytes_is_word(word, table[i].name))
             i++;
         int value = i < n && table[i].kind != OPTION_FLAG;
         if (i == n) {
