@@ -62,30 +62,19 @@ static void damage(const struct e2e *s, const char *segments)
 #define LARGEST "xargs ls -S | head -n 1"
 #define ALL_BUT_NEWEST "head -n -1"
 
-static long long field(redisContext *c, const char *command, const char *name)
-{
-    redisReply *r = e2e_command(c, command);
-    long long n = -1;
-    for (size_t i = 0; i + 1 < r->elements; i += 2)
-        if (strcmp(r->element[i]->str, name) == 0)
-            n = r->element[i + 1]->integer;
-    freeReplyObject(r);
-    return n;
-}
-
 static void assert_chain(const struct e2e *s)
 {
-    assert_int_equal(field(s->c, "WBL.VERIFY", "chain-ok"), 1);
+    assert_int_equal(e2e_field(s->c, "WBL.VERIFY", "chain-ok"), 1);
 }
 
 /* All that is damaged is made good. */
 static void scrub(struct e2e *s)
 {
     char found[16];
-    assert_true(field(s->c, "SCRUB.NOW", "errors") > 0);
+    assert_true(e2e_field(s->c, "SCRUB.NOW", "errors") > 0);
     snprintf(found, sizeof found, "%s", e2e_info(s->c, "scrub_errors"));
     assert_string_equal(e2e_info(s->c, "scrub_repaired"), found);
-    assert_int_equal(field(s->c, "SCRUB.NOW", "errors"), 0);
+    assert_int_equal(e2e_field(s->c, "SCRUB.NOW", "errors"), 0);
     assert_chain(s);
 }
 
@@ -102,25 +91,7 @@ static void assert_mended(struct e2e *s, int port)
     scrub(s);
     await_mended(s, port);
     assert_non_null(strstr(e2e_info(s->c, "scrub_last_error"), "does not verify; repaired"));
-    assert_int_equal(field(s->c, "WBL.INFO", "first-lsn"), 1);
-}
-
-static void assert_same_state(redisContext *a, redisContext *b)
-{
-    char want[32];
-    struct e2e_deadline w = {.what = "both to hold the same"};
-    int same = 0;
-    snprintf(want, sizeof want, "%s", e2e_info(a, "wbl_last_lsn"));
-    e2e_info_wait(b, "wbl_commit_lsn", want);
-    do {
-        redisReply *x = e2e_command(a, "STATE.DIGEST STORES"), *y = e2e_command(b, "STATE.DIGEST STORES");
-        char *s = e2e_show_reply(x), *t = e2e_show_reply(y);
-        same = x->type == REDIS_REPLY_ARRAY && strcmp(s, t) == 0;
-        free(s);
-        free(t);
-        freeReplyObject(x);
-        freeReplyObject(y);
-    } while (!same && e2e_not_yet(&w));
+    assert_int_equal(e2e_field(s->c, "WBL.INFO", "first-lsn"), 1);
 }
 
 static void start_pair(struct e2e *a, struct e2e *b)
@@ -140,7 +111,7 @@ static void a_replica_from_its_primary(void **state)
     start_pair(&a, &b);
     damage(&b, SECOND);
     assert_mended(&b, a.port);
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     e2e_kill(&b);
     e2e_again(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
@@ -161,7 +132,7 @@ static void a_primary_from_its_replica(void **state)
     assert_mended(&a, b.port);
     e2e_expect(a.c, "+OK", "SET k-1 other");
     e2e_expect(a.c, ":1", "WAIT 1 0");
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     e2e_finish(&b);
     e2e_finish(&a);
 }
@@ -190,7 +161,7 @@ static void a_voter_from_whoever_has_it(void **state)
     assert_mended(&t.node[1], t.port[0]);
     e2e_again(&t.node[2]);
     trio_await_equal(&t);
-    assert_same_state(t.node[0].c, t.node[1].c);
+    e2e_same_state(t.node[0].c, t.node[1].c);
     trio_finish(&t);
 }
 
@@ -204,10 +175,10 @@ static void what_a_start_finds_afterwards(void **state)
     damage(&b, SECOND);
     e2e_again(&b);
     await_mended(&b, a.port);
-    assert_int_equal(field(b.c, "WBL.INFO", "first-lsn"), 1);
+    assert_int_equal(e2e_field(b.c, "WBL.INFO", "first-lsn"), 1);
     assert_chain(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     e2e_finish(&b);
     e2e_finish(&a);
 }
@@ -221,11 +192,11 @@ static void left_behind_when_nobody_has_it(void **state)
     damage(&b, SECOND);
     scrub(&b);
     e2e_log_wait(&b, "is not mended from 127.0.0.1");
-    assert_true(field(b.c, "WBL.INFO", "first-lsn") > 1);
+    assert_true(e2e_field(b.c, "WBL.INFO", "first-lsn") > 1);
     assert_int_equal(e2e_log_has(&b, "is mended with"), 0);
     scrub(&a);
-    assert_true(field(a.c, "WBL.INFO", "first-lsn") > 1);
-    assert_same_state(a.c, b.c);
+    assert_true(e2e_field(a.c, "WBL.INFO", "first-lsn") > 1);
+    e2e_same_state(a.c, b.c);
     e2e_finish(&b);
     e2e_finish(&a);
 }
@@ -242,7 +213,7 @@ static void without_permission_it_is_left_behind(void **state)
     damage(&b, SECOND);
     scrub(&b);
     e2e_log_wait(&b, "NOPERM");
-    assert_true(field(b.c, "WBL.INFO", "first-lsn") > 1);
+    assert_true(e2e_field(b.c, "WBL.INFO", "first-lsn") > 1);
     e2e_finish(&b);
     e2e_finish(&a);
 }

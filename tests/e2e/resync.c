@@ -70,45 +70,15 @@ static void check(redisContext *c, const char *name, int n)
     }
 }
 
-static long long wbl_info(redisContext *c, const char *field)
-{
-    redisReply *r = e2e_command(c, "WBL.INFO");
-    long long n = -1;
-    for (size_t i = 0; i + 1 < r->elements; i += 2)
-        if (strcmp(r->element[i]->str, field) == 0)
-            n = r->element[i + 1]->integer;
-    freeReplyObject(r);
-    return n;
-}
-
 /* Until the log begins behind what it ends with now. */
 static void trim(redisContext *c)
 {
     struct e2e_deadline w = {.what = "the log to be trimmed"};
-    long long last = wbl_info(c, "last-lsn");
-    while (wbl_info(c, "first-lsn") <= last && e2e_not_yet(&w)) {
+    long long last = e2e_field(c, "WBL.INFO", "last-lsn");
+    while (e2e_field(c, "WBL.INFO", "first-lsn") <= last && e2e_not_yet(&w)) {
         fill(c, "ballast", 40);
         e2e_int(c, "SNAPSHOT.CREATE");
     }
-}
-
-/* Both have applied all, and it is the same. */
-static void assert_same_state(redisContext *a, redisContext *b)
-{
-    char want[32];
-    struct e2e_deadline w = {.what = "both to hold the same"};
-    int same = 0;
-    snprintf(want, sizeof want, "%s", e2e_info(a, "wbl_last_lsn"));
-    e2e_info_wait(b, "wbl_commit_lsn", want);
-    do { /* STORES: what LevelDB has of it, which is filled behind the start */
-        redisReply *x = e2e_command(a, "STATE.DIGEST STORES"), *y = e2e_command(b, "STATE.DIGEST STORES");
-        char *s = e2e_show_reply(x), *t = e2e_show_reply(y);
-        same = x->type == REDIS_REPLY_ARRAY && strcmp(s, t) == 0;
-        free(s);
-        free(t);
-        freeReplyObject(x);
-        freeReplyObject(y);
-    } while (!same && e2e_not_yet(&w));
 }
 
 /* ---- a server that began anew ---- */
@@ -154,7 +124,7 @@ static void an_empty_replica_comes_behind_where_the_log_begins(void **state)
     check(b.c, "old", 100);
     e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
     check(b.c, "new", 50);
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     e2e_kill(&b); /* from here on it is as any other */
     e2e_again(&b);
     assert_int_equal(e2e_log_has(&b, "Full resync"), 0);
@@ -200,7 +170,7 @@ static void a_replica_of_which_nothing_came_behind_the_snapshot_starts_again(voi
     e2e_kill(&b);
     e2e_again(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
-    assert_same_state(a.c, b.c); /* waits until it has heard that the record is committed */
+    e2e_same_state(a.c, b.c); /* waits until it has heard that the record is committed */
     check(b.c, "new", 1);
     e2e_finish(&b);
     e2e_finish(&a);
@@ -222,7 +192,7 @@ static void a_node_with_data_of_its_own_takes_the_others(void **state)
     e2e_expect(b.c, "[$slowlog-max-len $77]", "CONFIG GET slowlog-max-len"); /* settings are kept */
     e2e_expect(b.c, "nil", "GET mine-1");
     check(b.c, "theirs", 30);
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     e2e_kill(&a);
     e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
     e2e_info_wait(b.c, "role", "master");
@@ -247,7 +217,7 @@ static void a_primary_that_is_told_to_follow_its_replica(void **state)
     e2e_expect(a.c, "+OK", "REPLICAOF 127.0.0.1 %d", b.port);
     await_anew(&a);
     e2e_info_wait(a.c, "master_link_status", "up");
-    assert_same_state(b.c, a.c);
+    e2e_same_state(b.c, a.c);
     check(a.c, "theirs", 30);
     e2e_expect(a.c, "nil", "GET mine-1");
     e2e_finish(&a);
@@ -294,8 +264,8 @@ static void a_voter_that_lost_its_disk_takes_a_snapshot(void **state)
     trio_load_end(&t);
     trio_check(&t);
     check(t.node[2].c, "old", 100);
-    assert_same_state(t.node[2].c, t.node[0].c);
-    assert_same_state(t.node[2].c, t.node[1].c);
+    e2e_same_state(t.node[2].c, t.node[0].c);
+    e2e_same_state(t.node[2].c, t.node[1].c);
     trio_finish(&t);
 }
 
@@ -315,7 +285,7 @@ static void a_voter_that_was_away_takes_a_snapshot(void **state)
     e2e_ready(&t.node[1]);
     await_anew(&t.node[1]);
     trio_await(&t, 1, "master_link_status", "up");
-    assert_same_state(t.node[0].c, t.node[1].c);
+    e2e_same_state(t.node[0].c, t.node[1].c);
     check(t.node[1].c, "old", 100);
     check(t.node[1].c, "new", 50);
     trio_lead(&t, 1);
@@ -370,7 +340,7 @@ static void what_has_come_is_not_sent_again(void **state)
     assert_gone_on(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
     check(b.c, "old", 100);
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     e2e_finish(&b);
     cut_stop(&cut);
     e2e_finish(&a);
@@ -401,7 +371,7 @@ static void a_death_in_the_middle_of_it(void **state)
     await_anew(&b);
     assert_gone_on(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     e2e_expect(b.c, "nil", "GET mine-1");
     e2e_finish(&b);
     cut_stop(&cut);
@@ -423,7 +393,7 @@ static void a_damaged_snapshot_is_passed_over_for_the_one_before(void **state)
     await_anew(&b);
     shell("grep -q 'a snapshot is passed over: its snapshot at LSN [0-9]* does not verify: a block' %s", b.log);
     e2e_info_wait(b.c, "master_link_status", "up");
-    assert_same_state(a.c, b.c);
+    e2e_same_state(a.c, b.c);
     check(b.c, "new", 100);
     e2e_finish(&b);
     e2e_finish(&a);

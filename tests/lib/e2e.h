@@ -132,6 +132,11 @@ void e2e_expect_closed(redisContext *c);
 const char *e2e_info(redisContext *c, const char *field);
 /* Waits until the field is want. */
 void e2e_info_wait(redisContext *c, const char *field, const char *want);
+/* An integer of a map that a command answers (RESP2); -1: it has none of that name. */
+long long e2e_field(redisContext *c, const char *command, const char *name);
+/* Waits until b has committed all that a has written, and the stores of both hold the same (STATE.DIGEST STORES: what
+ * LevelDB has of it, which is filled behind a start). */
+void e2e_same_state(redisContext *a, redisContext *b);
 
 /* ---- any bytes, RESP2 or RESP3, over a bare socket ---- */
 

@@ -220,6 +220,35 @@ void e2e_info_wait(redisContext *c, const char *field, const char *want)
     }
 }
 
+long long e2e_field(redisContext *c, const char *command, const char *name)
+{
+    redisReply *r = e2e_command(c, command);
+    long long n = -1;
+    for (size_t i = 0; i + 1 < r->elements; i += 2)
+        if (strcmp(r->element[i]->str, name) == 0)
+            n = r->element[i + 1]->integer;
+    freeReplyObject(r);
+    return n;
+}
+
+void e2e_same_state(redisContext *a, redisContext *b)
+{
+    char want[32];
+    struct e2e_deadline w = {.what = "both to hold the same"};
+    int same = 0;
+    snprintf(want, sizeof want, "%s", e2e_info(a, "wbl_last_lsn"));
+    e2e_info_wait(b, "wbl_commit_lsn", want);
+    do {
+        redisReply *x = e2e_command(a, "STATE.DIGEST STORES"), *y = e2e_command(b, "STATE.DIGEST STORES");
+        char *s = e2e_show_reply(x), *t = e2e_show_reply(y);
+        same = x->type == REDIS_REPLY_ARRAY && strcmp(s, t) == 0;
+        free(s);
+        free(t);
+        freeReplyObject(x);
+        freeReplyObject(y);
+    } while (!same && e2e_not_yet(&w));
+}
+
 /* ---- a bare socket ---- */
 
 void e2e_raw_open(struct e2e_raw *r, const struct e2e *s)

@@ -156,17 +156,6 @@ void trio_lead(struct trio *t, unsigned i)
     } while (!trio_is_master(t, i) && e2e_not_yet(&w));
 }
 
-static long long log_field(redisContext *c, const char *name)
-{
-    redisReply *r = e2e_command(c, "WBL.INFO");
-    long long value = -1;
-    for (size_t i = 0; i + 1 < r->elements; i += 2)
-        if (strcmp(r->element[i]->str, name) == 0)
-            value = r->element[i + 1]->integer;
-    freeReplyObject(r);
-    return value;
-}
-
 static int is_answered(const redisContext *c)
 {
     struct pollfd p = {.fd = c->fd, .events = POLLIN};
@@ -180,7 +169,8 @@ void trio_write_in_limbo(struct trio *t, unsigned i, redisContext *c, const char
     redisAppendCommand(c, command);
     for (int done = 0; !done;)
         assert_int_equal(redisBufferWrite(c, &done), REDIS_OK);
-    while (e2e_not_yet(&w) && log_field(info, "last-lsn") <= log_field(info, "commit-lsn") && !is_answered(c))
+    while (e2e_not_yet(&w) && e2e_field(info, "WBL.INFO", "last-lsn") <= e2e_field(info, "WBL.INFO", "commit-lsn") &&
+           !is_answered(c))
         ;
 }
 
