@@ -302,6 +302,20 @@ static void next_reply_mode(struct conn *c)
         c->reply_mode = REPLY_SKIP;
 }
 
+/* Now, or later: it is parked while the server is paused, or until a majority has confirmed. */
+static enum call_result carry_out(struct call *c)
+{
+    enum call_result result;
+
+    if (c->conn->tracking & TRACKING_NOTES)
+        tracking_note(c);
+    if (dispatch_paused(c, c->cmd->flags & CMD_WRITE))
+        return call_park(c, c->srv->paused);
+    if (reads_only(c->cmd) && !dispatch_confirmed(c, &result))
+        return result;
+    return c->cmd->fn(c);
+}
+
 enum dispatched dispatch(struct conn *c)
 {
     struct io *io = c->io;
@@ -336,14 +350,8 @@ enum dispatched dispatch(struct conn *c)
     if (ran) {
         c->last_cmd = call.cmd;
         c->last_bytes = c->held_used;
-        if (c->tracking & TRACKING_NOTES && !in_queue)
-            tracking_note(&call);
-        if (in_queue)
-            result = CALL_DONE;
-        else if (dispatch_paused(&call, call.cmd->flags & CMD_WRITE))
-            result = call_park(&call, io->srv->paused);
-        else if (!reads_only(call.cmd) || dispatch_confirmed(&call, &result))
-            result = call.cmd->fn(&call);
+        if (!in_queue)
+            result = carry_out(&call);
     }
     if (result == CALL_HOLD)
         return DISPATCH_HOLD;
