@@ -224,15 +224,16 @@ void pool_worker_end(struct pool_worker *w, enum worker_end end, const char *tex
         (void)kill(w->pid, SIGKILL);
         pool_log(h, LOG_WARNING, "HSM worker %ld is killed: %s", (long)w->pid, text);
     }
-    if (w->was_cur && end != END_STOP)
+    if (w->was_cur && end != END_STOP) {
         pool_health(h, HEALTH_LOST, w->slot->index);
+        atomic_fetch_add(&h->restarts,
+                         1); /* here: who sees the figure finds the worker gone, who gets an answer the figure */
+    }
     if (end != END_STOP)
         pool_requeue(h, &q, end == END_KILL ? text : "the HSM worker ended");
     else
         pool_fail_all(h, &q, h->ending ? ERR_HSMDOWN : ERR_SEALED, text);
     pool_publish(h);
-    if (w->was_cur && end != END_STOP) /* last: who sees the figure finds the worker gone */
-        atomic_fetch_add(&h->restarts, 1);
 }
 
 /* ---- answers ---- */
