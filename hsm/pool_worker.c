@@ -226,8 +226,8 @@ void pool_worker_end(struct pool_worker *w, enum worker_end end, const char *tex
     }
     if (w->was_cur && end != END_STOP) {
         pool_health(h, HEALTH_LOST, w->slot->index);
-        atomic_fetch_add(&h->restarts,
-                         1); /* here: who sees the figure finds the worker gone, who gets an answer the figure */
+        /* Who sees the figure finds the worker gone, and who gets an answer for that reason sees the figure. */
+        atomic_fetch_add(&h->restarts, 1);
     }
     if (end != END_STOP)
         pool_requeue(h, &q, end == END_KILL ? text : "the HSM worker ended");
