@@ -154,7 +154,7 @@ check:
 	@$(AS_ASAN) -j$(JOBS) units-build
 	@$(AS_TSAN) -j$(JOBS) units-build
 	@$(AS_FUZZ) -j$(JOBS) fuzz-build
-	@CYCLES=$(CYCLES) SEEDS=$(SEEDS) CLIENTS="$(DEBIAN_CLIENTS)" tests/run -j $(JOBS) -s 5 tests/lint/lint tests/clients/run $(SCRIPTS) $(E2E) $(UNITS) $(SIM) \
+	@CYCLES=$(CYCLES) SEEDS=$(SEEDS) FAULTS=$(FAULTS) CLIENTS="$(DEBIAN_CLIENTS)" tests/run -j $(JOBS) -t 900 -s 5 tests/lint/lint tests/clients/run $(SCRIPTS) $(E2E) $(UNITS) $(SIM) \
 		tests/sim/mutants model/check $(call in,asan,$(UNITS) $(SIM)) $(call in,tsan,$(UNITS)) $(FUZZERS)
 
 ## check-unit: unit tests
