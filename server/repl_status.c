@@ -106,10 +106,22 @@ static void say_role(struct repl *r, const struct repl_status *s)
         log_at(LOG_NOTICE, "This node is no primary any more (term %lu)", (unsigned long)s->term);
 }
 
+/* A node that served alone is taken for a primary, and its writes wait, until it is one again or follows somebody. */
+static int is_turning_on(struct repl *r)
+{
+    const struct cell *c = cellnode_cell(r->node);
+    int tries = c->role == CELL_PRIMARY || c->gate.phase != CELL_GATE_NONE;
+    if (cellnode_writable(r->node) == ERR_OK || !tries)
+        r->turning_on = 0;
+    return r->turning_on;
+}
+
 void repl_publish(struct repl *r, uint64_t now)
 {
     struct server *srv = r->srv;
     struct repl_status s;
+    if (is_turning_on(r))
+        return;
     fill(r, now, &s);
     say_role(r, &s);
     atomic_store_explicit(&srv->cell.write_err, (int)cellnode_writable(r->node), memory_order_relaxed);

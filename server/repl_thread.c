@@ -107,6 +107,7 @@ void repl_turn_on(struct repl *r)
     engine_set_gate(r->srv->engine, &r->gate);
     if (repl_open_core(r, &r->node))
         repl_halt(r, "the core of a gate that is closed cannot be opened");
+    r->turning_on = 1;
     pthread_mutex_lock(&r->lock);
     r->phase = REPL_READY;
     pthread_mutex_unlock(&r->lock);

@@ -1,8 +1,5 @@
-/* The reply parser: as with requests, what comes out must not depend on how the stream was cut into reads.
- *
- * A transcript is written as the stream is read: answers as text (see say()), "!why" for an error, "..." when it ends
- * in the middle. Input is copied to a fresh allocation of the exact size before each call and freed before the tree is
- * looked at. */
+/* The reply parser: as with requests, what comes out must not depend on how the stream was cut into reads
+ * (transcript.h). Answers are written as text by say_answer(). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,30 +14,7 @@
 #include "base/fault.h"
 #include "resp/answer.h"
 #include "resp/reply.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
-
-struct text {
-    char s[8192];
-    size_t n;
-};
-
-static void say(struct text *t, const char *s)
-{
-    size_t n = strlen(s);
-    assert_true(t->n + n < sizeof t->s);
-    memcpy(t->s + t->n, s, n + 1);
-    t->n += n;
-}
-
-static void say_bytes(struct text *t, struct bytes s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        char c[8];
-        snprintf(c, sizeof c, s.p[i] >= ' ' && s.p[i] <= '~' ? "%c" : "\\%02x", s.p[i]);
-        say(t, c);
-    }
-}
+#include "tests/unit/transcript.h"
 
 static const char *const names[] = {
     [ANSWER_NIL] = "nil",    [ANSWER_STATUS] = "+",     [ANSWER_ERROR] = "-",   [ANSWER_BULK] = "$",
@@ -75,96 +49,46 @@ static void say_answer(struct text *t, const struct answer *a)
     say_bytes(t, a->text);
 }
 
-struct connection {
-    struct answer_parser parser;
-    uint8_t *input;
-    size_t n;
-    struct text out;
-    int closed;
-};
+/* ---- transcripts ---- */
 
-static void arrive(struct connection *c, struct bytes piece)
+static struct answer_parser parser;
+
+static void begin(const struct transcript_of *how, int variant)
 {
-    if (piece.n)
-        memcpy(c->input + c->n, piece.p, piece.n);
-    c->n += piece.n;
-    while (!c->closed) {
-        size_t used = 99;
-        uint8_t *moved = malloc(c->n ? c->n : 1);
-        assert_non_null(moved);
-        memcpy(moved, c->input, c->n);
-        enum answer_status s = answer_parse(&c->parser, bytes_of(moved, c->n), &used);
-        free(moved);
-        assert_true(used <= c->n);
-        c->n -= used;
-        memmove(c->input, c->input + used, c->n);
-        assert_int_not_equal(s, ANSWER_OOM);
-        if (s == ANSWER_READY) {
-            say_answer(&c->out, c->parser.root);
-            say(&c->out, ";");
-        }
-        if (s == ANSWER_BAD) {
-            say(&c->out, "!");
-            say(&c->out, c->parser.error);
-            c->closed = 1;
-        }
-        if (s == ANSWER_MORE) {
-            assert_true(c->parser.need_bytes >= 1);
-            return;
-        }
-    }
+    answer_parser_init(&parser, how->limits, variant); /* secret or not */
 }
 
-static const char *transcript(struct text *out, const struct answer_limits *limits, int secret, struct bytes stream,
-                              size_t a, size_t b, size_t step)
+static enum said parse(uint8_t *in, size_t n, size_t *used, struct text *out)
 {
-    struct connection c = {.input = malloc(stream.n + 1)};
-    assert_non_null(c.input);
-    answer_parser_init(&c.parser, limits, secret);
-    if (step) {
-        for (size_t i = 0; i < stream.n; i += step)
-            arrive(&c, bytes_of(stream.p + i, stream.n - i < step ? stream.n - i : step));
-    } else {
-        arrive(&c, bytes_of(stream.p, a));
-        arrive(&c, bytes_of(stream.p + a, b - a));
-        arrive(&c, bytes_of(stream.p + b, stream.n - b));
+    enum answer_status s = answer_parse(&parser, bytes_of(in, n), used);
+    assert_int_not_equal(s, ANSWER_OOM);
+    if (s == ANSWER_BAD) {
+        say(out, "!");
+        say(out, parser.error);
     }
-    if (!c.closed && (c.n || c.parser.depth))
-        say(&c.out, "...");
-    answer_parser_fini(&c.parser);
-    free(c.input);
-    *out = c.out;
-    return out->s;
+    assert_true(s != ANSWER_MORE || parser.need_bytes >= 1);
+    return s == ANSWER_READY ? SAID_ONE : s == ANSWER_BAD ? SAID_BAD : SAID_MORE;
 }
 
-static void check(const struct answer_limits *limits, struct bytes stream, const char *want)
+static void tell(struct text *out)
 {
-    struct text out;
-    for (size_t step = 1; step <= 3; step++)
-        assert_string_equal(transcript(&out, limits, step == 1, stream, 0, 0, step), want);
-    for (size_t b = 0; b <= stream.n; b++)
-        for (size_t a = stream.n > 100 ? b : 0; a <= b; a++)
-            assert_string_equal(transcript(&out, limits, a % 2, stream, a, b, 0), want);
+    say_answer(out, parser.root);
+    say(out, ";");
 }
 
-struct row {
-    const char *stream;
-    size_t n;
-    const char *want;
-};
+static int in_the_middle(void)
+{
+    return parser.depth != 0;
+}
 
-#define ROW(stream, want)                \
-    {                                    \
-        stream, sizeof(stream) - 1, want \
-    }
+static void end(void)
+{
+    answer_parser_fini(&parser);
+}
+
+#define OF(limits_) (&(const struct transcript_of){limits_, begin, parse, tell, in_the_middle, end})
 
 static const struct answer_limits small = {.max_elements = 20, .max_line_bytes = 64, .max_bytes = 2000};
-
-static void check_rows(const struct answer_limits *limits, size_t n, const struct row *rows)
-{
-    for (size_t i = 0; i < n; i++)
-        check(limits, bytes_of(rows[i].stream, rows[i].n), rows[i].want);
-}
 
 static void test_every_type_cut_anywhere(void **state)
 {
@@ -190,7 +114,7 @@ static void test_every_type_cut_anywhere(void **state)
         ROW("*1\r\n*1\r\n", "..."),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
 
 static void test_attributes_are_dropped(void **state)
@@ -205,7 +129,7 @@ static void test_attributes_are_dropped(void **state)
         ROW("|1\r\n+a\r\n+b\r\n", ""),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
 
 static void test_malformed(void **state)
@@ -251,11 +175,8 @@ static void test_malformed(void **state)
         ROW(":1\r\n*2\r\n:1\r\n:x\r\n", ":1;!invalid integer"),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
-
-#define TEN "0123456789"
-#define SIXTY TEN TEN TEN TEN TEN TEN
 
 static void test_limits(void **state)
 {
@@ -280,7 +201,7 @@ static void test_limits(void **state)
         ROW("$9223372036854775807\r\n", "!answer too big"),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
 
 static void test_memory_limit_counts_nodes(void **state)
@@ -288,10 +209,11 @@ static void test_memory_limit_counts_nodes(void **state)
     const struct answer_limits tight = {
         .max_elements = 20, .max_line_bytes = 64, .max_bytes = 4 * sizeof(struct answer)};
     (void)state;
-    check(&tight, bytes_str("*3\r\n:1\r\n:2\r\n"), "...");
-    check(&tight, bytes_str("*3\r\n:1\r\n:2\r\n:3\r\n"), "!answer too big"); /* the array of items */
-    check(&tight, bytes_str("*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n"), "!answer too big");
-    check(&tight, bytes_str("*2\r\n:1\r\n:2\r\n*1\r\n:1\r\n"), "*[:1 :2];*[:1];"); /* starts anew with each answer */
+    transcript_check(OF(&tight), bytes_str("*3\r\n:1\r\n:2\r\n"), "...");
+    transcript_check(OF(&tight), bytes_str("*3\r\n:1\r\n:2\r\n:3\r\n"), "!answer too big"); /* the array of items */
+    transcript_check(OF(&tight), bytes_str("*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n"), "!answer too big");
+    transcript_check(OF(&tight), bytes_str("*2\r\n:1\r\n:2\r\n*1\r\n:1\r\n"),
+                     "*[:1 :2];*[:1];"); /* starts anew with each answer */
 }
 
 static void test_depth(void **state)
@@ -308,11 +230,11 @@ static void test_depth(void **state)
     strcat(want, "*[]");
     memset(want + strlen(want), ']', ANSWER_MAX_DEPTH);
     strcat(want, ";");
-    check(&wide, bytes_str(stream), want);
+    transcript_check(OF(&wide), bytes_str(stream), want);
     strcpy(stream + n, "*1\r\n");
-    check(&wide, bytes_str(stream), "!nested too deep");
+    transcript_check(OF(&wide), bytes_str(stream), "!nested too deep");
     strcpy(stream + n, "|1\r\n");
-    check(&wide, bytes_str(stream), "!nested too deep");
+    transcript_check(OF(&wide), bytes_str(stream), "!nested too deep");
 }
 
 static void test_nothing_is_scanned_twice(void **state)
@@ -475,7 +397,6 @@ static void test_reads_what_reply_writes(void **state)
     for (int proto = 2; proto <= 3; proto++) {
         struct buf b;
         struct reply r;
-        struct text out;
         buf_init(&b, 4096);
         reply_init(&r, &b, proto);
         reply_array(&r, 12);
@@ -495,8 +416,7 @@ static void test_reads_what_reply_writes(void **state)
         reply_big_number(&r, bytes_str("123"));
         reply_verbatim(&r, "txt", bytes_str("doc"));
         assert_int_equal(r.failed, ERR_OK);
-        transcript(&out, &answer_default_limits, 0, buf_bytes(&b), 0, 0, 1);
-        assert_string_equal(out.s, want[proto - 2]);
+        transcript_in_steps(OF(&answer_default_limits), buf_bytes(&b), 1, want[proto - 2]);
         buf_fini(&b);
     }
 }

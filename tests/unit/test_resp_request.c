@@ -1,9 +1,5 @@
-/* The request parser: what comes out of a stream must not depend on how the stream was cut into reads.
- *
- * transcript() plays a connection: bytes arrive in pieces, the input is copied to a fresh allocation of the exact size
- * before every call (a buffer that always moves, and the sanitizer sees each byte read too far), and what the parser
- * says is written down as text: "[GET|k]" for a request, "!text" for an error, "..." when the stream ends in the
- * middle.
+/* The request parser: what comes out of a stream must not depend on how the stream was cut into reads (transcript.h). A
+ * request is written as "[GET|k]".
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,21 +13,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "resp/request.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
-
-struct text {
-    char s[8192];
-    size_t n;
-};
-
-static void say(struct text *t, const char *s)
-{
-    size_t n = strlen(s);
-    assert_true(t->n + n < sizeof t->s);
-    memcpy(t->s + t->n, s, n + 1);
-    t->n += n;
-}
+#include "tests/unit/transcript.h"
 
 static void say_request(struct text *t, const struct request_parser *p, const uint8_t *in, size_t used)
 {
@@ -39,113 +21,47 @@ static void say_request(struct text *t, const struct request_parser *p, const ui
         struct bytes a = p->argv[i];
         say(t, i ? "|" : "[");
         assert_true(a.p >= in && a.p + a.n <= in + used); /* borrowed from the input, never copied */
-        for (size_t k = 0; k < a.n; k++) {
-            char c[8];
-            snprintf(c, sizeof c, a.p[k] >= ' ' && a.p[k] <= '~' ? "%c" : "\\%02x", a.p[k]);
-            say(t, c);
-        }
+        say_bytes(t, a);
     }
     say(t, "]");
 }
 
-struct connection {
-    struct request_parser parser;
-    uint8_t *input;
-    size_t n;
-    struct text out;
-    int closed;
-};
+/* ---- transcripts ---- */
 
-/* All that the input holds by now. */
-static void drain(struct connection *c)
+static struct request_parser parser;
+
+static void begin(const struct transcript_of *how, int variant)
 {
-    while (!c->closed) {
-        uint8_t *moved = malloc(c->n ? c->n : 1);
-        size_t used = 99;
-        assert_non_null(moved);
-        memcpy(moved, c->input, c->n);
-        enum request_status s = request_parse(&c->parser, moved, c->n, &used);
-        assert_true(used <= c->n);
-        assert_int_not_equal(s, REQUEST_OOM);
-        if (s == REQUEST_READY)
-            say_request(&c->out, &c->parser, moved, used);
-        if (s == REQUEST_BAD) {
-            say(&c->out, "!");
-            say(&c->out, c->parser.error);
-            assert_int_equal(used, 0);
-            c->closed = 1;
-        }
-        c->n -= used;
-        memmove(c->input, c->input + used, c->n);
-        free(moved);
-        if (s == REQUEST_MORE) {
-            assert_true(c->parser.need_bytes >= 1);
-            return;
-        }
-    }
+    (void)variant;
+    request_parser_init(&parser, how->limits);
 }
 
-static void arrive(struct connection *c, struct bytes piece)
+static enum said parse(uint8_t *in, size_t n, size_t *used, struct text *out)
 {
-    if (piece.n)
-        memcpy(c->input + c->n, piece.p, piece.n);
-    c->n += piece.n;
-    drain(c);
-}
-
-/* The stream cut at a and b; step: in pieces of that many bytes. */
-static const char *transcript(struct text *out, const struct request_limits *limits, struct bytes stream, size_t a,
-                              size_t b, size_t step)
-{
-    struct connection c = {.input = malloc(stream.n + 1)};
-    assert_non_null(c.input);
-    request_parser_init(&c.parser, limits);
-    if (step) {
-        for (size_t i = 0; i < stream.n; i += step)
-            arrive(&c, bytes_of(stream.p + i, stream.n - i < step ? stream.n - i : step));
+    enum request_status s = request_parse(&parser, in, n, used);
+    assert_int_not_equal(s, REQUEST_OOM);
+    if (s == REQUEST_READY) {
+        say_request(out, &parser, in, *used);
+    } else if (s == REQUEST_BAD) {
+        say(out, "!");
+        say(out, parser.error);
+        assert_int_equal(*used, 0);
     } else {
-        arrive(&c, bytes_of(stream.p, a));
-        arrive(&c, bytes_of(stream.p + a, b - a));
-        arrive(&c, bytes_of(stream.p + b, stream.n - b));
+        assert_true(parser.need_bytes >= 1);
     }
-    if (!c.closed && c.n)
-        say(&c.out, "...");
-    request_parser_fini(&c.parser);
-    free(c.input);
-    *out = c.out;
-    return out->s;
+    return s == REQUEST_READY ? SAID_ONE : s == REQUEST_BAD ? SAID_BAD : SAID_MORE;
 }
 
-static void check(const struct request_limits *limits, struct bytes stream, const char *want)
+static void end(void)
 {
-    struct text out;
-    for (size_t step = 1; step <= 3; step++)
-        assert_string_equal(transcript(&out, limits, stream, 0, 0, step), want);
-    for (size_t b = 0; b <= stream.n; b++)
-        for (size_t a = stream.n > 150 ? b : 0; a <= b; a++)
-            assert_string_equal(transcript(&out, limits, stream, a, b, 0), want);
+    request_parser_fini(&parser);
 }
+
+#define OF(limits_) (&(const struct transcript_of){limits_, begin, parse, NULL, NULL, end})
 
 static const struct request_limits small = {.max_args = 20, .max_bulk_bytes = 100, .max_inline_bytes = 64};
 static const struct request_limits unauth = {
     .max_args = 20, .max_bulk_bytes = 20000, .max_inline_bytes = 64, .unauthenticated = 1};
-
-#define ROW(stream, want)                \
-    {                                    \
-        stream, sizeof(stream) - 1, want \
-    }
-
-struct row {
-    const char *stream;
-    size_t n;
-    const char *want;
-};
-
-static void check_rows(const struct request_limits *limits, size_t n, const struct row *rows)
-{
-    for (size_t i = 0; i < n; i++)
-        check(limits, bytes_of(rows[i].stream, rows[i].n), rows[i].want);
-}
 
 static void test_requests_cut_anywhere(void **state)
 {
@@ -161,7 +77,7 @@ static void test_requests_cut_anywhere(void **state)
         ROW("PING\r\n*1\r\n$4\r\nPING\r\nGET k\n*1\r\n$1\r\nx\r\n", "[PING][PING][GET|k][x]"),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
 
 static void test_empty_requests_are_skipped(void **state)
@@ -178,7 +94,7 @@ static void test_empty_requests_are_skipped(void **state)
         ROW("\r", "..."),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
 
 static void test_protocol_errors(void **state)
@@ -227,7 +143,7 @@ static void test_protocol_errors(void **state)
         ROW("*1\r\n$4\r\nPING\r\n*x\r\n*1\r\n$4\r\nPING\r\n", "[PING]!Protocol error: invalid multibulk length"),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
 
 static void test_inline_quoting(void **state)
@@ -267,11 +183,8 @@ static void test_inline_quoting(void **state)
         ROW("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21\n", "!Protocol error: invalid multibulk length"),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
-
-#define TEN "0123456789"
-#define SIXTY TEN TEN TEN TEN TEN TEN
 
 /* A line of exactly max_inline_bytes before its end passes, one byte more does not, however it arrives. */
 static void test_line_limits(void **state)
@@ -296,7 +209,7 @@ static void test_line_limits(void **state)
         ROW("\0" SIXTY SIXTY, "!Protocol error: too big inline request"),
     };
     (void)state;
-    check_rows(&small, COUNT(rows), rows);
+    transcript_check_rows(OF(&small), COUNT(rows), rows);
 }
 
 static void test_limits_before_auth(void **state)
@@ -312,7 +225,7 @@ static void test_limits_before_auth(void **state)
         ROW("1 2 3 4 5 6 7 8 9 10 11\n", "!Protocol error: unauthenticated multibulk length"),
     };
     (void)state;
-    check_rows(&unauth, COUNT(rows), rows);
+    transcript_check_rows(OF(&unauth), COUNT(rows), rows);
 }
 
 static void test_default_limits(void **state)
@@ -324,7 +237,7 @@ static void test_default_limits(void **state)
         ROW("*1\r\n$536870913\r\n", "!Protocol error: invalid bulk length"),
     };
     (void)state;
-    check_rows(&request_default_limits, COUNT(rows), rows);
+    transcript_check_rows(OF(&request_default_limits), COUNT(rows), rows);
 }
 
 /* AUTH in the first of two pipelined requests lifts the limits for the second. */
