@@ -226,7 +226,7 @@ static void test_the_scrub_mends_what_nobody_reads(void **state)
     start_with_values(&s);
     e2e_raw_open3(&raw, &s);
     e2e_raw_expect(&raw, ":...", "SNAPSHOT.CREATE");
-    assert_string_equal(e2e_info(s.c, "scrub_state"), "resting"); /* the first pass is not at once */
+    e2e_info_wait(s.c, "scrub_state", "resting"); /* the first pass is not at once */
     e2e_expect(s.c, "+OK", "CONFIG SET scrub-rate 0");
     e2e_info_wait(s.c, "scrub_state", "off");
     e2e_raw_expect(&raw, "{$pass :1...", "SCRUB.NOW");
