@@ -270,7 +270,7 @@ static void it_comes_back_from_the_bucket(void **state)
     e2e_expect(s.c, "[$lsn...", "SNAPSHOT.UPLOAD %lld", lsn);
     assert_int_equal(info_number(&s, "object_store_lsn"), lsn);
     assert_int_equal(info_number(&s, "object_store_uploads"), 1);
-    assert_string_equal(e2e_info(s.c, "object_store_error"), "");
+    e2e_info_wait(s.c, "object_store_error", "");
     assert_int_equal(list("back")->n, 2);
     e2e_expect(s.c, "[$lsn :...", "SNAPSHOT.CLUSTER");
     e2e_expect(s.c, "+OK", "SET lost for-ever");
@@ -281,7 +281,7 @@ static void it_comes_back_from_the_bucket(void **state)
     e2e_expect(s.c, "-MISCONF there is no log here, but 0 snapshots here and 1 in the object store...", "PING");
     e2e_expect(s.c, "-MISCONF there is no log here...", "GET plain");
     e2e_expect(s.c, "-MISCONF there is no log here...", "WBL.INFO");
-    assert_string_equal(e2e_info(s.c, "restore_state"), "waiting");
+    e2e_info_wait(s.c, "restore_state", "waiting");
     e2e_expect(s.c, "-ERR a cell is named by its id...", "CELL.FORCE-RECOVER other");
     e2e_expect(s.c, "-ERR not recovered: no snapshot of the cell...",
                "CELL.FORCE-RECOVER 00000000000000000000000000000000");
@@ -471,7 +471,7 @@ static void killed_while_it_sends_and_while_it_fetches(void **state)
     wait_for_hold();
     assert_int_equal(info_number(&s, "object_store_sending_lsn"), lsn);
     assert_true(info_number(&s, "object_store_sending_bytes") > 0);
-    assert_string_equal(e2e_info(s.c, "object_store_state"), "sending");
+    e2e_info_wait(s.c, "object_store_state", "sending");
     e2e_expect(s.c, "+OK", "SET traffic goes-on");
     e2e_kill(&s);
     redisFree(c);
@@ -489,7 +489,7 @@ static void killed_while_it_sends_and_while_it_fetches(void **state)
     cut_hold(&proxy, -1, 20 * MIB);
     c = ask(&s, "CELL.FORCE-RECOVER");
     wait_for_hold();
-    assert_string_equal(e2e_info(s.c, "restore_state"), "recovering");
+    e2e_info_wait(s.c, "restore_state", "recovering");
     struct e2e_deadline w = {.what = "some of it to be written"}; /* how much of what the proxy let through is chance */
     while (e2e_not_yet(&w) && info_number(&s, "restore_bytes") < 4 * MIB)
         ;
@@ -597,7 +597,7 @@ static void fails(struct e2e *s, const char *want, const char *why)
     char text[64];
 
     e2e_expect(s->c, want, "SNAPSHOT.UPLOAD");
-    assert_string_equal(e2e_info(s->c, "object_store_error"), why);
+    e2e_info_wait(s->c, "object_store_error", why);
     e2e_expect(s->c, "+OK", "SET traffic %s", why);
     snprintf(text, sizeof text, "$%s", why);
     e2e_expect(s->c, text, "GET traffic");
@@ -630,7 +630,7 @@ static void a_store_in_trouble(void **state)
     e2e_expect(s.c, "[$lsn :...", "SNAPSHOT.CLUSTER");
     rgw_up(&gateway);
     upload(&s);
-    assert_string_equal(e2e_info(s.c, "object_store_error"), "");
+    e2e_info_wait(s.c, "object_store_error", "");
     assert_int_equal(info_number(&s, "object_store_failures"), 4);
     e2e_stop(&s);
 
@@ -848,7 +848,7 @@ static void the_next_tier_is_used_beside_traffic(void **state)
         e2e_expect(s.c, "[$shard...", "SHARD.REBUILD %d", shard);
     assert_true(e2e_log_has(&s, "the object store is asked for one"));
     assert_true(e2e_log_has(&s, "was fetched from the object store"));
-    assert_string_equal(e2e_info(s.c, "shard_rebuilds"), "4");
+    e2e_info_wait(s.c, "shard_rebuilds", "4");
     check(&s, k);
     e2e_expect(s.c, "$it", "GET behind");
     e2e_kill(&s);

@@ -62,9 +62,9 @@ static void a_cell_forms_and_every_node_can_be_read(void **state)
     snprintf(want, sizeof want, "[$slave $127.0.0.1 :%d $connected :...", t.port[0]);
     e2e_expect(second, want, "ROLE");
     snprintf(want, sizeof want, "%d", t.port[0]);
-    assert_string_equal(e2e_info(second, "master_port"), want);
-    assert_string_equal(e2e_info(second, "master_link_status"), "up");
-    assert_string_equal(e2e_info(second, "slave_priority"), "100");
+    e2e_info_wait(second, "master_port", want);
+    e2e_info_wait(second, "master_link_status", "up");
+    e2e_info_wait(second, "slave_priority", "100");
     e2e_expect(first, "[$master :...", "ROLE");
     trio_finish(&t);
 }

@@ -71,7 +71,7 @@ static void states_are_compared(void **state)
     struct e2e a, b;
     (void)state;
     start_pair(&a, &b);
-    assert_string_equal(e2e_info(b.c, "state_compared"), "unknown");
+    e2e_info_wait(b.c, "state_compared", "unknown");
     for (int i = 0; i < 100; i++)
         e2e_expect(a.c, "+OK", "SET k%d %d", i % 40, i);
     e2e_expect(a.c, ":10", "DEL k0 k1 k2 k3 k4 k5 k6 k7 k8 k9");

@@ -99,7 +99,7 @@ static void writes_wait_until_the_replica_has_everything(void **state)
     start_cell(&t);
     redisContext *first = t.node[0].c, *writer = e2e_connect(&t.node[0]);
     fail_over_to_paused(&t.node[0], &t.node[1], "");
-    assert_string_equal(e2e_info(first, "master_failover_state"), "waiting-for-sync");
+    e2e_info_wait(first, "master_failover_state", "waiting-for-sync");
     e2e_expect(first, "-ERR FAILOVER already in progress.", "FAILOVER");
     e2e_expect(first, "-ERR REPLICAOF not allowed while failing over.", "REPLICAOF NO ONE");
     redisAppendCommand(writer, "SET k waits");
@@ -114,7 +114,7 @@ static void writes_wait_until_the_replica_has_everything(void **state)
     e2e_expect(first, "+OK", "FAILOVER ABORT");
     e2e_expect_next(writer, "+OK");
     e2e_info_wait(first, "master_failover_state", "no-failover");
-    assert_string_equal(e2e_info(first, "role"), "master");
+    e2e_info_wait(first, "role", "master");
 
     kill(t.node[1].pid, SIGCONT);
     fail_over_to_paused(&t.node[0], &t.node[1], "TIMEOUT 50");

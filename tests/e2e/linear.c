@@ -48,9 +48,7 @@ static void reads_are_confirmed_by_a_majority(void **state)
     e2e_expect(c, "[$one]", "EXEC");
     e2e_expect(c, "+OK", "SET k two"); /* writes are as ever */
     e2e_expect(c, "$two", "GET k");
-    struct e2e_deadline told = {.what = "INFO to tell of the rounds"}; /* it is as the cell's thread last said */
-    while (e2e_not_yet(&told) && atoi(e2e_info(t.node[0].c, "read_rounds")) < 4)
-        ;
+    e2e_info_reaches(t.node[0].c, "read_rounds", 4); /* as the cell's thread last said */
     redisContext *other = linear(&t.node[1]);
     e2e_expect(other, "-READONLY linearizable reads are the primary's...", "GET k");
     e2e_expect(other, "+PONG", "PING");
@@ -89,7 +87,7 @@ static void a_pipeline_shares_rounds(void **state)
         e2e_expect_next(c, "+OK");
         e2e_expect_next(c, want);
     }
-    assert_in_range(atoi(e2e_info(t.node[0].c, "read_rounds")), 1, PIPELINE / 2);
+    assert_in_range(e2e_info_reaches(t.node[0].c, "read_rounds", 1), 1, PIPELINE / 2);
     redisFree(c);
     trio_finish(&t);
 }

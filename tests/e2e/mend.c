@@ -73,7 +73,7 @@ static void scrub(struct e2e *s)
     char found[16];
     assert_true(e2e_field(s->c, "SCRUB.NOW", "errors") > 0);
     snprintf(found, sizeof found, "%s", e2e_info(s->c, "scrub_errors"));
-    assert_string_equal(e2e_info(s->c, "scrub_repaired"), found);
+    e2e_info_wait(s->c, "scrub_repaired", found);
     assert_int_equal(e2e_field(s->c, "SCRUB.NOW", "errors"), 0);
     assert_chain(s);
 }

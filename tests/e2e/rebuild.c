@@ -180,9 +180,9 @@ static void test_damaged_shard_comes_back(void **state)
     clients_stop();
     assert_int_equal(client[0].refused, 0);
     check_all(&s);
-    assert_string_equal(e2e_info(s.c, "shards_failed"), "");
-    assert_string_equal(e2e_info(s.c, "shard_rebuild_shard"), "1");
-    assert_string_equal(e2e_info(s.c, "shard_rebuild_state"), "idle");
+    e2e_info_wait(s.c, "shards_failed", "");
+    e2e_info_wait(s.c, "shard_rebuild_shard", "1");
+    e2e_info_wait(s.c, "shard_rebuild_state", "idle");
     e2e_log_wait(&s, "shard 1 is being rebuilt");
     e2e_log_wait(&s, "shard 1 is rebuilt and serves");
     assert_int_equal(s.pid, pid);
@@ -209,7 +209,7 @@ static void test_healthy_shards_rebuilt_under_load(void **state)
     e2e_raw_close(&raw);
     clients_stop();
     assert_int_equal(client[0].refused + client[1].refused, 0);
-    assert_string_equal(e2e_info(s.c, "shard_rebuilds"), "6");
+    e2e_info_wait(s.c, "shard_rebuilds", "6");
     check_all(&s);
     e2e_kill(&s);
     e2e_again(&s);
@@ -230,7 +230,7 @@ static void test_the_scrub_mends_what_nobody_reads(void **state)
     e2e_expect(s.c, "+OK", "CONFIG SET scrub-rate 0");
     e2e_info_wait(s.c, "scrub_state", "off");
     e2e_raw_expect(&raw, "{$pass :1...", "SCRUB.NOW");
-    assert_string_equal(e2e_info(s.c, "scrub_errors"), "0");
+    e2e_info_wait(s.c, "scrub_errors", "0");
     e2e_expect(s.c, "+OK", "CONFIG SET scrub-rate 1gb");
     e2e_info_wait(s.c, "scrub_state", "resting"); /* the next one is due in an hour */
     clients_start(&s);
@@ -242,7 +242,7 @@ static void test_the_scrub_mends_what_nobody_reads(void **state)
     clients_stop();
     int errors = atoi(e2e_info(s.c, "scrub_errors"));
     assert_true(errors >= 1 && errors == atoi(e2e_info(s.c, "scrub_repaired")));
-    assert_string_equal(e2e_info(s.c, "scrub_pass"), "4");
+    e2e_info_wait(s.c, "scrub_pass", "4");
     e2e_log_wait(&s, "does not verify; repaired");
     e2e_raw_close(&raw);
     check_all(&s);

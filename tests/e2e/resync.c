@@ -118,7 +118,7 @@ static void an_empty_replica_comes_behind_where_the_log_begins(void **state)
     start_replica_of(&b, a.port);
     await_anew(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
-    assert_string_equal(e2e_info(b.c, "recovery_tier"), "2");
+    e2e_info_wait(b.c, "recovery_tier", "2");
     fill(a.c, "new", 50);
     e2e_expect(a.c, ":1", "WAIT 1 0");
     check(b.c, "old", 100);
@@ -254,7 +254,7 @@ static void a_voter_that_lost_its_disk_takes_a_snapshot(void **state)
     e2e_begin_again(&t.node[2]);
     e2e_ready(&t.node[2]);
     await_anew(&t.node[2]);
-    assert_string_equal(e2e_info(t.node[2].c, "recovery_tier"), "2");
+    e2e_info_wait(t.node[2].c, "recovery_tier", "2");
     trio_await(&t, 2, "slave_priority", "100");
     trio_lead(&t, 2);
     unsigned before = trio_load_done();
@@ -315,7 +315,7 @@ static void await_held_copy(struct e2e *b, struct cut *cut)
     struct e2e_deadline w = {.what = "some of the copy to be here"};
     while ((!cut_holding(cut) || strtoll(e2e_info(b->c, "master_sync_read_bytes"), NULL, 10) == 0) && e2e_not_yet(&w)) {
     }
-    assert_string_equal(e2e_info(b->c, "master_sync_in_progress"), "1");
+    e2e_info_wait(b->c, "master_sync_in_progress", "1");
 }
 
 static void assert_gone_on(const struct e2e *b)

@@ -52,7 +52,7 @@ static void a_cell_over_tls_fails_over_and_loses_nothing(void **state)
     (void)state;
     start_cell(&t);
     e2e_log_wait(&t.node[0], " over TLS");
-    assert_string_equal(e2e_info(t.node[1].c, "master_port"), tls_text[0]);
+    e2e_info_wait(t.node[1].c, "master_port", tls_text[0]);
     trio_load_begin(&t, 2);
     await_writes(50);
     e2e_kill(&t.node[0]);

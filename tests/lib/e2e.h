@@ -132,6 +132,8 @@ void e2e_expect_closed(redisContext *c);
 const char *e2e_info(redisContext *c, const char *field);
 /* Waits until the field is want. */
 void e2e_info_wait(redisContext *c, const char *field, const char *want);
+/* Waits until the field, a number, is at least so much. Returns it. */
+int e2e_info_reaches(redisContext *c, const char *field, int least);
 /* An integer of a map that a command answers (RESP2); -1: it has none of that name. */
 long long e2e_field(redisContext *c, const char *command, const char *name);
 /* Waits until b has committed all that a has written, and the stores of both hold the same (STATE.DIGEST STORES: what

@@ -220,6 +220,15 @@ void e2e_info_wait(redisContext *c, const char *field, const char *want)
     }
 }
 
+int e2e_info_reaches(redisContext *c, const char *field, int least)
+{
+    struct e2e_deadline w = {.what = field};
+    int n;
+    while ((n = atoi(e2e_info(c, field))) < least && e2e_not_yet(&w)) {
+    }
+    return n;
+}
+
 long long e2e_field(redisContext *c, const char *command, const char *name)
 {
     redisReply *r = e2e_command(c, command);
