@@ -254,7 +254,7 @@ static void a_damaged_block_too(void **state)
     (void)state;
     only_elsewhere();
     shell("cp %s.aside/*.snap %s/snapshots/", dir, dir);
-    shell("for f in %s/snapshots/*.snap; do printf x | dd of=$f bs=1 seek=300 conv=notrunc status=none; done", dir);
+    shell("for f in %s/snapshots/*.snap; do printf xxxx | dd of=$f bs=1 seek=300 conv=notrunc status=none; done", dir);
     shell("cd %s && rm -rf base shard-*", dir);
     open_engine();
     assert_int_equal(fetches, 1);

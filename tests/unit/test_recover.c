@@ -319,7 +319,7 @@ static void a_damaged_block_with_the_vaults_in_it(void **state)
     (void)state;
     fill_and_trim();
     close_engine();
-    shell("printf X | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=200 conv=notrunc 2>/dev/null", dir);
+    shell("printf XXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=200 conv=notrunc 2>/dev/null", dir);
     hold_filling();
     shell("rm -rf %s/base* %s/shard-*", dir, dir);
     open_engine();
@@ -336,7 +336,7 @@ static void damage_in_the_log_is_found_after_the_start(void **state)
     (void)state;
     fill(1, 14);
     close_engine();
-    shell("set -- %s/wal/*.wbl; test $# -gt 3; printf X | dd of=$2 bs=1 seek=30000 conv=notrunc 2>/dev/null", dir);
+    shell("set -- %s/wal/*.wbl; test $# -gt 3; printf XXXX | dd of=$2 bs=1 seek=30000 conv=notrunc 2>/dev/null", dir);
     open_engine();
     assert_true(report.tier == 0 && report.wal.damaged_lsn == 0);
     for (unsigned i = 0; i < 30000 && first_lsn() == 1; i++)

@@ -116,7 +116,7 @@ static void a_damaged_snapshot_is_skipped(void **state)
     close_engine();
     shell("rm -rf %s/base %s/shard-*", dir, dir);
     snprintf(command, sizeof command,
-             "f=$(ls %s/snapshots/*.snap | tail -1); printf X | dd of=$f bs=1 seek=$(($(stat -c %%s $f) - 100)) "
+             "f=$(ls %s/snapshots/*.snap | tail -1); printf XXXX | dd of=$f bs=1 seek=$(($(stat -c %%s $f) - 100)) "
              "conv=notrunc "
              "2>/dev/null",
              dir);
@@ -141,7 +141,7 @@ static void a_snapshot_with_a_damaged_block_is_passed_over(void **state)
     close_engine();
     shell("rm -rf %s/base %s/shard-*", dir, dir);
     snprintf(command, sizeof command,
-             "printf X | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=5000 conv=notrunc 2>/dev/null", dir);
+             "printf XXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=5000 conv=notrunc 2>/dev/null", dir);
     assert_int_equal(system(command), 0);
     open_engine();
     assert_non_null(strstr(said, "it is passed over"));
