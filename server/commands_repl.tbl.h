@@ -24,7 +24,7 @@ COMMAND("REPLCONF", -1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KE
         "[option value ...]", "What a replica says of itself before PSYNC; not for people", "OK", cmd_replconf)
 COMMAND("PSYNC", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "replid lsn [word ...]", "Makes the connection a link of the cell; not for people",
-        "CONTINUE, then frames; NEWBORN; NOMASTERLINK to a Redis", cmd_psync)
+        "CONTINUE, then frames; NEWBORN; NOMASTERLINK to a Redis, or while this node itself has no link", cmd_psync)
 COMMAND("REPL.SNAPSHOT", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
         "O(1)", "cell from-lsn [HAVE lsn term] [BELOW lsn]",
         "Names a snapshot for a full resync, and keeps it, and the log behind it, for a minute; not for people",

@@ -106,6 +106,7 @@ struct repl {
     struct hello_node mine;
     struct founding founding;
     struct repl_status status;
+    int seeks; /* told to follow somebody, and not in step with him: gives strangers nothing */
     char address[CELL_PEERS][LINK_ADDRESS_BYTES]; /* of links that are, or were, there */
 
     /* The thread's; before it runs the start thread's. */

@@ -243,9 +243,18 @@ static void leave(struct repl *r, struct dialer *d)
     dialer_free(d);
 }
 
+/* Before the other one is dialed: of two strangers that are told to follow each other, one at least is refused. */
+static void show_seeking(struct repl *r, int seeks)
+{
+    pthread_mutex_lock(&r->lock);
+    r->seeks = seeks;
+    pthread_mutex_unlock(&r->lock);
+}
+
 void repl_dial_source(struct repl *r, const char *host, int port)
 {
     const struct dialer_config *now = r->dialer[REPL_SOURCE] ? dialer_config(r->dialer[REPL_SOURCE]) : NULL;
+    show_seeking(r, port != 0);
     if (now && port && now->port == port && strcmp(now->host, host) == 0) {
         if (!r->link[REPL_SOURCE])
             dialer_again(r->dialer[REPL_SOURCE]);
@@ -350,7 +359,7 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
     const char *plain = repl_insecure(r->srv, c);
     pthread_mutex_lock(&r->lock);
     enum hello_verdict v = hello_judge(&r->mine, &g->hello, why);
-    int stopped = r->phase == REPL_STOPPED, early = !r->mine.voters[0];
+    int stopped = r->phase == REPL_STOPPED, early = !r->mine.voters[0], seeks = r->seeks;
     if (!early && !plain && v == HELLO_INTRODUCE) {
         founding_saw(&r->founding, &g->hello);
         pthread_cond_broadcast(&r->changed);
@@ -365,6 +374,8 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
         snprintf(text, HELLO_WHY_BYTES, "ERR %s", plain);
     else if (v == HELLO_REFUSED)
         snprintf(text, HELLO_WHY_BYTES, "ERR %.2000s", why);
+    else if (v == HELLO_STRANGER && seeks) /* what is here may be about to go: both would take the other's */
+        snprintf(text, HELLO_WHY_BYTES, "NOMASTERLINK this node follows another one, and has no link to it yet");
     else if (v == HELLO_INTRODUCE || v == HELLO_STRANGER)
         snprintf(text, HELLO_WHY_BYTES + HELLO_TEXT_BYTES, "NEWBORN %s", mine);
     else if (wrong_way)

@@ -130,6 +130,7 @@ void repl_publish(struct repl *r, uint64_t now)
     atomic_store_explicit(&srv->cell.seen_us, r->voters.n ? clock_mono_us() : 0, memory_order_relaxed);
     pthread_mutex_lock(&r->lock);
     r->status = s;
+    r->seeks = r->source != CELL_NOBODY && !s.link_up;
     r->mine.lsn = s.offset;
     r->mine.term = s.term;
     r->mine.blank = !s.offset && !s.term;

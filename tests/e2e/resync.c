@@ -91,6 +91,15 @@ static void await_anew(struct e2e *s)
     e2e_ready(s);
 }
 
+/* The copy has come so far, and is held there. */
+static void await_held_copy(struct e2e *b, struct cut *cut)
+{
+    struct e2e_deadline w = {.what = "some of the copy to be here"};
+    while ((!cut_holding(cut) || strtoll(e2e_info(b->c, "master_sync_read_bytes"), NULL, 10) == 0) && e2e_not_yet(&w)) {
+    }
+    e2e_info_wait(b->c, "master_sync_in_progress", "1");
+}
+
 static void lose_disk(struct e2e *s) /* all but the token */
 {
     shell("cd %s && rm -rf base cell shard-* snapshots state vote wal begin fetch", s->dir);
@@ -224,6 +233,52 @@ static void a_primary_that_is_told_to_follow_its_replica(void **state)
     e2e_finish(&b);
 }
 
+static void await_refusal(struct e2e *s)
+{
+    struct e2e_deadline w = {.what = "a refusal of who follows somebody himself"};
+    while (!strstr(e2e_info(s->c, "master_link_error"), "NOMASTERLINK") && e2e_not_yet(&w)) {
+    }
+}
+
+/* Each would take the other's data over its own: the second one is refused, whatever the first one is doing. */
+static void two_that_are_told_to_follow_each_other_lose_nothing(void **state)
+{
+    struct e2e a, b;
+    struct cut cut;
+    (void)state;
+    e2e_start(&a, "--port", "auto", SMALL, NULL);
+    e2e_start(&b, "--port", "auto", SMALL, NULL);
+    fill(a.c, "first", 10);
+    fill(b.c, "second", 300);
+    e2e_expect(a.c, "+OK", "REPLICAOF 127.0.0.1 %d", e2e_free_port()); /* has no link */
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    await_refusal(&b);
+    e2e_expect(a.c, "+OK", "REPLICAOF 127.0.0.1 %d", b.port);
+    await_refusal(&a);
+    check(a.c, "first", 10);
+    check(b.c, "second", 300);
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_expect(a.c, "+OK", "REPLICAOF NO ONE");
+
+    cut_start(&cut, b.port);
+    cut_hold(&cut, -1, 300000);
+    e2e_expect(a.c, "+OK", "REPLICAOF 127.0.0.1 %d", cut.port);
+    await_held_copy(&a, &cut);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    await_refusal(&b);
+    cut_release(&cut);
+    await_anew(&a); /* from here on they are of one cell, and what it had is what the second one has */
+    check(b.c, "second", 300);
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_info_wait(a.c, "master_link_status", "up");
+    e2e_same_state(b.c, a.c);
+    check(a.c, "second", 300);
+    e2e_expect(a.c, "nil", "GET first-1");
+    e2e_finish(&a);
+    cut_stop(&cut);
+    e2e_finish(&b);
+}
+
 /* ---- in a cell ---- */
 
 static void start_cell(struct trio *t)
@@ -308,15 +363,6 @@ static void voters_do_not_take_another_cells_data(void **state)
 }
 
 /* ---- broken on the way ---- */
-
-/* The copy has come so far, and is held there. */
-static void await_held_copy(struct e2e *b, struct cut *cut)
-{
-    struct e2e_deadline w = {.what = "some of the copy to be here"};
-    while ((!cut_holding(cut) || strtoll(e2e_info(b->c, "master_sync_read_bytes"), NULL, 10) == 0) && e2e_not_yet(&w)) {
-    }
-    e2e_info_wait(b->c, "master_sync_in_progress", "1");
-}
 
 static void assert_gone_on(const struct e2e *b)
 {
@@ -444,6 +490,7 @@ int main(void)
         cmocka_unit_test_teardown(a_replica_of_which_nothing_came_behind_the_snapshot_starts_again, trio_teardown),
         cmocka_unit_test_teardown(a_node_with_data_of_its_own_takes_the_others, trio_teardown),
         cmocka_unit_test_teardown(a_primary_that_is_told_to_follow_its_replica, trio_teardown),
+        cmocka_unit_test_teardown(two_that_are_told_to_follow_each_other_lose_nothing, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_lost_its_disk_takes_a_snapshot, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_was_away_takes_a_snapshot, trio_teardown),
         cmocka_unit_test_teardown(voters_do_not_take_another_cells_data, trio_teardown),
