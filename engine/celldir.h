@@ -6,7 +6,8 @@
  *                    behind it: "coffer-begin 1", "lsn ", "term ", "chain " and 64 hex digits; and "behind ", "tier ".
  *                    The log begins behind the record of this LSN and chain, whose term is `behind`; a barrier that
  *                    this node begins it with is of `term`. It is what makes a forced recovery count
- *                    (server/restore.h), and what an installed snapshot leaves (install.h); the engine removes it
+ *                    (server/restore.h), and what an installed snapshot leaves (install.h), both in a directory
+ *                    without stores; the engine removes it
  *
  *     DIR/wal/       the log
  *

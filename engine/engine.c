@@ -334,12 +334,12 @@ static uint64_t highest_applied(const struct engine *e)
     return lsn;
 }
 
-/* No record, and yet stores have applied some: only those may that were filled from the snapshot that was installed. It
- * left no others (install.h), and DIR/begin goes before the first record counts. */
+/* No record, and yet stores have applied some: only those may that were filled from the snapshot behind which the log
+ * begins. There were no others when DIR/begin was written (celldir.h), and it goes before the first record counts. */
 static int is_log_missing(const struct engine *e, const struct wal_report *w, uint64_t applied)
 {
-    int installed = e->begin.term && e->begin.tier == 2 && applied == e->begin.lsn;
-    return w->last_lsn < applied || (!w->first_lsn && applied && !installed);
+    int filled = e->begin.term && applied == e->begin.lsn;
+    return w->last_lsn < applied || (!w->first_lsn && applied && !filled);
 }
 
 static enum err open_log(struct engine *e, struct engine_report *rep)

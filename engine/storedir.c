@@ -78,6 +78,24 @@ enum err storedir_tidy(const char *dir, uint32_t *generation, unsigned store_cou
     return e;
 }
 
+enum err storedir_any(const char *dir, int *any)
+{
+    char **names;
+    size_t count;
+    unsigned store;
+    uint32_t g;
+    int unfinished;
+
+    *any = 0;
+    enum err e = file_list(dir, &names, &count);
+    if (e)
+        return e;
+    for (size_t i = 0; i < count; i++)
+        *any |= parse(names[i], &store, &g, &unfinished) && !unfinished;
+    file_free_names(names, count);
+    return ERR_OK;
+}
+
 enum err storedir_remove(const char *path)
 {
     char file[STORECHECK_PATH_BYTES], **names;

@@ -26,6 +26,9 @@ void storedir_name(char out[STOREDIR_NAME_BYTES], unsigned store, uint32_t gener
  * of these names, and those of stores that the engine does not have stay. ERR_IO, ERR_OOM. */
 must_use enum err storedir_tidy(const char *dir, uint32_t *generation, unsigned store_count);
 
+/* *any: 1: there is one of these directories, but for those that are being made. ERR_IO, ERR_OOM. */
+must_use enum err storedir_any(const char *dir, int *any);
+
 /* Deletes a store's directory with whatever is in it; none there is ERR_OK. Nobody has it open. ERR_IO, ERR_OOM. */
 must_use enum err storedir_remove(const char *path);
 

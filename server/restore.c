@@ -21,6 +21,7 @@
 #include "engine/celldir.h"
 #include "engine/install.h"
 #include "engine/room.h"
+#include "engine/storedir.h"
 #include "server/acl.h"
 #include "server/bucketlink.h"
 
@@ -297,6 +298,20 @@ static enum err write_cell(struct restore *r, struct found *f, struct snapread *
     return e ? bucket_fail(&f->b, e, "the file cell cannot be written: %s", err_text(e)) : ERR_OK;
 }
 
+/* They would be ahead of the log that begins, or of another history. */
+static enum err refuse_stores(struct found *f)
+{
+    int any;
+    enum err e = storedir_any(".", &any);
+
+    if (e)
+        return bucket_fail(&f->b, e, "the data directory cannot be read: %s", err_text(e));
+    return any ? bucket_fail(&f->b, ERR_CONFLICT,
+                             "there are stores here (base, shard-*), newer than any snapshot maybe, whose log is gone: "
+                             "put wal/ back, or move them away and say it again")
+               : ERR_OK;
+}
+
 /* Above all that any name tells of. */
 static uint32_t new_term(const struct found *f, const struct snapfile_header *h)
 {
@@ -336,11 +351,13 @@ static enum err recover(struct restore *r, struct found *f, const struct restore
     struct celldir_begin begin = {0};
     struct snapread_info info;
     struct snapread *snap = NULL;
-    enum err e = ERR_OK;
 
     f->b.cfg = &r->srv->bucket; /* without an object store too: signer */
     f->b.stop = stopping;
     f->b.stop_arg = r->srv;
+    enum err e = refuse_stores(f);
+    if (e)
+        return e;
     if (w && !w->any) {
         if (f->has_cell && !bytes_equal(bytes_of(w->cell_id, 16), bytes_of(f->cell.cell_id, 16)))
             return bucket_fail(&f->b, ERR_CONFLICT, "the file cell in the data directory is of another cell");

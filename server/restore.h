@@ -10,11 +10,12 @@
  *                                         force-recover does. Never by itself: what was written after the newest
  *                                         snapshot is lost, and the log may only be on another disk
  *
- * **Recovering by force** takes the best snapshot that verifies (bucket.h), of those here and there; what does not is
- * passed over with a warning. It is put into DIR/snapshots, DIR/cell is written, then DIR/begin (engine/celldir.h),
- * which makes it count. The engine opens; its log begins behind the snapshot, in a term that is RESTORE_TERM_GAP above
- * all terms in the names that were seen, since terms may have begun that no snapshot tells of. A crash before DIR/begin
- * leaves a directory without a log, and what was downloaded is found; after it the next start goes on by itself.
+ * **Recovering by force** is refused where there are stores: they may be newer than any snapshot, and show that there
+ * was a log. It takes the best snapshot that verifies (bucket.h), of those here and there; what does not is passed over
+ * with a warning. It is put into DIR/snapshots, DIR/cell is written, then DIR/begin (engine/celldir.h), which makes it
+ * count. The engine opens; its log begins behind the snapshot, in a term that is RESTORE_TERM_GAP above all terms in
+ * the names that were seen, since terms may have begun that no snapshot tells of. A crash before DIR/begin leaves a
+ * directory without a log, and what was downloaded is found; after it the next start goes on by itself.
  *
  * **In a cell** (repl.h) it is looked before voter 0 makes the cell's id, so of any cell, and again when the id is
  * known: docs/decisions/0026.

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/lib/e2e.h"
+#include "tests/lib/trio.h"
 
 #define KEYS 300
 
@@ -169,12 +169,46 @@ static void test_damage_in_the_log_is_found_behind_the_start(void **state)
     e2e_finish(&s);
 }
 
+/* Until others are there no record comes behind the snapshot: what it filled is no sign of a log that was lost. */
+static void test_a_voter_recovered_by_force_starts_again_before_its_first_record(void **state)
+{
+    struct trio t;
+    (void)state;
+    trio_start(&t);
+    struct e2e *s = &t.node[2];
+    e2e_expect(t.node[0].c, "+OK", "SET key value");
+    trio_await_equal(&t);
+    e2e_expect(s->c, ":...", "SNAPSHOT.CREATE");
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_kill(&t.node[i]);
+    shell(s, "rm -r wal");
+    e2e_again(s);
+    e2e_expect(s->c, "-ERR not recovered: there are stores here...", "CELL.FORCE-RECOVER");
+    shell(s, "mkdir aside && mv base* shard-* aside");
+    e2e_expect(s->c, "[$cell...", "CELL.FORCE-RECOVER");
+    e2e_log_wait(s, "All stores are there again");
+    assert_string_equal(e2e_info(s->c, "wbl_first_lsn"), "0");
+    e2e_kill(s);
+    e2e_again(s);
+    assert_string_equal(e2e_info(s->c, "wbl_first_lsn"), "0");
+    trio_begin_again(&t, 0);
+    trio_begin_again(&t, 1);
+    e2e_ready(&t.node[0]);
+    e2e_ready(&t.node[1]);
+    trio_lead(&t, 0);
+    e2e_expect(t.node[0].c, "+OK", "SET key again");
+    trio_await(&t, 2, "master_link_status", "up");
+    e2e_same_state(t.node[0].c, s->c);
+    trio_finish(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_all_stores_deleted, teardown),
         cmocka_unit_test_teardown(test_one_shard_deleted, teardown),
         cmocka_unit_test_teardown(test_damage_in_the_log_is_found_behind_the_start, teardown),
+        cmocka_unit_test_teardown(test_a_voter_recovered_by_force_starts_again_before_its_first_record, trio_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include "engine_fixture.h"
 
 #include "base/fault.h"
+#include "engine/storedir.h"
 
 #define KEYS 30
 #define TERM 1007
@@ -170,11 +171,17 @@ static void stores_without_their_log_are_not_written_over(void **state)
     fill(1, 3);
     make_snapshot();
     struct celldir_begin b = end_of_snapshot();
+    int any;
+    fill(4, 4);
     close_engine();
     shell("cd %s && rm -rf wal", dir);
+    assert_int_equal(storedir_any(dir, &any), ERR_OK);
+    assert_true(any); /* so DIR/begin would not be written */
     assert_int_equal(celldir_write_begin(dir, &b), ERR_OK);
     assert_int_equal(try_open(), ERR_CORRUPT);
-    shell("cd %s && rm -rf base shard-* state", dir);
+    shell("cd %s && rm -rf base shard-* state && mkdir shard-1.2.new", dir);
+    assert_int_equal(storedir_any(dir, &any), ERR_OK);
+    assert_false(any);
     open_engine();
     assert_filled(3);
 }
