@@ -317,7 +317,7 @@ static void effects(struct cellnode *n)
 static enum err step(struct cellnode *n, struct cell_event *event, uint64_t now_ms)
 {
     if (n->halted)
-        return ERR_MISCONF;
+        return ERR_LOADING;
     event->now_ms = now_ms;
     cell_step(&n->cell, event, &n->fx);
     enum err answer = n->fx.answer;
@@ -527,6 +527,12 @@ void cellnode_close(struct cellnode *n)
     buf_fini(&n->out);
     mem_free(n->vote_path);
     mem_free(n);
+}
+
+void cellnode_freeze(struct cellnode *n)
+{
+    close_gate(n, ERR_READONLY);
+    n->halted = 1;
 }
 
 enum err cellnode_writable(const struct cellnode *n)

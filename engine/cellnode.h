@@ -46,6 +46,10 @@ void cellnode_close(struct cellnode *n); /* closes the gate; accepts NULL */
 const struct cell *cellnode_cell(const struct cellnode *n); /* for cell_status and its like */
 enum err cellnode_writable(const struct cellnode *n);       /* what writes are refused with; ERR_OK: the gate is open */
 
+/* Another state is about to take this one's place, and the node to be opened anew: from now on writes are refused, and
+ * nothing that comes changes anything; orders are ERR_LOADING. */
+void cellnode_freeze(struct cellnode *n);
+
 /* Changes figures of the configuration. */
 void cellnode_settings(struct cellnode *n, unsigned quorum_timeout_ms, unsigned max_staleness_ms, unsigned priority);
 

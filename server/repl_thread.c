@@ -126,13 +126,17 @@ void repl_follow_now(struct repl *r, uint8_t peer)
 
 void repl_lead_now(struct repl *r)
 {
-    static const char *const why[] = {"it is no voter", "it lost what it had promised, or log: it must catch up first",
-                                      "there is no room on its disk"};
+    static const char *const why[ERR_COUNT_] = {
+        [ERR_READONLY] = "it is no voter",
+        [ERR_CORRUPT] = "it lost what it had promised, or log: it must catch up first",
+        [ERR_MISCONF] = "there is no room on its disk",
+        [ERR_LOADING] = "another state takes the place of its own, and it begins anew",
+    };
     enum err e = cellnode_promote(r->node, 0, clock_mono_ms());
     r->source = CELL_NOBODY;
     repl_forget_fetch(r);
     if (e)
-        log_at(LOG_WARNING, "This node cannot be primary: %s", why[e == ERR_READONLY ? 0 : e == ERR_CORRUPT ? 1 : 2]);
+        log_at(LOG_WARNING, "This node cannot be primary: %s", why[e] ? why[e] : err_text(e));
 }
 
 /* ---- turns ---- */

@@ -233,6 +233,35 @@ static void a_primary_that_is_told_to_follow_its_replica(void **state)
     e2e_finish(&b);
 }
 
+/* Between the moment that the copy counts and the end of what was here before. */
+static void who_is_to_lead_when_the_copy_counts_already_does_not(void **state)
+{
+    struct e2e a, b;
+    struct e2e_deadline w = {.what = "the copy to count"};
+    char hold[E2E_PATH + 8], mark[E2E_PATH + 16];
+    (void)state;
+    e2e_start(&a, "--port", "auto", SMALL, NULL);
+    fill(a.c, "theirs", 3);
+    snprintf(hold, sizeof hold, "%s.hold", a.dir);
+    shell("touch %s", hold);
+    setenv("COFFER_TEST_INSTALL_HOLD", hold, 1);
+    e2e_start(&b, "--port", "auto", SMALL, NULL);
+    unsetenv("COFFER_TEST_INSTALL_HOLD");
+    snprintf(mark, sizeof mark, "%s/install", b.dir);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    while (access(mark, F_OK) != 0 && e2e_not_yet(&w)) {
+    }
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE"); /* it waits behind the copy */
+    e2e_expect(b.c, "-READONLY ...", "SET mine 1");
+    shell("rm %s", hold);
+    e2e_log_wait(&b, "This node cannot be primary: another state takes the place of its own");
+    await_anew(&b);
+    assert_false(e2e_log_has(&b, "This node is the primary"));
+    check(b.c, "theirs", 3);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void await_refusal(struct e2e *s)
 {
     struct e2e_deadline w = {.what = "a refusal of who follows somebody himself"};
@@ -490,6 +519,7 @@ int main(void)
         cmocka_unit_test_teardown(a_replica_of_which_nothing_came_behind_the_snapshot_starts_again, trio_teardown),
         cmocka_unit_test_teardown(a_node_with_data_of_its_own_takes_the_others, trio_teardown),
         cmocka_unit_test_teardown(a_primary_that_is_told_to_follow_its_replica, trio_teardown),
+        cmocka_unit_test_teardown(who_is_to_lead_when_the_copy_counts_already_does_not, trio_teardown),
         cmocka_unit_test_teardown(two_that_are_told_to_follow_each_other_lose_nothing, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_lost_its_disk_takes_a_snapshot, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_was_away_takes_a_snapshot, trio_teardown),

@@ -370,6 +370,22 @@ static void a_replica_refuses_writes(void **state)
     assert_int_equal(outcome(&x), ERR_READONLY);
 }
 
+static void a_frozen_one_acknowledges_nothing(void **state)
+{
+    (void)state;
+    promote(0);
+    make_vault(0);
+    cellnode_freeze(m[0].n);
+    assert_int_equal(cellnode_writable(m[0].n), ERR_READONLY);
+    assert_int_equal(set(0, "p", "no"), ERR_READONLY);
+    assert_int_equal(cellnode_promote(m[0].n, 0, now_ms), ERR_LOADING);
+    assert_int_equal(cellnode_follow(m[0].n, 1, now_ms), ERR_LOADING);
+    promote(1); /* the others go on */
+    assert_int_equal(set(1, "p", "one"), ERR_OK);
+    assert_int_equal(set(0, "p", "no"), ERR_READONLY);
+    assert_false(m[0].halted);
+}
+
 static void another_primary_has_all_that_was_told(void **state)
 {
     char value[16];
@@ -592,6 +608,7 @@ int main(void)
         cmocka_unit_test(messages),
         cmocka_unit_test_setup_teardown(a_write_is_on_a_majority_before_it_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_replica_refuses_writes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_frozen_one_acknowledges_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(a_write_without_a_majority_is_uncertain_in_the_end, setup, teardown),
