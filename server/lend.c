@@ -51,18 +51,32 @@ static struct lent *find(struct lend *l, uint64_t lsn, uint32_t term)
     return NULL;
 }
 
-/* Takes fd over. ERR_AGAIN: there is no place. */
-static enum err add(struct lend *l, const struct lend_file *f, int fd, uint64_t now_ms)
+static struct lent *prolong(struct lend *l, uint64_t lsn, uint32_t term, uint64_t now_ms)
+{
+    struct lent *at = find(l, lsn, term);
+    if (at)
+        at->until_ms = now_ms + LEND_MS;
+    return at;
+}
+
+static struct lent *free_place(struct lend *l, uint64_t now_ms)
 {
     end_old(l, now_ms);
-    for (unsigned i = 0; i < LEND_FILES; i++) {
-        if (l->lent[i].file.lsn)
-            continue;
-        l->lent[i] = (struct lent){.file = *f, .fd = fd, .until_ms = now_ms + LEND_MS};
-        return ERR_OK;
-    }
-    (void)!file_close(fd);
-    return ERR_AGAIN;
+    for (unsigned i = 0; i < LEND_FILES; i++)
+        if (!l->lent[i].file.lsn)
+            return &l->lent[i];
+    return NULL;
+}
+
+/* Takes fd over. While it was opened another one may have lent the same. ERR_AGAIN: there is no place. */
+static enum err add(struct lend *l, const struct lend_file *f, int fd, uint64_t now_ms)
+{
+    struct lent *same = prolong(l, f->lsn, f->term, now_ms), *at = same ? NULL : free_place(l, now_ms);
+    if (at)
+        *at = (struct lent){.file = *f, .fd = fd, .until_ms = now_ms + LEND_MS};
+    else
+        (void)!file_close(fd);
+    return same || at ? ERR_OK : ERR_AGAIN;
 }
 
 /* ---- choosing ---- */
@@ -70,11 +84,9 @@ static enum err add(struct lend *l, const struct lend_file *f, int fd, uint64_t 
 static int is_lent(struct lend *l, uint64_t lsn, uint32_t term, uint64_t now_ms, struct lend_file *out)
 {
     pthread_mutex_lock(&l->lock);
-    struct lent *at = find(l, lsn, term);
-    if (at) {
-        at->until_ms = now_ms + LEND_MS;
+    struct lent *at = prolong(l, lsn, term, now_ms);
+    if (at)
         *out = at->file;
-    }
     pthread_mutex_unlock(&l->lock);
     return at != NULL;
 }

@@ -157,6 +157,49 @@ static void so_many_and_no_more(void **state)
     assert_int_equal(f.lsn, next);
 }
 
+static pthread_barrier_t both;
+static _Thread_local int meets; /* once: where it looks at the file */
+
+static void meet(void)
+{
+    if (meets)
+        pthread_barrier_wait(&both);
+    meets = 0;
+}
+
+static void *choose_at_once(void *arg)
+{
+    struct lend_file f;
+    meets = 1;
+    enum err *err = arg;
+    *err = choose(0, 0, 0, &f);
+    return NULL;
+}
+
+static void two_who_choose_at_once_share_a_place(void **state)
+{
+    pthread_t t[2];
+    enum err err[2];
+    struct lend_file f;
+    (void)state;
+    snapshot();
+    assert_int_equal(pthread_barrier_init(&both, NULL, 2), 0);
+    on_sign = meet;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&t[i], NULL, choose_at_once, &err[i]), 0);
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+    on_sign = NULL;
+    pthread_barrier_destroy(&both);
+    assert_true(err[0] == ERR_OK && err[1] == ERR_OK);
+    for (unsigned i = 1; i < LEND_FILES; i++) {
+        snapshot();
+        assert_int_equal(choose(0, 0, 0, &f), ERR_OK);
+    }
+    snapshot();
+    assert_int_equal(choose(0, 0, 0, &f), ERR_AGAIN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +208,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_that_does_not_verify_is_not_lent, setup, teardown),
         cmocka_unit_test_setup_teardown(it_stays_as_long_as_it_is_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(so_many_and_no_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(two_who_choose_at_once_share_a_place, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
