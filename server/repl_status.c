@@ -47,7 +47,9 @@ static void put_leader(struct repl *r, const struct cell_status *core, struct re
     if (s->master || leader == CELL_NOBODY)
         return;
     put_host(r, leader, s->leader_host, &s->leader_port);
-    if (!s->link_up)
+    if (!s->link_up && s->copy.waits_for[0])
+        snprintf(s->trouble, sizeof s->trouble, "%s", s->copy.waits_for);
+    else if (!s->link_up)
         memcpy(s->trouble, r->trouble[leader], sizeof s->trouble);
 }
 
@@ -78,8 +80,8 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
     else if (!r->link_down_since_ms)
         r->link_down_since_ms = now;
     s->link_down_ms = r->link_down_since_ms ? now - r->link_down_since_ms : 0;
-    put_leader(r, &core, s);
     resync_info(r->resync, &s->copy);
+    put_leader(r, &core, s);
     if (core.master)
         put_peers(r, now, s);
 }

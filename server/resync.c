@@ -35,6 +35,7 @@ struct resync {
     pthread_cond_t wake;
     int running, wanted, stop;
     struct resync_want want;
+    char waits_for[RESYNC_WAITS_BYTES];
     _Atomic uint64_t number; /* of the want; written under lock */
 
     _Atomic int active;
@@ -216,17 +217,34 @@ static enum err choose(struct copy *c)
     return ERR_OK;
 }
 
+/* NULL: for nothing any more. Each new reason is said once. */
+static void waits_for(struct copy *c, const char *what)
+{
+    struct resync *r = c->r;
+    char text[RESYNC_WAITS_BYTES];
+    snprintf(text, sizeof text, "%.*s", RESYNC_WAITS_BYTES - 1, what ? what : "");
+    pthread_mutex_lock(&r->lock);
+    int new = strcmp(r->waits_for, text) != 0;
+    memcpy(r->waits_for, text, sizeof text);
+    pthread_mutex_unlock(&r->lock);
+    if (new &&what)
+        log_at(LOG_NOTICE, "Full resync: %s:%d has no snapshot to give yet, and is asked again: %s", c->want.host,
+               c->want.port, text);
+}
+
 /* Until there is one. */
 static enum err choose_in_the_end(struct copy *c)
 {
     enum err e;
     while ((e = choose(c)) == ERR_LOADING && !is_over(c)) {
+        waits_for(c, c->why);
         pthread_mutex_lock(&c->r->lock);
         uint64_t until = clock_mono_us() + LOOK_AGAIN_US;
         while (!is_over(c) && clock_mono_us() < until)
             clock_cond_wait(&c->r->wake, &c->r->lock, until);
         pthread_mutex_unlock(&c->r->lock);
     }
+    waits_for(c, NULL);
     return e;
 }
 
@@ -473,6 +491,9 @@ void resync_info(struct resync *r, struct resync_info *out)
                                 .here_bytes = atomic_load(&r->here),
                                 .total_bytes = atomic_load(&r->total),
                                 .last_io_ms = atomic_load(&r->last_io_ms)};
+    pthread_mutex_lock(&r->lock);
+    memcpy(out->waits_for, r->waits_for, sizeof out->waits_for);
+    pthread_mutex_unlock(&r->lock);
 }
 
 enum err resync_new(struct resync **out, const struct resync_config *cfg)

@@ -58,8 +58,11 @@ void resync_free(struct resync *r); /* ends the thread; done() is not called any
 must_use enum err resync_want(struct resync *r, const struct resync_want *w);
 void resync_forget(struct resync *r); /* nothing is wanted: done() may still come, once, with an old ticket */
 
+#define RESYNC_WAITS_BYTES 256
 struct resync_info {
     int running;
+    char waits_for[RESYNC_WAITS_BYTES]; /* what the peer says that has no snapshot to give yet; empty: it does not wait
+                                         */
     uint64_t lsn, here_bytes, total_bytes; /* of the snapshot; total 0: not known yet */
     uint64_t last_io_ms;                   /* monotonic: when something came last; 0: nothing yet */
 };

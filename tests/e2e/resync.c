@@ -196,6 +196,7 @@ static void a_node_with_data_of_its_own_takes_the_others(void **state)
     e2e_expect(b.c, "+OK", "CONFIG SET slowlog-max-len 77");
     e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
     e2e_log_wait(&b, "is of another cell: its data takes the place of this node's");
+    e2e_log_wait(&b, "has no snapshot to give yet, and is asked again: it says: LOADING there is no snapshot here yet");
     await_anew(&b);
     e2e_info_wait(b.c, "master_link_status", "up");
     e2e_expect(b.c, "[$slowlog-max-len $77]", "CONFIG GET slowlog-max-len"); /* settings are kept */

@@ -311,6 +311,30 @@ static void the_newest_is_copied(void **state)
     assert_int_equal(atomic_load(&peer.sent), peer.name[1].bytes);
 }
 
+/* As often as it is asked. */
+static void what_it_waits_for_is_said_once(void **state)
+{
+    struct resync_info i;
+    (void)state;
+    char log[160];
+    snprintf(log, sizeof log, "%s/log", dir);
+    assert_int_equal(log_open(log, LOG_NOTICE), ERR_OK);
+    atomic_store(&peer.loading, 1000);
+    ask(1);
+    do {
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        resync_info(r, &i);
+    } while (!i.waits_for[0] || atomic_load(&peer.loading) > 997);
+    assert_string_equal(i.waits_for, "it says: LOADING soon");
+    atomic_store(&peer.loading, 0);
+    await(1);
+    assert_copied(1);
+    resync_info(r, &i);
+    assert_string_equal(i.waits_for, "");
+    assert_int_equal(log_open("", LOG_WARNING), ERR_OK);
+    shell("test $(grep -c 'has no snapshot to give yet.*LOADING soon' %s) = 1", log);
+}
+
 static void what_is_here_is_not_sent_again(void **state)
 {
     (void)state;
@@ -428,6 +452,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_newest_is_copied, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_it_waits_for_is_said_once, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_here_is_not_sent_again, setup, teardown),
         cmocka_unit_test_setup_teardown(an_older_one_is_gone_on_with, setup, teardown),
         cmocka_unit_test_setup_teardown(what_does_not_verify_is_not_believed, setup, teardown),
