@@ -129,6 +129,7 @@ struct repl {
     struct resync_result copied; /* what came of it last */
     uint8_t fetching;            /* whose snapshot is copied, or was last; CELL_NOBODY */
     uint64_t dial_again_ms;      /* a stranger; 0: not */
+    int caught_up;               /* 1: it was in step with a primary since the start */
 };
 
 static inline int repl_alone(const struct repl *r)

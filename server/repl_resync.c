@@ -151,12 +151,26 @@ static void name_peer(const struct repl *r, uint8_t peer, struct resync_want *w)
     w->port = v ? v->port : d ? d->port : r->guest[peer].port;
 }
 
+/* In a life that began with a full resync, and never was in step: it may go on like that for ever. */
+static void say_in_a_row(const struct repl *r, const struct cell_point *at, const struct resync_want *w)
+{
+    int too_late = at->lsn > cellnode_cell(r->node)->last_lsn;
+    if (r->srv->report.tier == 2 && !r->caught_up && too_late)
+        log_at(
+            LOG_WARNING,
+            "Full resync: another one in a row: the log of %s:%d begins at LSN %llu by now, behind the snapshot that "
+            "was copied. Set wbl-retain there to more than what is written during a copy",
+            w->host, w->port, (unsigned long long)at->lsn + 1);
+}
+
 void repl_fetch(void *arg, uint8_t from, const struct cell_point *at, uint64_t session)
 {
     struct repl *r = arg;
     struct resync_want w = {.from_lsn = at->lsn, .ticket = session};
     engine_cell_id(r->srv->engine, w.cell_id);
     name_peer(r, from, &w);
+    if (r->fetching != from)
+        say_in_a_row(r, at, &w);
     want(r, from, &w);
 }
 

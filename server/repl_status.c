@@ -80,6 +80,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
     else if (!r->link_down_since_ms)
         r->link_down_since_ms = now;
     s->link_down_ms = r->link_down_since_ms ? now - r->link_down_since_ms : 0;
+    r->caught_up |= core.link_up && c->durable_lsn >= c->follow.target_lsn;
     resync_info(r->resync, &s->copy);
     put_leader(r, &core, s);
     if (core.master)

@@ -422,6 +422,29 @@ static void what_has_come_is_not_sent_again(void **state)
     e2e_finish(&a);
 }
 
+/* What is written while it is copied is more than the primary keeps, so it begins where the last one ended. */
+static void a_copy_that_comes_too_late_says_what_to_set(void **state)
+{
+    struct e2e a, b;
+    struct cut cut;
+    (void)state;
+    e2e_start(&a, "--port", "auto", SMALL, "--wbl-retain", "0", NULL);
+    fill(a.c, "old", 300);
+    e2e_start(&b, "--port", "auto", SMALL, NULL);
+    cut_start(&cut, a.port);
+    cut_hold(&cut, -1, 300000);
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", cut.port);
+    await_held_copy(&b, &cut);
+    trim(a.c);
+    cut_release(&cut);
+    await_anew(&b);
+    e2e_log_wait(&b, "Full resync: another one in a row");
+    e2e_log_wait(&b, "Set wbl-retain there");
+    e2e_finish(&b);
+    cut_stop(&cut);
+    e2e_finish(&a);
+}
+
 static void a_death_in_the_middle_of_it(void **state)
 {
     struct e2e a, b;
@@ -526,6 +549,7 @@ int main(void)
         cmocka_unit_test_teardown(a_voter_that_was_away_takes_a_snapshot, trio_teardown),
         cmocka_unit_test_teardown(voters_do_not_take_another_cells_data, trio_teardown),
         cmocka_unit_test_teardown(what_has_come_is_not_sent_again, trio_teardown),
+        cmocka_unit_test_teardown(a_copy_that_comes_too_late_says_what_to_set, trio_teardown),
         cmocka_unit_test_teardown(a_death_in_the_middle_of_it, trio_teardown),
         cmocka_unit_test_teardown(a_damaged_snapshot_is_passed_over_for_the_one_before, trio_teardown),
         cmocka_unit_test_teardown(without_permission_it_waits, trio_teardown),
