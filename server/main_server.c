@@ -58,7 +58,8 @@
 
 #define DAEMON_MARK "COFFER_DAEMONIZED"
 #define TICK_MS 250
-#define RING_SECONDS 10 /* between looks for data keys whose time is over */
+#define AGAIN_SECONDS 600 /* longer than that no end takes, behind shutdown-timeout: the watchdog is to see it */
+#define RING_SECONDS 10   /* between looks for data keys whose time is over */
 
 static struct server srv;
 
@@ -440,6 +441,7 @@ static int run(void)
     write_pidfile();
     if (start_threads())
         return fail("Threads cannot be started");
+    notify_keep_end(); /* the tick goes on with it */
     io_run(srv.main);
     return 0;
 }
@@ -447,8 +449,10 @@ static int run(void)
 static void clean_up(void)
 {
     struct event *events[] = {m.tick, m.term, m.intr, m.hup};
-    if (m.again)
+    if (m.again) {
         hold_signals(SIG_BLOCK);
+        notify_keep((unsigned)config_int(srv.config, CFG_SHUTDOWN_TIMEOUT) + AGAIN_SECONDS);
+    }
     if (m.term && m.intr) { /* from now on another SIGTERM ends the process at once, whatever hangs below */
         event_del(m.term);
         event_del(m.intr);
@@ -635,6 +639,7 @@ static int live(void)
             code = 1, again = 0;
         }
     }
+    notify_keep_end();
     log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
     config_free(srv.config);
     return code;

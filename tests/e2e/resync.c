@@ -8,9 +8,13 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/lib/cut.h"
@@ -392,6 +396,99 @@ static void voters_do_not_take_another_cells_data(void **state)
     trio_finish(&t);
 }
 
+/* ---- what the server tells, and is told, while it begins anew ---- */
+
+/* Plays systemd: hears all the time, since a sender waits while a datagram finds no room. */
+static const char *const words[] = {"READY=1", "RELOADING=1", "WATCHDOG=1"};
+enum { READY, RELOADING, WATCHDOG, WORDS };
+static struct {
+    pthread_t thread;
+    int fd;
+    _Atomic unsigned heard[WORDS];
+} systemd;
+
+static void *systemd_main(void *arg)
+{
+    char text[256];
+    ssize_t n;
+    (void)arg;
+    while ((n = recv(systemd.fd, text, sizeof text - 1, 0)) > 0 && text[0] != '.') {
+        text[n] = 0;
+        for (unsigned i = 0; i < WORDS; i++)
+            if (strncmp(text, words[i], strlen(words[i])) == 0)
+                atomic_fetch_add(&systemd.heard[i], 1);
+    }
+    return NULL;
+}
+
+static void systemd_begin(const struct e2e *near, struct sockaddr_un *at)
+{
+    *at = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(at->sun_path, sizeof at->sun_path, "%.90s/notify", near->dir);
+    for (unsigned i = 0; i < WORDS; i++)
+        atomic_store(&systemd.heard[i], 0);
+    systemd.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(systemd.fd, (struct sockaddr *)at, sizeof *at), 0);
+    assert_int_equal(pthread_create(&systemd.thread, NULL, systemd_main, NULL), 0);
+}
+
+static void systemd_end(const struct sockaddr_un *at)
+{
+    assert_int_equal(sendto(systemd.fd, ".", 1, 0, (const struct sockaddr *)at, sizeof *at), 1);
+    pthread_join(systemd.thread, NULL);
+    close(systemd.fd);
+}
+
+static void await_heard(unsigned word, unsigned times)
+{
+    struct e2e_deadline w = {.what = words[word]};
+    while (atomic_load(&systemd.heard[word]) < times && e2e_not_yet(&w)) {
+    }
+}
+
+#define LARGE_BYTES (512 << 10)
+
+/* b takes over what a has, and ends for as long as slow does not read its answers. */
+static void begin_anew_slowly(struct e2e *a, struct e2e *b, struct e2e_raw *slow, struct sockaddr_un *at)
+{
+    static const char get[] = "GET large\r\n";
+    static char value[LARGE_BYTES];
+    memset(value, 'x', sizeof value);
+    e2e_start(a, "--port", "auto", SMALL, NULL);
+    fill(a->c, "theirs", 3);
+    systemd_begin(a, at);
+    setenv("NOTIFY_SOCKET", at->sun_path, 1);
+    setenv("WATCHDOG_USEC", "300000", 1);
+    e2e_start(b, "--port", "auto", "--shutdown-timeout", "3600", NULL);
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    e2e_expect(b->c, "+OK", "SET large %b", value, sizeof value);
+    e2e_raw_open(slow, b);
+    for (unsigned i = 0; i < 16; i++) /* more than a socket holds */
+        e2e_raw_send(slow, get, sizeof get - 1);
+    e2e_expect(b->c, "+OK", "REPLICAOF 127.0.0.1 %d", a->port);
+    await_heard(RELOADING, 1);
+    await_heard(WATCHDOG, atomic_load(&systemd.heard[WATCHDOG]) + 5);
+}
+
+static void the_watchdog_is_fed_meanwhile(void **state)
+{
+    struct e2e a, b;
+    struct e2e_raw slow;
+    struct sockaddr_un at;
+    (void)state;
+    begin_anew_slowly(&a, &b, &slow, &at);
+    assert_false(e2e_log_has(&b, "takes the place of what was here"));
+    e2e_raw_close(&slow);
+    await_anew(&b);
+    await_heard(READY, 2);
+    await_heard(WATCHDOG, atomic_load(&systemd.heard[WATCHDOG]) + 5);
+    check(b.c, "theirs", 3);
+    e2e_finish(&b);
+    systemd_end(&at);
+    e2e_finish(&a);
+}
+
 /* ---- broken on the way ---- */
 
 static void assert_gone_on(const struct e2e *b)
@@ -440,6 +537,7 @@ static void a_copy_that_comes_too_late_says_what_to_set(void **state)
     await_anew(&b);
     e2e_log_wait(&b, "Full resync: another one in a row");
     e2e_log_wait(&b, "Set wbl-retain there");
+    e2e_kill(&b);
     e2e_finish(&b);
     cut_stop(&cut);
     e2e_finish(&a);
@@ -548,6 +646,7 @@ int main(void)
         cmocka_unit_test_teardown(a_voter_that_lost_its_disk_takes_a_snapshot, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_was_away_takes_a_snapshot, trio_teardown),
         cmocka_unit_test_teardown(voters_do_not_take_another_cells_data, trio_teardown),
+        cmocka_unit_test_teardown(the_watchdog_is_fed_meanwhile, trio_teardown),
         cmocka_unit_test_teardown(what_has_come_is_not_sent_again, trio_teardown),
         cmocka_unit_test_teardown(a_copy_that_comes_too_late_says_what_to_set, trio_teardown),
         cmocka_unit_test_teardown(a_death_in_the_middle_of_it, trio_teardown),
