@@ -404,7 +404,6 @@ static enum err make_events(void)
     if (!m.term || !m.intr || !m.hup || !m.tick)
         return ERR_OOM;
     m.last_us = clock_mono_us();
-    hold_signals(SIG_UNBLOCK); /* this begins anew, maybe */
     return event_add(m.tick, &tick) == 0 ? ERR_OK : ERR_OOM;
 }
 
@@ -424,6 +423,7 @@ static int run(void)
 {
     enum err e;
 
+    hold_signals(SIG_BLOCK); /* threads begin as this one is: they are the main thread's affair */
     log_at(LOG_NOTICE, "Coffer %s starting, protocol of Redis %s", COFFER_VERSION, COFFER_REDIS_VERSION);
     log_at(LOG_NOTICE, "Configuration: %s", srv.config->path ? srv.config->path : "no file, defaults and command line");
     log_at(LOG_NOTICE, "PID: %d", (int)getpid());
@@ -442,6 +442,7 @@ static int run(void)
     if (start_threads())
         return fail("Threads cannot be started");
     notify_keep_end(); /* the tick goes on with it */
+    hold_signals(SIG_UNBLOCK);
     io_run(srv.main);
     return 0;
 }
@@ -449,10 +450,9 @@ static int run(void)
 static void clean_up(void)
 {
     struct event *events[] = {m.tick, m.term, m.intr, m.hup};
-    if (m.again) {
-        hold_signals(SIG_BLOCK);
+    hold_signals(m.again ? SIG_BLOCK : SIG_UNBLOCK);
+    if (m.again)
         notify_keep((unsigned)config_int(srv.config, CFG_SHUTDOWN_TIMEOUT) + AGAIN_SECONDS);
-    }
     if (m.term && m.intr) { /* from now on another SIGTERM ends the process at once, whatever hangs below */
         event_del(m.term);
         event_del(m.intr);

@@ -489,6 +489,23 @@ static void the_watchdog_is_fed_meanwhile(void **state)
     e2e_finish(&a);
 }
 
+/* Nothing of it goes on in between, and all of it ends in order. */
+static void a_signal_waits_until_it_has_begun_anew(void **state)
+{
+    struct e2e a, b;
+    struct e2e_raw slow;
+    struct sockaddr_un at;
+    (void)state;
+    begin_anew_slowly(&a, &b, &slow, &at); /* what signals do has changed by now */
+    assert_int_equal(kill(b.pid, SIGTERM), 0);
+    e2e_raw_close(&slow);
+    assert_int_equal(e2e_wait(&b), 0);
+    assert_true(e2e_log_has(&b, "Received SIGTERM scheduling shutdown..."));
+    e2e_finish(&b);
+    systemd_end(&at);
+    e2e_finish(&a);
+}
+
 /* ---- broken on the way ---- */
 
 static void assert_gone_on(const struct e2e *b)
@@ -647,6 +664,7 @@ int main(void)
         cmocka_unit_test_teardown(a_voter_that_was_away_takes_a_snapshot, trio_teardown),
         cmocka_unit_test_teardown(voters_do_not_take_another_cells_data, trio_teardown),
         cmocka_unit_test_teardown(the_watchdog_is_fed_meanwhile, trio_teardown),
+        cmocka_unit_test_teardown(a_signal_waits_until_it_has_begun_anew, trio_teardown),
         cmocka_unit_test_teardown(what_has_come_is_not_sent_again, trio_teardown),
         cmocka_unit_test_teardown(a_copy_that_comes_too_late_says_what_to_set, trio_teardown),
         cmocka_unit_test_teardown(a_death_in_the_middle_of_it, trio_teardown),
