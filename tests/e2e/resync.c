@@ -74,12 +74,12 @@ static void check(redisContext *c, const char *name, int n)
     }
 }
 
-/* Until the log begins behind what it ends with now. */
+/* Until the log is of no use to who stands where it ends now: a record behind that is gone. */
 static void trim(redisContext *c)
 {
     struct e2e_deadline w = {.what = "the log to be trimmed"};
     long long last = e2e_field(c, "WBL.INFO", "last-lsn");
-    while (e2e_field(c, "WBL.INFO", "first-lsn") <= last && e2e_not_yet(&w)) {
+    while (e2e_field(c, "WBL.INFO", "first-lsn") <= last + 1 && e2e_not_yet(&w)) {
         fill(c, "ballast", 40);
         e2e_int(c, "SNAPSHOT.CREATE");
     }
