@@ -183,6 +183,7 @@ static enum err on_received(struct cell *c, const struct cell_event *ev, struct 
         return ERR_OK;
     if (m->type != CELL_ASK) /* which may be granted: a harder end, and a better one, than hearing of a term */
         cell_hear(c, m->promised, fx);
+    cell_pass_on(c, ev->peer, m->promised, fx);
     msg_handlers[m->type](c, ev->peer, m, fx);
     return ERR_OK;
 }

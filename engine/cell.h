@@ -15,6 +15,10 @@
  * and part of every handshake); others behind them, each node's own business. With one voter a node is its own quorum:
  * Redis's semantics, see "Alone" below.
  *
+ * **Relays.** A replica in session streams its log on to replicas that are no voters, as the primary would, with what
+ * it knows to be committed: they apply no more than it may. What they hold counts for nobody. They hear how old its
+ * news of the primary is, and how many relays it came through, so that whoever follows itself in the end leaves.
+ *
  * **A point** (LSN, term, chain) names a whole log prefix: two logs that show equal points are equal up to there.
  *
  * **Terms.** A node promises a term once, durably, and hears nothing below it afterwards (R3). The primary of a term
@@ -47,6 +51,7 @@
 #define CELL_PEERS 32    /* voters and other replicas */
 #define CELL_EFFECTS 144 /* of one step: more than four for each peer */
 #define CELL_NOBODY 0xff
+#define CELL_HOPS 15 /* so many relays are one too many: a circle, or nearly */
 
 struct cell_point {
     uint64_t lsn;  /* 0: the empty prefix, with term 0 and a chain of zeros */
@@ -109,11 +114,11 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     PROMISED    term, granted, at                   granted: `at` is the sender's last record
  *     JOIN        config_id, at, want, full           stream me what follows `at`; want.lsn: as the donor of a promise;
  *                                                     full: a snapshot, whatever my log says
- *     COUNTER     term, at                            not in my log; my highest that may be in yours is `at`
- *     CONTINUE    term, at, end                       equal up to `at`; records follow. end: my last
- *     SNAPSHOT    term, at                            my log begins later: fetch a snapshot at `at`, or behind it
+ *     COUNTER     term, at, end, hops, age            not in my log; my highest that may be in yours is `at`
+ *     CONTINUE    term, at, end, hops, age            equal up to `at`; records follow. end: my last
+ *     SNAPSHOT    term, at, hops, age                 my log begins later: fetch a snapshot at `at`, or behind it
  *     RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat,
- *                 records, commit, seq                all before first was sent
+ *                 records, commit, seq, hops, age     all before first was sent
  *     ACK         term, lsn, seq, mute                durable up to lsn
  *     LEAD        term                                I am primary of this term: join me
  *     REFUSED     why, leader                         answers JOIN
@@ -149,6 +154,8 @@ enum cell_why {
 struct cell_msg {
     enum cell_msg_type type;
     uint8_t granted, full, mute, leader, why;
+    uint8_t hops;    /* relays that it came through, the sender among them; 0: from the primary */
+    uint32_t age_ms; /* since the primary was heard of; UINT32_MAX: longer, or never */
     uint32_t promised, term;
     uint64_t session, config_id;
     struct cell_point at, want, end;
@@ -282,8 +289,10 @@ struct cell {
     /* Following: R6. The source is the primary, or a candidate's donor. */
     struct cell_follow {
         enum cell_follow_phase { CELL_APART, CELL_ASKED, CELL_LIVE, CELL_FETCHING } phase;
-        uint8_t source, full;
-        uint64_t session, try_ms, heard_ms, commit_lsn, seq, target_lsn;
+        uint8_t source, full, hops; /* hops: between the primary and here */
+        uint64_t heard_ms;          /* when the primary was heard, by others maybe; 0: never */
+        uint64_t alive_ms;          /* when the source was */
+        uint64_t session, try_ms, commit_lsn, seq, target_lsn;
     } follow;
 
     /* Leading: R5, R7, R10. */

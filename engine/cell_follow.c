@@ -56,13 +56,23 @@ static void learn(struct cell *c, struct cell_effects *fx)
     cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
 }
 
-static void ack(struct cell *c, struct cell_effects *fx)
+static struct cell_msg *ack(struct cell *c, struct cell_effects *fx)
 {
     struct cell_msg *m = cell_send(c, fx, c->follow.source, CELL_ACK);
     m->session = c->follow.session;
     m->lsn = MUTANT_ACK_BEFORE_FSYNC ? c->last_lsn : c->durable_lsn;
     m->seq = c->follow.seq;
     m->mute = c->vote.mute != CELL_SOUND;
+    return m;
+}
+
+/* A term above the primary's: of a replica's replica that was primary itself, which cannot follow before the primary
+ * has topped it. */
+void cell_pass_on(struct cell *c, uint8_t from, uint32_t term, struct cell_effects *fx)
+{
+    if (c->role == CELL_REPLICA && c->follow.phase == CELL_LIVE && term > c->vote.promised && !cell_votes(c, from) &&
+        from != c->follow.source)
+        ack(c, fx)->promised = term;
 }
 
 /* R11: what it may have acknowledged and lost it has again, or it was not acknowledged by anybody. */
@@ -83,6 +93,21 @@ void cell_follow_synced(struct cell *c, struct cell_effects *fx)
 
 /* ---- the handshake ---- */
 
+/* From how far it comes. 0: from too far, which is likely this node itself. */
+static int hear_source(struct cell *c, const struct cell_msg *m)
+{
+    if (m->hops >= CELL_HOPS) {
+        cell_leave(c);
+        return 0;
+    }
+    uint64_t heard_ms = m->age_ms < c->now_ms ? c->now_ms - m->age_ms : 0;
+    c->follow.alive_ms = c->now_ms;
+    c->follow.hops = m->hops;
+    if (m->age_ms < UINT32_MAX && heard_ms > c->follow.heard_ms)
+        c->follow.heard_ms = heard_ms;
+    return 1;
+}
+
 /* Is it the answer that is waited for, and of a term that may be followed? That term is promised first, durably. */
 static int accept(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
 {
@@ -92,6 +117,8 @@ static int accept(struct cell *c, uint8_t from, const struct cell_msg *m, struct
         return m->term == c->vote.promised;
     if (m->term < c->vote.promised)
         return MUTANT_NOFENCE;
+    if (m->hops >= CELL_HOPS)
+        return 0;
     if (m->term > c->vote.promised)
         cell_promise(c, m->term, CELL_NOBODY, fx);
     return 1;
@@ -111,15 +138,25 @@ static void diverged(struct cell *c, struct cell_effects *fx)
     }
 }
 
+/* A relay may be behind what was applied here, which a primary cannot be. In a cell with voters it will come to that,
+ * whatever it still has to cut; alone it may be of another history, unless all of its log is in this one. */
+static int will_catch_up(const struct cell *c, const struct cell_msg *m, const struct cell_point *mine)
+{
+    return c->role == CELL_REPLICA && m->hops &&
+           (!cell_alone(c) || (cell_same(mine, &m->at) && m->end.lsn == m->at.lsn));
+}
+
 void cell_on_counter(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
 {
     struct cell_point mine;
     if (!accept(c, from, m, fx))
         return;
-    if (!cell_meet(c, &m->at, &mine) || mine.lsn < c->commit_lsn)
-        diverged(c, fx);
-    else
+    if (cell_meet(c, &m->at, &mine) && mine.lsn >= c->commit_lsn)
         offer(c, &mine, fx);
+    else if (will_catch_up(c, m, &mine))
+        cell_leave(c);
+    else
+        diverged(c, fx);
 }
 
 /* The place that was offered, and is neither below what was applied, nor another now. */
@@ -139,6 +176,14 @@ static int is_promised(struct cell *c, const struct cell_point *end)
     return cell_same(end, &c->gate.best);
 }
 
+/* A candidate's that was promised this log. Sub-replicas go on, unless what they have been sent is cut. */
+static void end_streams(struct cell *c, int cuts)
+{
+    for (uint8_t p = 0; p < c->config.peers; p++)
+        if (cuts || cell_votes(c, p) || p == c->follow.source)
+            c->peer[p].session = 0;
+}
+
 void cell_on_continue(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
 {
     if (!accept(c, from, m, fx))
@@ -151,10 +196,11 @@ void cell_on_continue(struct cell *c, uint8_t from, const struct cell_msg *m, st
         diverged(c, fx);
         return;
     }
+    end_streams(c, m->at.lsn < c->last_lsn);
     cell_cut(c, MUTANT_TRUNC_HW ? c->commit_lsn : m->at.lsn, fx);
     c->follow.phase = CELL_LIVE;
     c->follow.full = 0;
-    c->follow.heard_ms = c->now_ms;
+    hear_source(c, m);
     c->follow.target_lsn = m->end.lsn;
     if (c->role == CELL_CANDIDATE) {
         if (c->last_lsn == m->end.lsn)
@@ -162,7 +208,6 @@ void cell_on_continue(struct cell *c, uint8_t from, const struct cell_msg *m, st
         return;
     }
     c->reclaim_ms = 0;
-    cell_stop_streams(c);
     heal(c, fx);
     ack(c, fx);
 }
@@ -176,7 +221,9 @@ void cell_on_refused(struct cell *c, uint8_t from, const struct cell_msg *m, str
         return;
     }
     cell_leave(c);
-    if (m->why == CELL_NOTPRIMARY && cell_votes(c, m->leader) && m->leader != c->config.self && !cell_alone(c)) {
+    /* Who is no voter follows whom it is told to, primary or not. */
+    if (m->why == CELL_NOTPRIMARY && cell_votes(c, m->leader) && m->leader != c->config.self &&
+        cell_votes(c, c->config.self)) {
         c->leader = m->leader;
         c->follow.try_ms = c->now_ms + c->config.heartbeat_ms;
     }
@@ -253,7 +300,8 @@ void cell_on_records(struct cell *c, uint8_t from, const struct cell_msg *m, str
         return;
     if (m->term != c->vote.promised && !MUTANT_NOFENCE)
         return;
-    c->follow.heard_ms = c->now_ms;
+    if (!hear_source(c, m))
+        return;
     c->gate.try_ms = c->now_ms + c->config.link_timeout_ms;
     if (m->first > c->last_lsn + 1) { /* something was lost on the way: also a heartbeat says what should be here */
         cell_leave(c);
@@ -279,7 +327,7 @@ void cell_on_records(struct cell *c, uint8_t from, const struct cell_msg *m, str
 
 void cell_follow_tick(struct cell *c, struct cell_effects *fx)
 {
-    if (c->follow.phase == CELL_LIVE && c->now_ms - c->follow.heard_ms > c->config.link_timeout_ms)
+    if (c->follow.phase == CELL_LIVE && c->now_ms - c->follow.alive_ms > c->config.link_timeout_ms)
         cell_leave(c);
     if (c->follow.phase == CELL_LIVE || c->follow.phase == CELL_FETCHING || c->now_ms < c->follow.try_ms)
         return;

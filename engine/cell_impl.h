@@ -70,6 +70,7 @@ void cell_follow_peer(struct cell *c, uint8_t leader, struct cell_effects *fx); 
 void cell_join(struct cell *c, uint8_t source, struct cell_effects *fx);
 void cell_leave(struct cell *c);
 void cell_follow_tick(struct cell *c, struct cell_effects *fx);
+void cell_pass_on(struct cell *c, uint8_t from, uint32_t term, struct cell_effects *fx); /* a higher term */
 void cell_follow_synced(struct cell *c, struct cell_effects *fx);
 void cell_follow_snapshot(struct cell *c, const struct cell_event *ev, struct cell_effects *fx);
 cell_msg_fn cell_on_counter, cell_on_continue, cell_on_snapshot, cell_on_records, cell_on_lead, cell_on_refused,

@@ -1,5 +1,5 @@
-/* cell_lead.c - the source's side of sessions: the primary's, and a donor's for the candidate that it promised to.
- * Reads that a majority confirms (R10), since a heartbeat carries them. */
+/* cell_lead.c - the source's side of sessions: the primary's, a relay's for replicas that are no voters, and a donor's
+ * for the candidate that it promised to. Reads that a majority confirms (R10), since a heartbeat carries them. */
 #include "engine/cell_impl.h"
 
 void cell_stop_streams(struct cell *c)
@@ -29,10 +29,28 @@ int cell_meet(const struct cell *c, const struct cell_point *p, struct cell_poin
     return 1;
 }
 
+/* How far from the primary this comes, and how old its news are. */
+static void say_distance(const struct cell *c, struct cell_msg *m)
+{
+    uint64_t age_ms = c->now_ms - c->follow.heard_ms;
+    if (c->role == CELL_PRIMARY)
+        return;
+    m->hops = (uint8_t)(c->follow.hops + 1);
+    m->age_ms = !c->follow.heard_ms || age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms;
+}
+
+static struct cell_msg *answer_join(struct cell *c, uint8_t to, const struct cell_msg *join, enum cell_msg_type type,
+                                    struct cell_effects *fx)
+{
+    struct cell_msg *m = cell_send(c, fx, to, type);
+    m->session = join->session;
+    say_distance(c, m);
+    return m;
+}
+
 static void refuse(struct cell *c, uint8_t to, const struct cell_msg *m, enum cell_why why, struct cell_effects *fx)
 {
-    struct cell_msg *answer = cell_send(c, fx, to, CELL_REFUSED);
-    answer->session = m->session;
+    struct cell_msg *answer = answer_join(c, to, m, CELL_REFUSED, fx);
     answer->why = (uint8_t)why;
     if (c->role == CELL_REPLICA && c->leader != to)
         answer->leader = c->leader;
@@ -46,8 +64,7 @@ static void stream(struct cell *c, uint8_t to, const struct cell_msg *m, struct 
     peer->acked_lsn = m->at.lsn;
     peer->alive_ms = c->now_ms;
 
-    struct cell_msg *answer = cell_send(c, fx, to, CELL_CONTINUE);
-    answer->session = m->session;
+    struct cell_msg *answer = answer_join(c, to, m, CELL_CONTINUE, fx);
     answer->at = m->at;
     answer->end = cell_point(c, c->last_lsn);
 }
@@ -57,6 +74,20 @@ static int is_donor(const struct cell *c, uint8_t to, uint32_t term)
 {
     return c->role == CELL_REPLICA && term == c->vote.promised && to == c->vote.promised_to &&
            (!c->vote.mute || MUTANT_FETCH_UNCHECKED);
+}
+
+/* Who lost its source takes nobody new: it may follow him in the end. Whom it has it keeps. */
+static int is_relay(const struct cell *c, uint8_t to, uint32_t promised)
+{
+    return c->role == CELL_REPLICA && c->follow.phase == CELL_LIVE && c->follow.hops + 1 < CELL_HOPS &&
+           !cell_votes(c, to) && to != c->follow.source && promised <= c->vote.promised;
+}
+
+static int may_stream(const struct cell *c, uint8_t to, const struct cell_msg *join)
+{
+    if (join->want.lsn)
+        return is_donor(c, to, join->term);
+    return c->role == CELL_PRIMARY || is_relay(c, to, join->promised);
 }
 
 static int resync_anyway(struct cell *c, uint64_t lsn) /* the mutant: now and then, as when Redis's backlog is short */
@@ -71,16 +102,15 @@ void cell_on_join(struct cell *c, uint8_t from, const struct cell_msg *m, struct
     c->peer[from].session = 0;
     if (m->config_id != c->config.config_id) {
         refuse(c, from, m, CELL_OTHERCONFIG, fx);
-    } else if (!(m->want.lsn ? is_donor(c, from, m->term) : c->role == CELL_PRIMARY)) {
+    } else if (!may_stream(c, from, m)) {
         refuse(c, from, m, CELL_NOTPRIMARY, fx);
     } else if (m->full || !cell_meet(c, &m->at, &mine) || resync_anyway(c, mine.lsn)) {
-        struct cell_msg *answer = cell_send(c, fx, from, CELL_SNAPSHOT);
-        answer->session = m->session;
+        struct cell_msg *answer = answer_join(c, from, m, CELL_SNAPSHOT, fx);
         answer->at = cell_point(c, MUTANT_RESYNC_REGRESS ? c->commit_lsn : c->base_lsn);
     } else if (mine.lsn != m->at.lsn || mine.term != m->at.term) {
-        struct cell_msg *answer = cell_send(c, fx, from, CELL_COUNTER);
-        answer->session = m->session;
+        struct cell_msg *answer = answer_join(c, from, m, CELL_COUNTER, fx);
         answer->at = mine;
+        answer->end = cell_point(c, c->last_lsn);
     } else if (!cell_same(&mine, &m->at)) {
         refuse(c, from, m, CELL_DIVERGED, fx);
     } else {
@@ -96,8 +126,9 @@ static struct cell_msg *records(struct cell *c, uint8_t to, uint64_t first, uint
     m->session = c->peer[to].session;
     m->first = first;
     m->last = last;
-    m->commit = c->commit_lsn;
+    m->commit = MUTANT_RELAY_EARLY && c->role == CELL_REPLICA ? c->last_lsn : c->commit_lsn;
     m->seq = c->role == CELL_PRIMARY ? c->seq : 0;
+    say_distance(c, m);
     return m;
 }
 
@@ -123,13 +154,19 @@ static void heartbeat(struct cell *c, uint8_t to, struct cell_effects *fx)
     records(c, to, c->peer[to].next_lsn, c->peer[to].next_lsn - 1, fx);
 }
 
+/* Not a candidate that fetches: its donor has nothing to say beyond what it promised. */
+static int hears_beats(const struct cell *c, uint8_t peer)
+{
+    return c->peer[peer].session && (c->role == CELL_PRIMARY || !cell_votes(c, peer));
+}
+
 /* A heartbeat to whoever is in session; voters who are not learn whom to join. */
 void cell_beat(struct cell *c, struct cell_effects *fx)
 {
     for (uint8_t p = 0; p < c->config.peers; p++) {
-        if (c->peer[p].session)
+        if (hears_beats(c, p))
             heartbeat(c, p, fx);
-        else if (cell_votes(c, p) && p != c->config.self)
+        else if (c->role == CELL_PRIMARY && cell_votes(c, p) && p != c->config.self)
             cell_send(c, fx, p, CELL_LEAD);
     }
     c->beat_ms = c->now_ms + c->config.heartbeat_ms;
@@ -140,7 +177,7 @@ void cell_beat(struct cell *c, struct cell_effects *fx)
 static void tell_commit(struct cell *c, struct cell_effects *fx)
 {
     for (uint8_t p = 0; p < c->config.peers; p++)
-        if (c->peer[p].session && c->peer[p].next_lsn > c->last_lsn)
+        if (hears_beats(c, p) && c->peer[p].next_lsn > c->last_lsn)
             heartbeat(c, p, fx);
     c->told_lsn = c->commit_lsn;
 }
@@ -151,9 +188,9 @@ void cell_lead_tick(struct cell *c, struct cell_effects *fx)
          p++) /* it forgot, or nobody is there: it is told to join, not streamed to */
         if (c->peer[p].session && c->now_ms - c->peer[p].alive_ms > c->config.link_timeout_ms)
             c->peer[p].session = 0;
-    if (c->role == CELL_PRIMARY && c->now_ms >= c->beat_ms)
+    if (c->now_ms >= c->beat_ms)
         cell_beat(c, fx);
-    else if (c->role == CELL_PRIMARY && c->told_lsn < c->commit_lsn)
+    else if (c->told_lsn < c->commit_lsn)
         tell_commit(c, fx);
 }
 

@@ -48,6 +48,9 @@
 #ifndef MUTANT_RESYNC_REGRESS /* R6: a full resync when the log would do, and it drops the old log first */
 #define MUTANT_RESYNC_REGRESS 0
 #endif
+#ifndef MUTANT_RELAY_EARLY /* R7: a relay says that all it has is committed */
+#define MUTANT_RELAY_EARLY 0
+#endif
 #ifndef MUTANT_SAMETERM_ROLLBACK /* R9: the tail is cut and the term goes on */
 #define MUTANT_SAMETERM_ROLLBACK 0
 #endif

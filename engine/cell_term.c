@@ -3,12 +3,13 @@
 
 #include "engine/cell_impl.h"
 
-/* R1, R3: once for each term, on disk before anybody hears of it. */
+/* R1, R3: once for each term, on disk before anybody hears of it. What was streamed was of a lower one. */
 void cell_promise(struct cell *c, uint32_t term, uint8_t to, struct cell_effects *fx)
 {
     assert(term > c->vote.promised || MUTANT_NOFENCE);
     c->vote.promised = term;
     c->vote.promised_to = to;
+    cell_stop_streams(c);
     if (c->heard < term)
         c->heard = term;
     if (!MUTANT_VOLATILE_PROMISE)

@@ -3,7 +3,8 @@
 
 #include "base/crc32c.h"
 
-enum { GRANTED = 1, FULL = 2, MUTE = 4, ALL_FLAGS = 7 };
+enum { GRANTED = 1, FULL = 2, MUTE = 4, RESERVED = 8, HOPS_SHIFT = 4 };
+_Static_assert(CELL_HOPS == 15, "hops have four bits");
 
 static void put_point(uint8_t *p, const struct cell_point *at)
 {
@@ -25,11 +26,13 @@ void cellwire_put(uint8_t out[CELLWIRE_HEAD_BYTES], const struct cell_msg *m, ui
     memset(out, 0, CELLWIRE_HEAD_BYTES);
     put_le32(out + 4, record_bytes);
     out[8] = (uint8_t)m->type;
-    out[9] = (uint8_t)((m->granted ? GRANTED : 0) | (m->full ? FULL : 0) | (m->mute ? MUTE : 0));
+    out[9] =
+        (uint8_t)((m->granted ? GRANTED : 0) | (m->full ? FULL : 0) | (m->mute ? MUTE : 0) | m->hops << HOPS_SHIFT);
     out[10] = m->leader;
     out[11] = m->why;
     put_le32(out + 12, m->promised);
     put_le32(out + 16, m->term);
+    put_le32(out + 20, m->age_ms);
     put_le64(out + 24, m->session);
     put_le64(out + 32, m->config_id);
     put_le64(out + 40, m->first);
@@ -47,7 +50,7 @@ enum err cellwire_get(const uint8_t in[CELLWIRE_HEAD_BYTES], struct cell_msg *m,
 {
     memset(m, 0, sizeof *m);
     *record_bytes = get_le32(in + 4);
-    if (get_le32(in) != crc32c(0, in + 4, CELLWIRE_HEAD_BYTES - 4) || in[8] >= CELL_MSG_TYPES || in[9] & ~ALL_FLAGS ||
+    if (get_le32(in) != crc32c(0, in + 4, CELLWIRE_HEAD_BYTES - 4) || in[8] >= CELL_MSG_TYPES || in[9] & RESERVED ||
         *record_bytes > CELLWIRE_RECORDS_MAX || (*record_bytes && in[8] != CELL_RECORDS))
         return ERR_CORRUPT;
     *m = (struct cell_msg){
@@ -55,10 +58,12 @@ enum err cellwire_get(const uint8_t in[CELLWIRE_HEAD_BYTES], struct cell_msg *m,
         .granted = !!(in[9] & GRANTED),
         .full = !!(in[9] & FULL),
         .mute = !!(in[9] & MUTE),
+        .hops = in[9] >> HOPS_SHIFT,
         .leader = in[10],
         .why = in[11],
         .promised = get_le32(in + 12),
         .term = get_le32(in + 16),
+        .age_ms = get_le32(in + 20),
         .session = get_le64(in + 24),
         .config_id = get_le64(in + 32),
         .first = get_le64(in + 40),

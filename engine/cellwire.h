@@ -7,12 +7,12 @@
  *      0  u32  CRC-32C of bytes 4 to 223
  *      4  u32  bytes of records behind the head
  *      8  u8   type           enum cell_msg_type
- *      9  u8   flags          1 granted, 2 full, 4 mute
+ *      9  u8   flags          1 granted, 2 full, 4 mute; times 16: hops, 0 to 15
  *     10  u8   leader         index of a voter, 255: nobody
  *     11  u8   why            enum cell_why
  *     12  u32  promised
  *     16  u32  term
- *     20  u32  zeros
+ *     20  u32  age in ms
  *     24  u64  session
  *     32  u64  config id
  *     40  u64  first, 48 last, 56 commit, 64 seq, 72 lsn

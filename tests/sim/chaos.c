@@ -99,7 +99,7 @@ static void act_reclaim(struct sim *s, unsigned n)
 
 static void act_follow(struct sim *s, unsigned n)
 {
-    unsigned of = (unsigned)sim_below(s, s->voters);
+    unsigned of = (unsigned)sim_below(s, n < s->voters ? s->voters : s->nodes); /* also in a circle */
     if (!s->node[n].up || of == n)
         return;
     trace(s, "%c is told to follow %c", 'a' + n, 'a' + of);
@@ -270,12 +270,12 @@ static enum sim_action draw(struct sim *s)
 
 /* ---- peace ---- */
 
-static int is_up_to_date(const struct sim *s, const struct sim_node *node, unsigned leader)
+static int is_up_to_date(const struct sim *s, unsigned n, unsigned leader)
 {
-    const struct sim_node *first = &s->node[leader];
-    return node == first ||
-           (node->c.follow.phase == CELL_LIVE && node->c.leader == leader && node->c.vote.mute == CELL_SOUND &&
-            node->last == first->last && node->c.commit_lsn == first->c.commit_lsn);
+    const struct sim_node *node = &s->node[n], *first = &s->node[leader];
+    return node == first || (node->c.follow.phase == CELL_LIVE && (node->c.leader == leader || n >= s->voters) &&
+                             node->c.vote.mute == CELL_SOUND && node->last == first->last &&
+                             node->c.commit_lsn == first->c.commit_lsn && cell_fresh(&node->c, node->now_ms) == ERR_OK);
 }
 
 static int is_at_rest(const struct sim *s, unsigned *leader)
@@ -294,17 +294,20 @@ static int is_at_rest(const struct sim *s, unsigned *leader)
     if (cell_fresh(&s->node[*leader].c, s->node[*leader].now_ms) != ERR_OK)
         return 0;
     for (unsigned n = 0; n < s->nodes; n++)
-        if (s->node[n].up && !is_up_to_date(s, &s->node[n], *leader))
+        if (s->node[n].up && !is_up_to_date(s, n, *leader))
             return 0;
     return 1;
 }
 
-/* Replicas that are no voters are told whom to follow. */
+/* Replicas that are no voters are told whom to follow: the primary, or the one before them, which follows it somehow.
+ */
 static void tell_others(struct sim *s, unsigned leader)
 {
-    for (unsigned n = s->voters; n < s->nodes; n++)
+    for (unsigned n = s->voters; n < s->nodes; n++) {
+        unsigned of = s->seed & 1 && s->node[n - 1].up ? n - 1 : leader;
         if (s->node[n].up && s->node[n].c.follow.phase != CELL_LIVE)
-            sim_step(s, n, (struct cell_event){.type = CELL_FOLLOW, .peer = (uint8_t)leader});
+            sim_step(s, n, (struct cell_event){.type = CELL_FOLLOW, .peer = (uint8_t)of});
+    }
 }
 
 /* As Sentinel: somebody who is up, whose slave_priority is the lowest above 0. */
@@ -399,7 +402,7 @@ static void on_abort(int sig)
 
 int sim_run(struct sim *s, uint64_t seed, unsigned voters, unsigned steps, FILE *trace_to)
 {
-    sim_reset(s, seed, voters, voters == 1 ? 2 : seed % 3 == 0);
+    sim_reset(s, seed, voters, voters == 1 ? 2 : (unsigned)(seed % 3));
     s->trace = trace_to;
     s->why[0] = 0;
     running = s;

@@ -33,20 +33,22 @@ static void result(int ok, const char *what)
 
 static void seeds_of(unsigned voters, unsigned long first, unsigned long n)
 {
-    uint64_t events = 0, told[3] = {0}, reads = 0;
+    uint64_t events = 0, told[3] = {0}, reads = 0, relayed = 0;
     int ok = 1;
     for (unsigned long seed = first; seed < first + n && ok; seed++) {
         ok = sim_run(&sim, seed, voters, steps, NULL) || (sim.stuck && getenv("MUTANT"));
         events += sim.events;
         reads += sim.reads;
+        relayed += sim.relayed;
         for (int i = 0; i < 3; i++)
             told[i] += sim.told[i];
         if (!ok)
             printf("# seed %lu of %u nodes: %s\n# its trace: build/tests/sim/sim --seed %lu %u\n", seed, voters,
                    sim.why, seed, voters);
     }
-    printf("# %lu events; told OK %lu, ROLLEDBACK %lu, UNCERTAIN %lu; %lu confirmed reads\n", events, told[0], told[1],
-           told[2], reads);
+    printf(
+        "# %lu events; told OK %lu, ROLLEDBACK %lu, UNCERTAIN %lu; %lu confirmed reads; %lu applied through relays\n",
+        events, told[0], told[1], told[2], reads, relayed);
     char what[64];
     snprintf(what, sizeof what, "%lu seeds of %u nodes", n, voters);
     result(ok, what);

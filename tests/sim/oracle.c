@@ -2,7 +2,7 @@
  *
  *     one primary a term; what any node commits at an LSN is what every node commits there; who serves has all of what
  *     earlier terms committed
- *     what was applied is never cut off
+ *     what was applied is never cut off; a replica, or a replica's replica, applies what a primary committed before
  *     a write is told once; told OK it is committed, told ROLLEDBACK it never is
  *     a confirmed read sees everything that was committed when it began
  */
@@ -49,6 +49,8 @@ void oracle_commit(struct sim *s, unsigned n, uint64_t lsn)
     if (lsn > node->last)
         sim_broken(s, "%c commits %lu, its log ends at %lu", 'a' + n, lsn, node->last);
     for (uint64_t l = node->applied + 1; l <= lsn; l++) {
+        if (l > s->committed_lsn && node->c.role == CELL_REPLICA)
+            sim_broken(s, "%c commits %lu, which no primary has", 'a' + n, l);
         if (l > s->committed_lsn) {
             must_not_be_dead(s, l, node->log[l].term);
             s->committed[l] = node->log[l];
@@ -56,6 +58,7 @@ void oracle_commit(struct sim *s, unsigned n, uint64_t lsn)
             s->committed_lsn = l;
         }
         agrees(s, n, l);
+        s->relayed += node->c.role == CELL_REPLICA && node->c.follow.hops;
     }
     if (node->applied < lsn)
         node->applied = lsn;

@@ -128,8 +128,8 @@ struct sim {
         uint32_t term;
     } dead[SIM_DEAD];
     unsigned dead_count;
-    uint64_t told[3]; /* OK, ROLLEDBACK, UNCERTAIN */
-    uint64_t reads;
+    uint64_t told[3];        /* OK, ROLLEDBACK, UNCERTAIN */
+    uint64_t reads, relayed; /* relayed: records applied by replicas' replicas */
 
     FILE *trace; /* NULL: none */
     sigjmp_buf broken;

@@ -389,6 +389,165 @@ static void replicas_that_do_not_vote_are_not_counted(void **state)
     assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_OK);
 }
 
+/* ---- a replica's replicas ---- */
+
+/* The session of a node that was told to follow peer, and is in session with it. */
+static uint64_t follow(struct node *n, unsigned peer, struct cell_msg answer)
+{
+    step(n, (struct cell_event){.type = CELL_FOLLOW, .peer = (uint8_t)peer});
+    answer.type = CELL_CONTINUE;
+    answer.promised = answer.term = 1;
+    answer.session = sent(n, peer, CELL_JOIN)->session;
+    receive(n, peer, answer);
+    assert_int_equal(n->c.follow.phase, CELL_LIVE);
+    return answer.session;
+}
+
+static struct cell_msg heartbeat(uint64_t session, uint64_t last, uint64_t commit)
+{
+    return (struct cell_msg){.type = CELL_RECORDS,
+                             .promised = 1,
+                             .term = 1,
+                             .session = session,
+                             .first = last + 1,
+                             .last = last,
+                             .commit = commit};
+}
+
+/* Voter 1 of three, in session with 0; two records, the first committed; 3 follows it. */
+static uint64_t make_relay(struct node *n)
+{
+    static const uint32_t terms[] = {1, 1};
+    start(n, 1, 3);
+    uint64_t session = follow(n, 0, (struct cell_msg){.end = {.lsn = 2, .term = 1}});
+    struct cell_msg m = heartbeat(session, 2, 1);
+    m.first = 1;
+    m.end = (struct cell_point){.lsn = 2, .term = 1};
+    m.records = terms;
+    receive(n, 0, m);
+    synced(n);
+    receive(n, 3, (struct cell_msg){.type = CELL_JOIN, .config_id = 7, .session = 5});
+    return session;
+}
+
+static void a_relay_tells_what_it_knows_to_be_committed(void **state)
+{
+    struct node n;
+    (void)state;
+    uint64_t session = make_relay(&n);
+    assert_int_equal(sent(&n, 3, CELL_CONTINUE)->hops, 1);
+    assert_int_equal(sent(&n, 3, CELL_CONTINUE)->age_ms, 0);
+    assert_int_equal(sent(&n, 3, CELL_RECORDS)->last, 2);
+    assert_int_equal(sent(&n, 3, CELL_RECORDS)->commit, 1);
+    receive(&n, 3, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .session = 5, .lsn = 2});
+    assert_int_equal(n.c.commit_lsn, 1); /* what it holds counts for nobody */
+    receive(&n, 0, heartbeat(session, 2, 2));
+    event(&n, CELL_TICK);
+    assert_int_equal(sent(&n, 3, CELL_RECORDS)->commit, 2);
+    receive(&n, 2, (struct cell_msg){.type = CELL_JOIN, .promised = 1, .config_id = 7, .session = 6});
+    assert_int_equal(sent(&n, 2, CELL_REFUSED)->why, CELL_NOTPRIMARY); /* a voter follows the primary */
+}
+
+static void a_relay_without_a_primary_keeps_whom_it_has_and_takes_nobody_new(void **state)
+{
+    struct node n;
+    (void)state;
+    make_relay(&n);
+    step(&n, (struct cell_event){.type = CELL_LINK_DOWN, .peer = 0});
+    n.now_ms += 900;
+    event(&n, CELL_TICK);
+    assert_int_equal(sent(&n, 3, CELL_RECORDS)->age_ms, 900);
+    receive(&n, 3, (struct cell_msg){.type = CELL_JOIN, .promised = 1, .config_id = 7, .session = 7});
+    assert_int_equal(sent(&n, 3, CELL_REFUSED)->why, CELL_NOTPRIMARY);
+}
+
+static void a_relay_that_promises_another_term_streams_no_more(void **state)
+{
+    struct node n;
+    (void)state;
+    make_relay(&n);
+    receive(&n, 2, (struct cell_msg){.type = CELL_ASK, .promised = 2, .term = 2});
+    n.now_ms += 100;
+    event(&n, CELL_TICK);
+    assert_null(sent(&n, 3, CELL_RECORDS));
+}
+
+/* Its link stays, and it says that what it has is old. */
+static void a_replicas_replica_is_as_fresh_as_its_news(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 3, 3);
+    uint64_t session = follow(&n, 1, (struct cell_msg){.hops = 1, .age_ms = 100});
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+    for (unsigned i = 1; i < 8; i++) {
+        struct cell_msg m = heartbeat(session, 0, 0);
+        m.hops = 1;
+        m.age_ms = 100 + i * 900;
+        n.now_ms += 900;
+        receive(&n, 1, m);
+        event(&n, CELL_TICK);
+        assert_int_equal(n.c.follow.phase, CELL_LIVE);
+        assert_int_equal(cell_fresh(&n.c, n.now_ms), m.age_ms <= 5000 ? ERR_OK : ERR_MASTERDOWN);
+    }
+}
+
+static void who_follows_itself_leaves(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 3, 3);
+    uint64_t session = follow(&n, 1, (struct cell_msg){.hops = CELL_HOPS - 1});
+    struct cell_msg m = heartbeat(session, 0, 0);
+    m.hops = CELL_HOPS;
+    receive(&n, 1, m);
+    assert_int_equal(n.c.follow.phase, CELL_APART);
+}
+
+/* Two records applied, and a relay that has one of them: with voters, and alone, where it is another history only when
+ * it is. */
+static void a_relay_that_is_behind_is_waited_for(void **state)
+{
+    struct node n;
+    (void)state;
+    for (unsigned voters = 1; voters <= 3; voters += 2) {
+        start(&n, voters == 1 ? 0 : 3, voters);
+        n.log[1] = n.log[2] = 1;
+        start_with(
+            &n, config_of(voters == 1 ? 0 : 3, voters),
+            (struct cell_boot){.vote = {.promised = 1, .promised_to = CELL_NOBODY}, .last_lsn = 2, .applied_lsn = 2});
+        step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 1});
+        struct cell_msg m = {.type = CELL_COUNTER, .promised = 1, .term = 1, .hops = 1, .at = {.lsn = 1, .term = 1}};
+        m.session = sent(&n, 1, CELL_JOIN)->session;
+        chain_at(&n, 1, m.at.chain);
+        m.end = m.at;
+        receive(&n, 1, m);
+        assert_int_equal(n.c.follow.phase, CELL_APART);
+        assert_null(effect(&n, CELL_ALARM));
+
+        n.now_ms += 500;
+        event(&n, CELL_TICK);
+        m.session = sent(&n, 1, CELL_JOIN)->session;
+        m.end = (struct cell_point){.lsn = 2, .term = 2};
+        m.promised = m.term = 2;
+        receive(&n, 1, m);
+        assert_null(effect(&n, CELL_ALARM));
+        assert_int_equal(voters == 1, sent(&n, 1, CELL_JOIN) && sent(&n, 1, CELL_JOIN)->full);
+    }
+}
+
+/* A node that was primary itself, in a term that nobody else heard of. */
+static void a_relay_passes_a_higher_term_on(void **state)
+{
+    struct node n;
+    (void)state;
+    make_relay(&n);
+    receive(&n, 3, (struct cell_msg){.type = CELL_JOIN, .promised = 9, .config_id = 7, .session = 8});
+    assert_int_equal(sent(&n, 0, CELL_ACK)->promised, 9);
+    assert_int_equal(sent(&n, 3, CELL_REFUSED)->why, CELL_NOTPRIMARY);
+    assert_int_equal(n.c.vote.promised, 1);
+}
+
 /* Where no records follow that would bring it, and the next heartbeat is far. */
 static void who_has_everything_learns_of_a_commit_with_the_next_tick(void **state)
 {
@@ -481,6 +640,13 @@ int main(void)
         cmocka_unit_test(who_has_everything_learns_of_a_commit_with_the_next_tick),
         cmocka_unit_test(messages_out_of_place_change_nothing),
         cmocka_unit_test(a_primary_hands_over),
+        cmocka_unit_test(a_relay_tells_what_it_knows_to_be_committed),
+        cmocka_unit_test(a_relay_without_a_primary_keeps_whom_it_has_and_takes_nobody_new),
+        cmocka_unit_test(a_relay_that_promises_another_term_streams_no_more),
+        cmocka_unit_test(a_replicas_replica_is_as_fresh_as_its_news),
+        cmocka_unit_test(who_follows_itself_leaves),
+        cmocka_unit_test(a_relay_that_is_behind_is_waited_for),
+        cmocka_unit_test(a_relay_passes_a_higher_term_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -578,6 +578,8 @@ static void messages(void **state)
                            .commit = 10,
                            .seq = 11,
                            .lsn = 12,
+                           .hops = 15,
+                           .age_ms = 22,
                            .at = {13, 14, {15}},
                            .want = {16, 17, {18}},
                            .end = {19, 20, {21}}},
@@ -590,6 +592,8 @@ static void messages(void **state)
     assert_int_equal(got.type, CELL_JOIN);
     assert_true(got.full && !got.granted && !got.mute);
     assert_int_equal(got.lsn, 12);
+    assert_int_equal(got.hops, 15);
+    assert_int_equal(got.age_ms, 22);
     assert_int_equal(got.want.lsn, 16);
     assert_int_equal(got.end.chain[0], 21);
     for (unsigned bit = 0; bit < 8 * sizeof out; bit++) {
