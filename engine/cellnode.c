@@ -31,6 +31,8 @@ struct cellnode {
     int open;        /* the gate */
     enum err shut;   /* what it is closed with */
     int halted;
+    int refused;                  /* records, for want of room, since the last tick */
+    uint64_t refused_lsn;         /* the commit LSN at the last tick */
     uint64_t stuck_lsn, stuck_ms; /* the commit LSN, and since when it has not moved though there is more */
     struct bytes records;         /* of the message being handled */
     struct buf out;
@@ -398,8 +400,19 @@ static void tell_open(struct cellnode *n, uint64_t now_ms)
     }
 }
 
+/* Memory is for records whose commit is near. What a candidate fetches from its donor, or comes below the barrier of a
+ * primary that needs this node's acknowledgement, is committed only when all of it is here. */
+static void make_room(struct cellnode *n)
+{
+    if (n->refused && n->refused_lsn == n->cell.commit_lsn)
+        sequencer_spill(n->q);
+    n->refused = 0;
+    n->refused_lsn = n->cell.commit_lsn;
+}
+
 void cellnode_tick(struct cellnode *n, uint64_t now_ms)
 {
+    make_room(n);
     tell_trimmed(n, now_ms);
     tell_open(n, now_ms);
     (void)!step(n, &(struct cell_event){.type = CELL_TICK}, now_ms);
@@ -414,8 +427,10 @@ enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_m
     if (m->type == CELL_RECORDS) {
         if (!cellwire_records(m, records, &msg.end))
             return ERR_CORRUPT;
-        if (m->first <= m->last && !sequencer_has_room(n->q))
+        if (m->first <= m->last && !sequencer_has_room(n->q)) {
+            n->refused = 1;
             return ERR_AGAIN;
+        }
     }
     n->records = records;
     (void)!step(n, &(struct cell_event){.type = CELL_RECEIVED, .peer = from, .msg = &msg}, now_ms);

@@ -87,7 +87,7 @@ enum err sequencer_recent(struct sequencer *q, uint64_t first_lsn, uint64_t last
     return err;
 }
 
-/* What an earlier run left in the log is in no group. */
+/* What an earlier run left in the log, or was spilt, is in no group. */
 static enum err show_tail(struct sequencer *q, uint64_t lsn)
 {
     uint64_t to = lsn < q->tail_lsn ? lsn : q->tail_lsn;
@@ -167,6 +167,18 @@ int sequencer_has_room(struct sequencer *q)
     if (!room)
         apply_demand(q->e->apply, atomic_load(&q->e->commit_lsn));
     return room;
+}
+
+void sequencer_spill(struct sequencer *q)
+{
+    assert(atomic_load(&q->closed));
+    pthread_mutex_lock(&q->lock);
+    while (q->written && q->written->foreign) {
+        if (q->written->n)
+            q->tail_lsn = q->written->last_lsn;
+        groups_free_oldest(q);
+    }
+    pthread_mutex_unlock(&q->lock);
 }
 
 enum err sequencer_append(struct sequencer *q, struct bytes records, uint32_t n, uint64_t first_lsn,

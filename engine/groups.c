@@ -410,6 +410,17 @@ static int show(struct sequencer *q, struct group *g, uint64_t lsn)
     return 1;
 }
 
+void groups_free_oldest(struct sequencer *q)
+{
+    struct group *g = q->written;
+    q->written = g->next;
+    if (!q->written)
+        q->written_last = &q->written;
+    g->next = q->spare;
+    q->spare = g;
+    go_on(q);
+}
+
 void groups_show(struct sequencer *q, uint64_t lsn)
 {
     pthread_mutex_lock(&q->lock);
@@ -419,12 +430,7 @@ void groups_show(struct sequencer *q, uint64_t lsn)
         pthread_mutex_lock(&q->lock);
         if (!all)
             break;
-        q->written = g->next;
-        if (!q->written)
-            q->written_last = &q->written;
-        g->next = q->spare;
-        q->spare = g;
-        go_on(q);
+        groups_free_oldest(q);
     }
     pthread_mutex_unlock(&q->lock);
 }

@@ -80,6 +80,9 @@ void sequencer_resolve(struct sequencer *q, uint64_t first_lsn, uint64_t last_ls
 
 /* A closed one: 1 when the next sequencer_append will not be ERR_AGAIN, whatever it brings. */
 int sequencer_has_room(struct sequencer *q);
+/* Records that were appended, and written, do not wait for their commit in memory any more: they are read from the log
+ * then. Makes room where no commit does. */
+void sequencer_spill(struct sequencer *q);
 /* A closed one: n whole records that chain from the log's last one on, as in wal_append; copied. Begun when it returns:
  * gate.changed tells when they are durable. ERR_AGAIN: no room now, nothing was done. ERR_OOM. ERR_MISCONF: the log
  * failed. */

@@ -33,7 +33,7 @@ struct sequencer {
     uint64_t next_lsn;
     _Atomic uint32_t term;   /* for others to read */
     struct mpsc_node *limbo; /* the gate's owner's */
-    uint64_t tail_lsn;       /* the gate's owner's: up to here the log is from an earlier run */
+    uint64_t tail_lsn; /* the gate's owner's: up to here no group has what is not committed: an earlier run's, spilt */
 
     _Atomic int failed;
     _Atomic uint64_t durable_lsn; /* of what is written */
@@ -61,6 +61,7 @@ void groups_forget_above(struct sequencer *q, uint64_t lsn, const uint8_t chain[
 must_use enum err groups_copy(const struct group *g, uint64_t first, uint64_t last, size_t limit, struct buf *out,
                               uint64_t *end);
 
+void groups_free_oldest(struct sequencer *q);        /* of those that are written; lock held */
 void groups_show(struct sequencer *q, uint64_t lsn); /* makes visible what is committed; takes the lock */
 void groups_done(struct sequencer *q, struct mpsc_node *first,
                  enum err err); /* err: their outcome; ERR_OK: it is set */

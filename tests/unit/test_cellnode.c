@@ -433,6 +433,31 @@ static void what_no_other_has_is_cut(void **state)
     assert_true(reads(0, "p", "3:three"));
 }
 
+/* It has all of it before any of it is committed: more than there is memory for. */
+static void who_was_away_for_long_may_be_promoted(void **state)
+{
+    enum { N = 3000 };
+    static struct asked x[N];
+    (void)state;
+    promote(0);
+    make_vault(0);
+    UNTIL(same_end(0, 1));
+    m[1].cut_off = 1;
+    for (unsigned i = 0; i < N; i++) {
+        ask_set(0, &x[i], "p", "many");
+        turn();
+    }
+    for (unsigned i = 0; i < N; i++)
+        assert_int_equal(outcome(&x[i]), ERR_OK);
+    m[1].cut_off = 0;
+    m[0].cut_off = 1;
+    promote(1);
+    assert_true(reads(1, "p", "3000:many"));
+    m[0].cut_off = 0;
+    UNTIL(same_end(0, 1));
+    assert_logs_equal(0, 1);
+}
+
 /* And when nobody is heard for long, that is what the client is told, whatever becomes of the write. */
 static void a_write_without_a_majority_is_uncertain_in_the_end(void **state)
 {
@@ -615,6 +640,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_frozen_one_acknowledges_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_was_away_for_long_may_be_promoted, setup, teardown),
         cmocka_unit_test_setup_teardown(a_write_without_a_majority_is_uncertain_in_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut_after_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(what_a_restart_finds_in_the_log_is_committed_later, setup, teardown),

@@ -528,6 +528,51 @@ static void another_node_shows_what_is_committed(void **state)
     assert_reads(&b, vb, "p", "4:here");
 }
 
+/* More than there are groups, and nothing is committed: they need not be kept in memory for it. */
+static void what_waits_long_for_its_commit_waits_in_the_log(void **state)
+{
+    enum { N = 60 };
+    struct vault *v = primary_with_vault(&a, 1), *vb;
+    struct asked x;
+    unsigned spilt = 0;
+    char want[16];
+    (void)state;
+
+    for (unsigned i = 0; i < N; i++) {
+        ask_set(&a, &x, v, "p", "value");
+        admit_to(&a, 2 + i);
+        sequencer_commit(a.q, 2 + i);
+        assert_int_equal(outcome(&a, &x), ERR_OK);
+    }
+    for (uint64_t lsn = 1; lsn <= 1 + N; lsn++) {
+        if (!sequencer_has_room(b.q)) {
+            sequencer_spill(b.q);
+            spilt++;
+        }
+        assert_true(sequencer_has_room(b.q));
+        hand(&a, &b, lsn, lsn);
+    }
+    assert_true(spilt > 2);
+    assert_int_equal(engine_commit_lsn(b.e), 0);
+    for (uint64_t lsn = 1; lsn <= 1 + N; lsn += 5) { /* from the log, and then from memory */
+        sequencer_commit(b.q, lsn);
+        assert_int_equal(engine_commit_lsn(b.e), lsn);
+        vb = vault_of(&b, "v");
+        snprintf(want, sizeof want, "%u:value", (unsigned)lsn - 1);
+        if (lsn > 1)
+            assert_reads(&b, vb, "p", want);
+        if (lsn == 31)
+            assert_int_equal(sequencer_cut(b.q, 58), ERR_OK);
+        if (lsn == 51)
+            hand(&a, &b, 59, 1 + N);
+    }
+    assert_int_equal(sequencer_open(b.q, 2), ERR_OK);
+    ask_set(&b, &x, vb, "p", "here");
+    admit_to(&b, 2 + N);
+    sequencer_commit(b.q, 2 + N);
+    assert_int_equal(outcome(&b, &x), ERR_OK);
+}
+
 static void what_was_cut_comes_otherwise(void **state)
 {
     struct vault *v = primary_with_vault(&a, 1), *vb;
@@ -833,6 +878,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(limbo_ends_as_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_left_at_the_end_is_uncertain, setup, teardown),
         cmocka_unit_test_setup_teardown(another_node_shows_what_is_committed, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_waits_long_for_its_commit_waits_in_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
         cmocka_unit_test_setup_teardown(what_gathers_behind_a_cut_chains_from_what_was_left, setup, teardown),
         cmocka_unit_test_setup_teardown(users_are_told_of_when_they_are_committed, setup, teardown),
