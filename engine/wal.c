@@ -407,6 +407,48 @@ uint32_t wal_term_at(struct wal *w, uint64_t lsn)
     return term;
 }
 
+/* The newest segment in front of which there was another term, or nothing. Under lock. */
+static struct wal_segment *turned_in(const struct wal *w)
+{
+    struct wal_segment *found = NULL;
+    for (struct wal_segment *s = w->oldest; s; s = s->next)
+        if (s->term != w->last_term && s->first_lsn <= w->last_lsn)
+            found = s;
+    return found;
+}
+
+/* Under lock. */
+static int find_turn(const struct wal *w, const struct wal_segment *s, uint64_t *first_lsn, uint32_t *before)
+{
+    for (size_t i = s->terms.count; i-- > 0;) {
+        if (s->terms.rows[i].term != w->last_term)
+            continue;
+        *before = i ? s->terms.rows[i - 1].term : s->term;
+        *first_lsn = *before ? s->terms.rows[i].first_lsn : 0;
+        return *before != 0;
+    }
+    return 0;
+}
+
+int wal_last_turn(struct wal *w, uint64_t *first_lsn, uint32_t *before)
+{
+    enum err e;
+    int found = 0;
+    *first_lsn = *before = 0;
+    do {
+        pthread_mutex_lock(&w->lock);
+        struct wal_segment *s = turned_in(w);
+        s = s ? wal_segment_ref(s) : NULL;
+        pthread_mutex_unlock(&w->lock);
+        e = s ? wal_segment_verify(w, s) : ERR_OK;
+        pthread_mutex_lock(&w->lock);
+        found = s && find_turn(w, s, first_lsn, before);
+        pthread_mutex_unlock(&w->lock);
+        wal_segment_unref(s);
+    } while (e == ERR_AGAIN);
+    return found;
+}
+
 /* ---- deleting ---- */
 
 /* The oldest segment when all its records are below lsn, else NULL. It cannot go away: remove_lock is held. */

@@ -168,6 +168,10 @@ void wal_info(struct wal *w, struct wal_info *out);
 /* Term of the record at lsn, any from first to last; 0 when unknown. Blocks when its segment was not verified yet. */
 uint32_t wal_term_at(struct wal *w, uint64_t lsn);
 
+/* Where the last record's term begins, and the term of the record in front of that. 0: there is none, or the log begins
+ * later. Blocks when that segment was not verified yet. */
+int wal_last_turn(struct wal *w, uint64_t *first_lsn, uint32_t *before);
+
 /* 1 when lsn is the one in front of the log's first record; chain is what that one chains from, *term that record's, 0
  * where it is not known. */
 int wal_base(struct wal *w, uint64_t lsn, uint8_t chain[RECORD_CHAIN_BYTES], uint32_t *term);

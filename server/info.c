@@ -386,9 +386,10 @@ static void replication_section(struct printer *p)
     PUT_U64(p, "state_compared_lsn", s.state_lsn);
     PUT(p, "master_failover_state:%s\r\n", p->srv->repl ? repl_failover_state(p->srv->repl) : "no-failover");
     PUT(p, "master_replid:%s\r\n", s.on ? s.replid : p->srv->run_id);
-    PUT(p, "master_replid2:0000000000000000000000000000000000000000\r\n");
+    PUT(p, "master_replid2:%s\r\n", s.replid2[0] ? s.replid2 : "0000000000000000000000000000000000000000");
     PUT_U64(p, "master_repl_offset", offset);
-    PUT(p, "second_repl_offset:-1\r\nrepl_backlog_active:%d\r\n", s.on);
+    PUT(p, "second_repl_offset:%lld\r\n", s.replid2[0] ? (long long)s.second_lsn : -1);
+    PUT(p, "repl_backlog_active:%d\r\n", s.on);
     PUT_U64(p, "repl_backlog_size", config_int(p->srv->config, CFG_REPL_BACKLOG_SIZE));
     PUT(p, "repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
 }

@@ -127,9 +127,10 @@ struct repl_status {
     uint64_t offset, commit_lsn, read_rounds; /* rounds: of repl_confirm, so far */
     enum repl_state_verdict state;            /* compared with the primary's at state_lsn */
     uint64_t state_lsn;
-    char replid[HELLO_ID_CHARS + 1];
+    char replid[HELLO_ID_CHARS + 1], replid2[HELLO_ID_CHARS + 1]; /* replid2: of the term before; empty: not known */
+    uint64_t second_lsn;                                          /* the first that is not replid2's */
     unsigned peers;
-    struct repl_peer peer[CELL_PEERS]; /* of a primary: all voters, and who else follows */
+    struct repl_peer peer[CELL_PEERS]; /* who follows this node; of a primary also voters that do not */
     char trouble[HELLO_WHY_BYTES];     /* why there is no link to whom it follows; empty: nothing to say */
     struct resync_info copy;           /* a full resync */
 };

@@ -74,6 +74,12 @@ struct repl_digest_rebuild {
     struct repl_digest *digest;
 };
 
+/* repl_status.c: the log's last change of terms, as of when it was looked at. */
+struct repl_turn {
+    uint32_t term, log_term, before; /* log_term: of the log's last record then */
+    uint64_t first_lsn;
+};
+
 /* What other threads ask of the thread, in order. Freed by run(). */
 struct repl_task {
     struct mpsc_node node;
@@ -119,6 +125,7 @@ struct repl {
     int wants_to_lead; /* as soon as a majority is linked */
     int turning_on;    /* the core has just come to a node that served alone */
     int leads;         /* what was logged last */
+    struct repl_turn turn;
     struct link *link[CELL_PEERS];
     struct dialer *dialer[CELL_PEERS];
     uint64_t dialers; /* how many there have been */
@@ -190,6 +197,7 @@ void repl_resync_check(struct repl *r, uint64_t now_ms); /* now and then */
 void repl_forget_fetch(struct repl *r);
 
 /* ---- repl_status.c ---- */
+void repl_look_at_terms(struct repl *r); /* now and then */
 void repl_publish(struct repl *r, uint64_t now_ms);
 
 #endif

@@ -53,15 +53,40 @@ static void put_leader(struct repl *r, const struct cell_status *core, struct re
         memcpy(s->trouble, r->trouble[leader], sizeof s->trouble);
 }
 
+/* master_replid2: of the newest term in the log that is not the one this node is in. */
+void repl_look_at_terms(struct repl *r)
+{
+    struct wal *w = engine_wal(r->srv->engine);
+    struct cell_status core;
+    struct wal_info info;
+    cell_status(cellnode_cell(r->node), clock_mono_ms(), &core);
+    wal_info(w, &info);
+    if (r->turn.term == core.term && r->turn.log_term == core.term) /* a term begins at one place */
+        return;
+    r->turn = (struct repl_turn){core.term, info.term, info.term, info.last_lsn + 1};
+    if (info.term == core.term && !wal_last_turn(w, &r->turn.first_lsn, &r->turn.before))
+        r->turn.before = 0;
+}
+
+static void put_replids(struct repl *r, const struct cell_status *core, struct repl_status *s)
+{
+    uint8_t cell_id[16];
+    if (r->turn.term != core->term || (core->master && r->turn.log_term != core->term))
+        repl_look_at_terms(r);
+    engine_cell_id(r->srv->engine, cell_id);
+    hello_replid(cell_id, core->term, s->replid);
+    if (r->turn.before)
+        hello_replid(cell_id, r->turn.before, s->replid2);
+    s->second_lsn = r->turn.first_lsn;
+}
+
 static void fill(struct repl *r, uint64_t now, struct repl_status *s)
 {
     const struct cell *c = cellnode_cell(r->node);
     struct cell_status core;
-    uint8_t cell_id[16];
     uint64_t compared_lsn = atomic_load(&r->digest.compared_lsn); /* before its verdict */
 
     cell_status(c, now, &core);
-    engine_cell_id(r->srv->engine, cell_id);
     *s = (struct repl_status){.on = 1,
                               .voters = r->voters.n != 0,
                               .master = core.master,
@@ -74,7 +99,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
                               .state = (enum repl_state_verdict)atomic_load(&r->digest.verdict),
                               .read_rounds = atomic_load(&r->reads.done),
                               .heard_ms_ago = core.link_down_ms};
-    hello_replid(cell_id, core.term, s->replid);
+    put_replids(r, &core, s);
     if (core.link_up || core.master)
         r->link_down_since_ms = 0;
     else if (!r->link_down_since_ms)

@@ -177,6 +177,7 @@ static void each_second(struct repl *r, uint64_t now)
     repl_links_check(r, now);
     repl_digest_turn(r, now);
     repl_resync_check(r, now);
+    repl_look_at_terms(r);
     read_settings(r);
 }
 

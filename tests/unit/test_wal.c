@@ -263,6 +263,53 @@ static void a_log_can_begin_behind_a_snapshot(void **state)
     free(o);
 }
 
+static void expect_turn(struct wal *w, uint64_t lsn, uint32_t before)
+{
+    uint64_t first;
+    uint32_t term;
+    assert_int_equal(wal_last_turn(w, &first, &term), lsn != 0);
+    assert_int_equal(first, lsn);
+    assert_int_equal(term, before);
+}
+
+/* Where the last term begins, in the middle of a segment and at the beginning of one, many segments ago. */
+static void the_last_turn_of_terms_is_found(void **state)
+{
+    (void)state;
+    char dir[FX_DIR_BYTES];
+    struct oracle *o = malloc(sizeof *o);
+    assert_non_null(o);
+    for (size_t blob_bytes = 100; blob_bytes <= 3900; blob_bytes += 3800) {
+        fx_make_dir(dir);
+        struct wal_config cfg = fx_config(dir, 4096);
+        oracle_init(o, 1, NULL);
+        struct wal *w = fx_open(&cfg, NULL);
+        expect_turn(w, 0, 0);
+        assert_int_equal(fx_append(w, o, 1, 1, 100), ERR_OK);
+        assert_int_equal(fx_append(w, o, 1, 1, 100), ERR_OK);
+        expect_turn(w, 0, 0);
+        assert_int_equal(fx_append(w, o, 1, 3, blob_bytes), ERR_OK);
+        expect_turn(w, 3, 1);
+        for (int i = 0; i < 8; i++)
+            assert_int_equal(fx_append(w, o, 1, 3, 3000), ERR_OK);
+        for (int again = 0; again < 3; again++) { /* also with segments of which only the ends were read */
+            expect_turn(w, 3, 1);
+            wal_close(w);
+            w = fx_open(&cfg, NULL);
+        }
+        assert_int_equal(fx_append(w, o, 1, 4, 100), ERR_OK);
+        expect_turn(w, 12, 3);
+        assert_int_equal(wal_cut(w, 11), ERR_OK);
+        expect_turn(w, 3, 1);
+        assert_int_equal(wal_remove_below(w, 10), ERR_OK);
+        expect_turn(w, 0, 0); /* not in the log any more */
+        wal_close(w);
+        fx_remove_dir(dir);
+        oracle_fini(o);
+    }
+    free(o);
+}
+
 static void arguments_that_do_not_fit_write_nothing(void **state)
 {
     (void)state;
@@ -524,6 +571,7 @@ int main(void)
         cmocka_unit_test(a_group_larger_than_a_segment_gets_one_of_its_size),
         cmocka_unit_test(an_empty_segment_that_is_too_small_is_replaced),
         cmocka_unit_test(a_log_can_begin_behind_a_snapshot),
+        cmocka_unit_test(the_last_turn_of_terms_is_found),
         cmocka_unit_test(arguments_that_do_not_fit_write_nothing),
         cmocka_unit_test(one_process_a_log),
         cmocka_unit_test(room_follows_space_and_reserve),
