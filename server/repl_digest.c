@@ -46,18 +46,17 @@ int repl_is_quarantined(const struct repl *r)
     return atomic_load_explicit(&r->digest.verdict, memory_order_relaxed) >= REPL_STATE_STORES;
 }
 
-/* ---- the primary ---- */
+/* ---- the primary, and a relay ---- */
 
-static void tell(struct repl *r, const struct cell *c, const struct snapshots_info *i)
+static void tell(struct repl *r, const struct cell *c, uint64_t lsn, const uint8_t digest[SNAPFILE_HASH_BYTES])
 {
     uint8_t head[CELLWIRE_HEAD_BYTES];
     struct cell_msg m = {.type = CELL_DIGEST,
                          .leader = CELL_NOBODY,
                          .promised = c->vote.promised,
                          .term = c->vote.promised,
-                         .at = {.lsn = i->lsn}};
-    memcpy(m.at.chain, i->digest, sizeof m.at.chain);
-    m.at.chain[0] ^= getenv("COFFER_TEST_OTHER_DIGEST") != NULL; /* tests: as if the log meant something else here */
+                         .at = {.lsn = lsn}};
+    memcpy(m.at.chain, digest, sizeof m.at.chain);
     cellwire_put(head, &m, 0);
     for (uint8_t p = 0; p < CELL_PEERS; p++)
         if (c->peer[p].session)
@@ -82,7 +81,8 @@ static void tell_new(struct repl *r, const struct cell *c, uint64_t now)
     snapshots_info(engine_snapshots(r->srv->engine), &i);
     if (i.lsn <= d->told_lsn)
         return;
-    tell(r, c, &i);
+    i.digest[0] ^= getenv("COFFER_TEST_OTHER_DIGEST") != NULL; /* tests: as if the log meant something else here */
+    tell(r, c, i.lsn, i.digest);
     d->told_lsn = i.lsn;
     d->told_ms = now;
 }
@@ -255,6 +255,7 @@ void repl_digest_told(struct repl *r, uint8_t from, const struct cell_msg *m)
         return;
     d->new_lsn = m->at.lsn;
     memcpy(d->new_theirs, m->at.chain, sizeof d->new_theirs);
+    tell(r, c, d->new_lsn, d->new_theirs); /* a relay passes it on */
 }
 
 void repl_digest_turn(struct repl *r, uint64_t now)

@@ -22,17 +22,27 @@ static void put_host(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BY
     }
 }
 
+/* A primary shows all voters, since Sentinel must know them, and without voters who is linked, though it may still copy
+ * a snapshot. Else who is in session: a replica that is no voter is linked to all voters and follows one. */
+static int is_shown(const struct repl *r, const struct cell *c, uint8_t p, int master)
+{
+    if (p == c->config.self)
+        return 0;
+    if (p < r->voters.n)
+        return master;
+    return c->peer[p].session || (master && !r->voters.n && r->link[p]);
+}
+
 static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
 {
     const struct cell *c = cellnode_cell(r->node);
     for (uint8_t p = 0; p < CELL_PEERS; p++) {
         const struct cell_peer *peer = &c->peer[p];
-        int voter = r->voters.n && p < r->voters.n;
-        if (p == c->config.self || (!voter && !r->link[p]))
+        if (!is_shown(r, c, p, s->master))
             continue;
         struct repl_peer *out = &s->peer[s->peers++];
         put_host(r, p, out->host, &out->port);
-        out->voter = voter;
+        out->voter = p < r->voters.n;
         out->index = p;
         out->online = peer->session != 0;
         out->acked_lsn = peer->session ? peer->acked_lsn : 0;
@@ -108,8 +118,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
     r->caught_up |= core.link_up && c->durable_lsn >= c->follow.target_lsn;
     resync_info(r->resync, &s->copy);
     put_leader(r, &core, s);
-    if (core.master)
-        put_peers(r, now, s);
+    put_peers(r, now, s);
 }
 
 /* Bounded staleness in a cell with voters; without them what Redis does. */

@@ -159,9 +159,10 @@ static void keep_log(struct repl *r)
     uint64_t keep = UINT64_MAX;
 
     wal_info(engine_wal(r->srv->engine), &info);
-    for (uint8_t p = 0; c->role == CELL_PRIMARY && p < CELL_PEERS; p++) {
+    for (uint8_t p = 0; p < CELL_PEERS; p++) {
         uint64_t has = c->peer[p].session ? c->peer[p].acked_lsn : c->peer[p].match_lsn;
-        if (p != c->config.self && (c->peer[p].session || p < c->config.voters) && has + 1 < keep)
+        int needs = c->peer[p].session || (c->role == CELL_PRIMARY && p < c->config.voters);
+        if (p != c->config.self && needs && has + 1 < keep)
             keep = has + 1;
     }
     engine_keep_log(r->srv->engine,
