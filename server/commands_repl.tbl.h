@@ -1,7 +1,7 @@
 /* Commands on replication. */
 COMMAND("REPLICAOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "host port",
-        "Follow another node; NO ONE: try to be primary, which in a cell with voters takes a majority of them. CONFIG "
+        "Follow another node, a primary or a replica; NO ONE: try to be primary, which in a cell with voters takes a majority of them. CONFIG "
         "REWRITE keeps it",
         "OK, without voters once it is so; in a cell it is tried, and INFO and ROLE tell what came of it", cmd_replicaof)
 COMMAND("SLAVEOF", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
