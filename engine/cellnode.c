@@ -166,11 +166,24 @@ static void do_send(struct cellnode *n, const struct cell_effect *e)
 
 /* ---- the other effects ---- */
 
+/* As of what is known to be durable. */
+static void say_mute(struct cellnode *n, int was)
+{
+    if (n->vote.vote.mute)
+        n->cfg.log(n->cfg.arg, LOG_WARNING,
+                   "this node is not counted and does not vote until it holds again what it may have lost");
+    else if (was)
+        n->cfg.log(n->cfg.arg, LOG_NOTICE, "this node holds again what it may have lost, and is counted again");
+}
+
 static void do_persist(struct cellnode *n, const struct cell_effect *e)
 {
+    int was = n->vote.vote.mute;
     n->vote.vote = e->vote;
     if (vote_write(n->vote_path, &n->vote))
         halt(n, "the voting file cannot be written");
+    else if (was != n->vote.vote.mute)
+        say_mute(n, was);
 }
 
 static void do_cut(struct cellnode *n, const struct cell_effect *e)
@@ -525,6 +538,7 @@ enum err cellnode_open(struct cellnode **out, const struct cellnode_config *cfg,
         *out = NULL;
         return err;
     }
+    say_mute(n, 0);
     n->synced = info.last_lsn;
     n->begun = !n->e->begin.term || info.first_lsn;
     cell_init(&n->cell, &cfg->cell, &boot, &n->fx);

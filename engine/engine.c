@@ -358,8 +358,8 @@ static enum err open_log(struct engine *e, struct engine_report *rep)
     cfg.base_lsn = e->begin.lsn;
     cfg.base_term = e->begin.behind;
     err = wal_open(&e->wal, &cfg, &rep->wal);
-    if (err)
-        return engine_refuse(e, err, "cannot open the log in %s: %s", p.s,
+    if (err) /* another cell's log, or another version's, is no damage */
+        return engine_refuse(e, err == ERR_CORRUPT ? ERR_UNSUPPORTED : err, "cannot open the log in %s: %s", p.s,
                              rep->wal.text[0] ? rep->wal.text : err_text(err));
     if (rep->wal.damaged_lsn)
         return engine_refuse(e, ERR_CORRUPT, "the log is damaged at LSN %llu, within what was durable: %s",

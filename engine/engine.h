@@ -118,8 +118,10 @@ struct engine_progress {
 
 /* Locks the directory, opens stores and log, recovers (docs/recovery.md). When it returns, reads and writes are
  * answered: of stores that were lost from a snapshot and the log behind it, while they are filled (engine_recovery);
- * only listings of those are ERR_LOADING meanwhile. ERR_IO, ERR_MISCONF, ERR_CORRUPT (damaged log), ERR_OOM, with *why
- * naming the file and what to do. Blocks for what is to be replayed, however much there is in stores and snapshots. */
+ * only listings of those are ERR_LOADING meanwhile. ERR_CORRUPT: log, snapshots and stores are damaged, or lack a part,
+ * so that nothing here makes up for it; ERR_UNSUPPORTED: the log is another cell's, or of an unknown format; ERR_IO,
+ * ERR_MISCONF, ERR_OOM, with *why naming the file and what to do. Blocks for what is to be replayed, however much there
+ * is in stores and snapshots. */
 must_use enum err engine_open(struct engine **out, const struct engine_config *cfg, struct engine_report *report,
                               const char **why);
 /* Ends what asks for signatures (snapshots, rebuilds, the scrub): before the HSM goes away. Accepts NULL; engine_close

@@ -14,6 +14,7 @@
 #include "base/hex.h"
 #include "engine/celldir.h"
 #include "engine/engine.h"
+#include "engine/room.h"
 #include "engine/storedir.h"
 
 static const char *path_of(char out[INSTALL_PATH_BYTES], const char *dir, const char *name)
@@ -44,19 +45,21 @@ enum err install_mark(const char *dir, const struct install *in)
 
     hex_put(id, in->cell_id, sizeof in->cell_id);
     hex_put(chain, in->chain, sizeof in->chain);
-    snprintf(text, sizeof text, "coffer-install 1\ncell-id %s\nshards %u\nlsn %lu\nterm %u\nchain %s\n", id, in->shards,
-             in->lsn, in->term, chain);
+    snprintf(text, sizeof text, "coffer-install 1\ncell-id %s\nshards %u\nlsn %lu\nterm %u\nchain %s\naside %d\n", id,
+             in->shards, in->lsn, in->term, chain, in->aside != 0);
     return file_write_atomic(path_of(path, dir, "install"), bytes_str(text), 0600);
 }
 
 static int parse(const char *text, struct install *in)
 {
     char id[33], chain[65];
-    return sscanf(text, "coffer-install 1\ncell-id %32[0-9a-f]\nshards %u\nlsn %lu\nterm %u\nchain %64[0-9a-f]\n", id,
-                  &in->shards, &in->lsn, &in->term, chain) == 5 &&
-           hex_get(bytes_str(id), in->cell_id, sizeof in->cell_id) &&
-           hex_get(bytes_str(chain), in->chain, sizeof in->chain) && in->shards >= 1 &&
-           in->shards < ENGINE_STORES_MAX && in->lsn;
+    int n = sscanf(text,
+                   "coffer-install 1\ncell-id %32[0-9a-f]\nshards %u\nlsn %lu\nterm %u\nchain %64[0-9a-f]\n"
+                   "aside %d\n",
+                   id, &in->shards, &in->lsn, &in->term, chain, &in->aside);
+    return n >= 5 && hex_get(bytes_str(id), in->cell_id, sizeof in->cell_id) &&
+           hex_get(bytes_str(chain), in->chain, sizeof in->chain) &&
+           (in->lsn ? in->shards >= 1 && in->shards < ENGINE_STORES_MAX : in->aside);
 }
 
 static enum err read_mark(const char *dir, struct install *in)
@@ -126,6 +129,57 @@ static enum err empty(const char *path, int (*picks)(const char *name), enum err
     return e ? e : file_sync_dir(path);
 }
 
+/* ---- what goes aside ---- */
+
+static enum err move_all(const char *from, const char *to, int (*picks)(const char *name), const char *keep)
+{
+    char was[INSTALL_PATH_BYTES + 300], now[INSTALL_PATH_BYTES + 300], **names;
+    size_t n;
+    enum err e = file_list(from, &names, &n);
+
+    if (e)
+        return e == ERR_NOTFOUND ? ERR_OK : e;
+    for (size_t i = 0; i < n && !e; i++) {
+        snprintf(was, sizeof was, "%s/%s", from, names[i]);
+        snprintf(now, sizeof now, "%s/%s", to, names[i]);
+        if (picks(names[i]) && (!keep || strcmp(was, keep) != 0))
+            e = file_rename(was, now);
+    }
+    file_free_names(names, n);
+    if (!e)
+        e = file_sync_dir(to);
+    return e ? e : file_sync_dir(from);
+}
+
+static int is_log_or_store(const char *name)
+{
+    return strcmp(name, "wal") == 0 || is_store(name);
+}
+
+static int is_begin(const char *name)
+{
+    return strcmp(name, "begin") == 0;
+}
+
+static enum err set_aside(const char *dir, const struct install *in)
+{
+    char aside[INSTALL_PATH_BYTES], from[INSTALL_PATH_BYTES], to[INSTALL_PATH_BYTES], keep[INSTALL_PATH_BYTES];
+    path_of(aside, dir, INSTALL_ASIDE);
+    path_of(from, dir, "snapshots");
+    path_of(to, dir, INSTALL_ASIDE "/snapshots");
+    named_path(keep, dir, in);
+    enum err e = file_mkdir(aside, 0700);
+    if (!e)
+        e = file_mkdir(to, 0700);
+    if (!e)
+        e = move_all(dir, aside, is_log_or_store, NULL);
+    if (!e)
+        e = move_all(from, to, is_snapshot, keep);
+    return e || in->lsn ? e : move_all(dir, aside, is_begin, NULL);
+}
+
+/* ---- what is deleted ---- */
+
 /* All that the snapshot stands for, the log before the stores: what it lacks, they may have. */
 static enum err drop_old_state(const char *dir, const struct install *in)
 {
@@ -179,24 +233,113 @@ static enum err begin(const char *dir, const struct install *in)
     return celldir_write_begin(dir, &b);
 }
 
+static enum err has_snapshot(const char *dir, const struct install *in)
+{
+    char path[INSTALL_PATH_BYTES];
+    install_path(path, dir, in->lsn, in->term);
+    enum err e = exists(path);
+    if (e == ERR_NOTFOUND) {
+        named_path(path, dir, in);
+        e = exists(path);
+    }
+    return e == ERR_NOTFOUND ? ERR_CORRUPT : e;
+}
+
 enum err install_finish(const char *dir, struct install *in)
 {
     char path[INSTALL_PATH_BYTES];
     enum err e = read_mark(dir, in);
 
-    if (e)
+    if (e || (in->lsn && (e = has_snapshot(dir, in))))
         return e;
-    install_path(path, dir, in->lsn, in->term);
-    if ((e = exists(path)) == ERR_NOTFOUND) {
-        named_path(path, dir, in);
-        e = exists(path);
-    }
-    if (e)
-        return e == ERR_NOTFOUND ? ERR_CORRUPT : e;
-    if ((e = drop_old_state(dir, in)) || (e = place(dir, in)) || (e = identify(dir, in)) || (e = begin(dir, in)))
+    if ((e = in->aside ? set_aside(dir, in) : drop_old_state(dir, in)))
+        return e;
+    if (in->lsn && ((e = place(dir, in)) || (e = identify(dir, in)) || (e = begin(dir, in))))
         return e;
     e = file_unlink(path_of(path, dir, "install"));
     return e ? e : file_sync_dir(dir);
+}
+
+/* ---- may it be set aside? ---- */
+
+int install_has_aside(const char *dir)
+{
+    char path[INSTALL_PATH_BYTES], **names;
+    size_t n;
+    enum err e = file_list(path_of(path, dir, INSTALL_ASIDE), &names, &n);
+    if (!e)
+        file_free_names(names, n);
+    return e != ERR_NOTFOUND;
+}
+
+static enum err add_size(const char *path, uint64_t *bytes)
+{
+    uint64_t size = 0;
+    int fd;
+    enum err e = file_open(path, O_RDONLY, 0, &fd);
+    if (e)
+        return e == ERR_NOTFOUND ? ERR_OK : e;
+    e = file_size(fd, &size);
+    *bytes += size;
+    enum err closed = file_close(fd);
+    return e ? e : closed;
+}
+
+/* Of the files in a directory; none there is fine. */
+static enum err add_sizes(const char *path, uint64_t *bytes)
+{
+    char at[INSTALL_PATH_BYTES + 600], **names;
+    size_t n;
+    enum err e = file_list(path, &names, &n);
+    if (e)
+        return e == ERR_NOTFOUND ? ERR_OK : e;
+    for (size_t i = 0; i < n && !e; i++) {
+        snprintf(at, sizeof at, "%s/%s", path, names[i]);
+        e = add_size(at, bytes);
+    }
+    file_free_names(names, n);
+    return e;
+}
+
+/* What comes is as large as what goes, but for the log, which begins anew behind a snapshot. */
+static enum err needed_bytes(const char *dir, uint64_t *bytes)
+{
+    char at[INSTALL_PATH_BYTES + 300], **names;
+    size_t n;
+    enum err e = file_list(dir, &names, &n);
+    *bytes = 0;
+    if (e)
+        return e;
+    for (size_t i = 0; i < n && !e; i++) {
+        snprintf(at, sizeof at, "%s/%s", dir, names[i]);
+        if (is_store(names[i]) || strcmp(names[i], "snapshots") == 0)
+            e = add_sizes(at, bytes);
+    }
+    file_free_names(names, n);
+    return e;
+}
+
+enum err install_may_set_aside(const char *dir, uint64_t keep_free, char why[INSTALL_WHY_BYTES])
+{
+    uint64_t needed, free = room_free(dir);
+    why[0] = 0;
+    if (install_has_aside(dir)) {
+        snprintf(why, INSTALL_WHY_BYTES,
+                 "there is a directory " INSTALL_ASIDE " with what was set aside before: look at it, move it away");
+        return ERR_CONFLICT;
+    }
+    enum err e = needed_bytes(dir, &needed);
+    if (e) {
+        snprintf(why, INSTALL_WHY_BYTES, "the data directory cannot be read: %s", err_text(e));
+        return e;
+    }
+    if (free >= keep_free && free - keep_free >= needed)
+        return ERR_OK;
+    snprintf(why, INSTALL_WHY_BYTES,
+             "the disk has %llu MiB free, and a copy beside what is set aside takes about %llu MiB, with %llu MiB left "
+             "free: free some, or move the damaged data to another disk",
+             (unsigned long long)free >> 20, (unsigned long long)needed >> 20, (unsigned long long)keep_free >> 20);
+    return ERR_MISCONF;
 }
 
 /* ---- shards ---- */

@@ -17,6 +17,8 @@ void founding_saw(struct founding *f, const struct hello_node *theirs)
     s->seen = 1;
     s->was_blank |= theirs->blank;
     s->is_blank = theirs->blank;
+    s->mute = theirs->mute;
+    s->ready = theirs->ready;
     s->has_cell = theirs->has_cell;
     memcpy(s->cell_id, theirs->cell_id, sizeof s->cell_id);
 }
@@ -46,4 +48,19 @@ enum founding_verdict founding_look(const struct founding *f, uint8_t cell_id[16
         return begins && f->self == 0 ? FOUNDING_MAKE : FOUNDING_WAIT;
     memcpy(cell_id, with->cell_id, 16);
     return begins ? FOUNDING_BEGIN : FOUNDING_JOIN;
+}
+
+int founding_is_sound(const struct founding *f, unsigned voter, const uint8_t cell_id[16])
+{
+    const struct founding_seen *s = &f->seen[voter];
+    return (int)voter != f->self && s->ready && !s->mute && !s->is_blank &&
+           bytes_equal(bytes_of(s->cell_id, 16), bytes_of(cell_id, 16));
+}
+
+unsigned founding_sound(const struct founding *f, const uint8_t cell_id[16])
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < f->voters; i++)
+        n += (unsigned)founding_is_sound(f, i, cell_id);
+    return n;
 }

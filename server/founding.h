@@ -14,6 +14,9 @@
  *
  * A replica that is no voter only waits for somebody who has a cell.
  *
+ * A node whose data is damaged where a start needs it asks something else of the same handshakes: how many others can
+ * go on without it (founding_sound; repl_aside.c).
+ *
  * Pure functions of the struct; one thread at a time.
  */
 #ifndef COFFER_SERVER_FOUNDING_H
@@ -26,6 +29,7 @@ struct founding {
     int self;        /* -1: no voter */
     struct founding_seen {
         int seen, was_blank, is_blank, has_cell;
+        int mute, ready; /* as of the last handshake */
         uint8_t cell_id[16];
     } seen[CELL_VOTERS + 1]; /* [index]; the last one: who is no voter */
 };
@@ -41,5 +45,9 @@ enum founding_verdict {
     FOUNDING_JOIN,  /* cell_id: what this node promised there is not known */
 };
 enum founding_verdict founding_look(const struct founding *f, uint8_t cell_id[16]);
+
+/* Voters other than this node that serve in this cell, and hold all that they ever acknowledged. */
+unsigned founding_sound(const struct founding *f, const uint8_t cell_id[16]);
+int founding_is_sound(const struct founding *f, unsigned voter, const uint8_t cell_id[16]);
 
 #endif

@@ -17,7 +17,7 @@ static int is_dash(struct bytes word)
 void hello_put(const struct hello_node *h, char out[HELLO_TEXT_BYTES])
 {
     char cell[33] = "-", realm[33], index[12] = "-";
-    const char *states[] = {"-", "r", "b", "br"};
+    const char *states[] = {"-", "r", "m", "mr", "b", "br", "bm", "bmr"};
     hex_put(realm, h->realm, sizeof h->realm);
     if (h->has_cell)
         hex_put(cell, h->cell_id, sizeof h->cell_id);
@@ -25,7 +25,7 @@ void hello_put(const struct hello_node *h, char out[HELLO_TEXT_BYTES])
         snprintf(index, sizeof index, "%d", h->index);
     snprintf(out, HELLO_TEXT_BYTES, "%s %llu %lu %s %s %s %s %s %s", h->replid[0] ? h->replid : "?",
              (unsigned long long)h->lsn, (unsigned long)h->term, h->run_id, cell, realm, h->voters, index,
-             states[2 * !!h->blank + !!h->ready]);
+             states[4 * !!h->blank + 2 * !!h->mute + !!h->ready]);
 }
 
 static int get_index(struct bytes word, int *out)
@@ -44,8 +44,9 @@ static int get_state(struct bytes word, struct hello_node *h)
 {
     for (size_t i = 0; i < word.n; i++) {
         h->blank |= word.p[i] == 'b';
+        h->mute |= word.p[i] == 'm';
         h->ready |= word.p[i] == 'r';
-        if (!memchr("br-", word.p[i], 3))
+        if (!memchr("bmr-", word.p[i], 4))
             return 0;
     }
     return word.n > 0;

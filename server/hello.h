@@ -17,7 +17,8 @@
  *
  * replid and lsn are where a Redis has them, and tell tools something; the core finds out by itself where logs part.
  * "-" stands for a cell id that is not known yet, for no voters, and for a node that is none of them. State is made of
- * letters: b, blank: it has no log and promised nothing; r, ready: it can take frames; "-": neither.
+ * letters: b, blank: it has no log and promised nothing; m, mute: its log is damaged, or was, and it is not counted
+ * (engine/cell.h); r, ready: it can take frames; "-": none of these.
  *
  * Pure functions; any thread.
  */
@@ -39,7 +40,7 @@ struct hello_node {
     uint8_t cell_id[16], realm[16];
     char voters[VOTERS_TEXT_BYTES]; /* "-": none */
     int index;                      /* -1: no voter */
-    int blank, ready;
+    int blank, mute, ready;
 };
 
 /* The nine words with blanks between. */

@@ -372,6 +372,7 @@ static void put_primary(struct printer *p, const struct repl_status *s)
 
 static void replication_section(struct printer *p)
 {
+    static const char *const mutes[] = {[CELL_SOUND] = "no", [CELL_DAMAGED] = "damaged", [CELL_LOST] = "lost"};
     struct repl_status s = {0};
     if (p->srv->repl)
         repl_status(p->srv->repl, &s);
@@ -381,6 +382,8 @@ static void replication_section(struct printer *p)
         put_primary(p, &s);
     put_replicas(p, &s);
     PUT(p, "quorum:%s\r\n", s.voters ? "voters" : "alone");
+    PUT(p, "mute:%s\r\n", mutes[s.mute]);
+    PUT(p, "set_aside:%d\r\n", s.has_aside);
     PUT_U64(p, "read_rounds", s.read_rounds);
     PUT(p, "state_compared:%s\r\n", repl_state_name(s.state));
     PUT_U64(p, "state_compared_lsn", s.state_lsn);

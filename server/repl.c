@@ -22,9 +22,6 @@
 #include "server/repl_impl.h"
 #include "server/restore.h"
 
-#define LOOK_US 200000 /* also at the server's stopping */
-#define SAY_US 10000000
-
 /* ---- waking the thread ---- */
 
 void repl_wake(struct repl *r)
@@ -134,6 +131,7 @@ static enum err read_config(struct repl *r)
 
 struct found {
     int has_cell, blank;
+    int emptied; /* no log, and the voting file says mute: what it held was set aside, or lost, and comes from others */
     struct celldir cell;
 };
 
@@ -144,12 +142,13 @@ static enum err look(struct found *f)
     int has_log = 0;
     enum err e = celldir_read(".", &f->cell);
     f->has_cell = e == ERR_OK;
-    f->blank = 0;
+    f->blank = f->emptied = 0;
     if (e && e != ERR_NOTFOUND)
         return e;
     if ((e = celldir_has_log(".", &has_log)) || has_log || celldir_read_begin(".", &begin) != ERR_NOTFOUND)
         return e;
     f->blank = !f->has_cell || vote_read(REPL_VOTE_PATH, f->cell.cell_id, &vote) != ERR_OK;
+    f->emptied = !f->blank && vote.vote.mute != CELL_SOUND;
     return ERR_OK;
 }
 
@@ -206,7 +205,7 @@ static void say_waiting(struct repl *r)
 
 static enum founding_verdict wait_for_verdict(struct repl *r, uint8_t cell_id[16])
 {
-    uint64_t end = clock_mono_us() + LOOK_US;
+    uint64_t end = clock_mono_us() + REPL_LOOK_US;
     pthread_mutex_lock(&r->lock);
     enum founding_verdict v;
     while ((v = founding_look(&r->founding, cell_id)) == FOUNDING_WAIT && !r->own_cell && clock_mono_us() < end)
@@ -251,7 +250,7 @@ static enum err find_cell(struct repl *r, struct found *f)
     enum err e = acl_log_lost(r->srv->acl); /* who may talk to this node meanwhile is in a log that it does not have */
 
     while (!e) {
-        if (clock_mono_us() - said_us > SAY_US || !said_us) {
+        if (clock_mono_us() - said_us > REPL_SAY_US || !said_us) {
             said_us = clock_mono_us();
             say_waiting(r);
         }
@@ -288,8 +287,13 @@ enum err repl_begin(struct repl *r, const uint8_t realm[16])
     enum err e = read_config(r);
     if (!e && (e = look(&f)))
         log_at(LOG_WARNING, "The data directory cannot be read: %s", err_text(e));
+    if (!e && f.emptied && !r->configured)
+        e = wrong(
+            "what this node held comes from other nodes, and nothing of it has come yet: give voters or replicaof");
     if (e)
         return e;
+    r->found_elsewhere = f.emptied;
+    atomic_store(&r->has_aside, install_has_aside("."));
     pthread_mutex_lock(&r->lock);
     memcpy(r->mine.realm, realm, sizeof r->mine.realm);
     memcpy(r->mine.run_id, r->srv->run_id, sizeof r->mine.run_id);

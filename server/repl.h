@@ -93,7 +93,14 @@ struct waitlist *repl_confirmed(struct repl *r);
  * be a link, or be copied over; else a static text why not. */
 const char *repl_insecure(const struct server *srv, const struct conn *c);
 
-/* ---- a damaged log ---- */
+/* ---- damage ---- */
+
+/* What is here is damaged where a start needs it (why). In a cell with voters: waits until a majority of them, without
+ * this node, is there and sound, and so holds all that was ever acknowledged; lets the voting file say that this node
+ * is mute, marks its data to be set aside (engine/install.h), and has the server begin anew. ERR_AGAIN: it does, or is
+ * stopping. ERR_CORRUPT: this node has nobody to copy from, something was set aside before, or there is no room; the
+ * log says which. ERR_IO, ERR_OOM. On the start thread, behind repl_begin; blocks. */
+must_use enum err repl_set_aside(struct repl *r, const char *why);
 
 /* As engine_config.mend_log; srv is the struct server. From when the engine is being opened until it is closed; blocks.
  */
@@ -125,7 +132,9 @@ struct repl_status {
     unsigned priority;
     uint32_t term;
     uint64_t offset, commit_lsn, read_rounds; /* rounds: of repl_confirm, so far */
-    enum repl_state_verdict state;            /* compared with the primary's at state_lsn */
+    enum cell_mute mute;
+    int has_aside;                 /* something was set aside here, and is there still */
+    enum repl_state_verdict state; /* compared with the primary's at state_lsn */
     uint64_t state_lsn;
     char replid[HELLO_ID_CHARS + 1], replid2[HELLO_ID_CHARS + 1]; /* replid2: of the term before; empty: not known */
     uint64_t second_lsn;                                          /* the first that is not replid2's */

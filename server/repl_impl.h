@@ -1,7 +1,8 @@
 /* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
  * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
- * repl_failover.c (FAILOVER), repl_resync.c (full resyncs), repl_mend.c (a damaged log), repl_digest.c (do replicas
- * hold the same?) and repl_status.c (what others are told). */
+ * repl_failover.c (FAILOVER), repl_resync.c (full resyncs), repl_mend.c (a damaged log), repl_aside.c (one that is
+ * damaged where a start needs it), repl_digest.c (do replicas hold the same?) and repl_status.c (what others are told).
+ */
 #ifndef COFFER_SERVER_REPL_IMPL_H
 #define COFFER_SERVER_REPL_IMPL_H
 
@@ -107,8 +108,9 @@ struct repl {
     pthread_mutex_t lock; /* what follows */
     pthread_cond_t changed;
     enum repl_phase phase;
-    int running, stop; /* the thread */
-    int own_cell;      /* NO ONE: a blank node without voters is to begin a cell of its own */
+    int running, stop;     /* the thread */
+    _Atomic int has_aside; /* something is set aside here (install.h), as of the start or the last second */
+    int own_cell;          /* NO ONE: a blank node without voters is to begin a cell of its own */
     struct hello_node mine;
     struct founding founding;
     struct repl_status status;
@@ -152,6 +154,10 @@ static inline unsigned repl_voters(const struct repl *r) /* as the core counts t
 void repl_wake(struct repl *r);
 void repl_post(struct repl *r, struct repl_task *t);
 int repl_own_port(const struct repl *r); /* where others reach this node; 0: nowhere */
+#define REPL_LOOK_US                                                                                 \
+    200000 /* who waits for others on the start thread looks as often whether the server is stopping \
+            */
+#define REPL_SAY_US 10000000
 
 /* ---- repl_thread.c ---- */
 must_use enum err repl_thread_start(struct repl *r);                     /* lock held. ERR_OOM */
@@ -195,6 +201,7 @@ int repl_install(void *repl, const struct cell_point *at);
 void repl_meet_stranger(struct repl *r, uint8_t peer, const struct hello_node *theirs);
 void repl_resync_check(struct repl *r, uint64_t now_ms); /* now and then */
 void repl_forget_fetch(struct repl *r);
+uint64_t repl_keep_free(const struct repl *r); /* bytes of the disk that are not for copies */
 
 /* ---- repl_status.c ---- */
 void repl_look_at_terms(struct repl *r); /* now and then */

@@ -203,10 +203,14 @@ void repl_forget_fetch(struct repl *r)
     resync_forget(r->resync);
 }
 
+uint64_t repl_keep_free(const struct repl *r)
+{
+    return room_for_snapshot((size_t)config_int(r->srv->config, CFG_DIRTY_LIMIT));
+}
+
 static uint64_t keep_free(void *arg)
 {
-    struct repl *r = arg;
-    return room_for_snapshot((size_t)config_int(r->srv->config, CFG_DIRTY_LIMIT));
+    return repl_keep_free(arg);
 }
 
 enum err repl_resync_new(struct repl *r)

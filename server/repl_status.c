@@ -99,6 +99,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
     cell_status(c, now, &core);
     *s = (struct repl_status){.on = 1,
                               .voters = r->voters.n != 0,
+                              .mute = (enum cell_mute)c->vote.mute,
                               .master = core.master,
                               .link_up = core.link_up,
                               .priority = repl_is_quarantined(r) ? 0 : core.priority,
@@ -170,7 +171,8 @@ void repl_publish(struct repl *r, uint64_t now)
     r->seeks = r->source != CELL_NOBODY && !s.link_up;
     r->mine.lsn = s.offset;
     r->mine.term = s.term;
-    r->mine.blank = !s.offset && !s.term;
+    r->mine.blank = !s.offset && !s.term && !atomic_load(&r->has_aside); /* that one held something */
+    r->mine.mute = s.mute != CELL_SOUND;
     memcpy(r->mine.replid, s.replid, sizeof r->mine.replid);
     pthread_mutex_unlock(&r->lock);
 }
@@ -179,6 +181,7 @@ void repl_status(struct repl *r, struct repl_status *out)
 {
     pthread_mutex_lock(&r->lock);
     *out = r->status;
+    out->has_aside = atomic_load(&r->has_aside);
     pthread_mutex_unlock(&r->lock);
 }
 

@@ -54,7 +54,7 @@ struct found {
 
 const char *restore_state_name(enum restore_state s)
 {
-    static const char *const name[] = {"looking", "waiting", "recovering", "over"};
+    static const char *const name[] = {"looking", "waiting", "recovering", "damaged", "over"};
     return name[s];
 }
 
@@ -73,7 +73,7 @@ static void enter(struct restore *r, enum restore_state s, const char *why)
     if (new)
         log_at(LOG_WARNING, "%s", why);
     /* Users are in the log; somebody has to be able to say what is to be done without it. */
-    if (s == RESTORE_WAITING && r->srv->acl && acl_log_lost(r->srv->acl))
+    if ((s == RESTORE_WAITING || s == RESTORE_DAMAGED) && r->srv->acl && acl_log_lost(r->srv->acl))
         log_at(LOG_WARNING, "Out of memory: the default user may not say what is to be done");
 }
 
@@ -435,6 +435,8 @@ void restore_demand(struct restore *r, struct restore_wait *w)
     pthread_mutex_unlock(&r->lock);
     if (s == RESTORE_LOOKING)
         answer(w, ERR_LOADING, "the data directory is being looked at: try again shortly");
+    else if (s == RESTORE_DAMAGED)
+        answer(w, ERR_CONFLICT, "the log is here, though damaged: it may hold what no snapshot does");
     else if (s == RESTORE_OVER)
         answer(w, ERR_CONFLICT, "this node has a log: there is nothing to recover by force");
 }
@@ -619,10 +621,15 @@ void restore_refuse(struct restore *r, struct reply *reply)
 
     if (r)
         restore_info(r, &i);
-    if (i.state == RESTORE_WAITING)
+    if (i.state == RESTORE_WAITING || i.state == RESTORE_DAMAGED)
         reply_errorf(reply, "MISCONF", "%s", i.why);
     else
         reply_error(reply, ERR_LOADING);
+}
+
+void restore_hold(struct restore *r, const char *why)
+{
+    enter(r, RESTORE_DAMAGED, why);
 }
 
 void restore_info(struct restore *r, struct restore_info *out)

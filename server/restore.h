@@ -23,7 +23,7 @@
  * **A start with a log** whose snapshots are no good gets one that fits the log (restore_snapshot), by itself: nothing
  * is lost by that.
  *
- * Threads: demand, refuse and info from any; none of them blocks. The rest on the start thread; they block on the
+ * Threads: demand, refuse, hold and info from any; none of them blocks. The rest on the start thread; they block on the
  * network, the HSM and the disk. Ends within a second or so of srv->stopping.
  */
 #ifndef COFFER_SERVER_RESTORE_H
@@ -72,7 +72,10 @@ void restore_demand(struct restore *r, struct restore_wait *w);
 /* Answers a command that needs data while there are none: LOADING, or what is to be done. */
 void restore_refuse(struct restore *r, struct reply *reply);
 
-enum restore_state { RESTORE_LOOKING, RESTORE_WAITING, RESTORE_RUNNING, RESTORE_OVER };
+/* A log is here, but damaged: nothing is served, for the reason in why, which may change. */
+void restore_hold(struct restore *r, const char *why);
+
+enum restore_state { RESTORE_LOOKING, RESTORE_WAITING, RESTORE_RUNNING, RESTORE_DAMAGED, RESTORE_OVER };
 const char *restore_state_name(enum restore_state s);
 
 struct restore_info {

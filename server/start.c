@@ -74,6 +74,8 @@ static int lock_fd = -1; /* main thread, then the start thread */
 enum err start_lock(struct server *srv)
 {
     const char *dir = config_str(srv->config, CFG_DIR);
+    if (lock_fd >= 0)
+        return ERR_OK;
     enum err e = file_open("lock", O_RDWR | O_CREAT, 0600, &lock_fd);
     if (e) {
         log_at(LOG_WARNING, "The directory %s cannot be used: %s", dir, strerror(file_errno()));
@@ -338,14 +340,14 @@ static enum err open_engine(struct server *srv)
     };
     drop_lock(); /* the engine takes it, and refuses when somebody was faster */
     enum err e = engine_open(&srv->engine, &cfg, &srv->report, &why);
-    if (e)
+    if (e) {
         log_at(LOG_WARNING, "The store in %s cannot be opened: %s", config_str(c, CFG_DIR),
                why && why[0] ? why : err_text(e));
-    else
-        log_report(&srv->report);
-    if (!e)
-        lend_from(srv->lend, engine_snapshots(srv->engine));
-    return e;
+        return e == ERR_CORRUPT ? repl_set_aside(srv->repl, why) : e;
+    }
+    log_report(&srv->report);
+    lend_from(srv->lend, engine_snapshots(srv->engine));
+    return ERR_OK;
 }
 
 /* A full resync that came to its end, but for this. */
@@ -354,7 +356,10 @@ static enum err finish_install(void)
     struct install in;
     enum err e = install_finish(".", &in);
 
-    if (e == ERR_OK)
+    if (e == ERR_OK && in.aside)
+        log_at(LOG_WARNING, "What was here is in the directory " INSTALL_ASIDE ", and not read any more: move it away "
+                            "once it is understood");
+    if (e == ERR_OK && in.lsn)
         log_at(LOG_NOTICE, "The snapshot at LSN %llu (term %u), which a peer gave, takes the place of what was here",
                (unsigned long long)in.lsn, in.term);
     else if (e == ERR_CORRUPT)
@@ -368,7 +373,7 @@ static enum err finish_install(void)
 enum err start_open(struct server *srv)
 {
     uint8_t realm[SEAL_REALM_BYTES];
-    enum err e = finish_install();
+    enum err installed = finish_install(), e = installed == ERR_CORRUPT ? ERR_OK : installed;
     if (!e)
         e = open_hsm(srv);
     if (e)
@@ -395,6 +400,7 @@ enum err start_open(struct server *srv)
         return e;
     }
     if (!(e = repl_begin(srv->repl, realm)) &&
+        !(e = installed ? repl_set_aside(srv->repl, "the file install, or its snapshot") : ERR_OK) &&
         (repl_found_elsewhere(srv->repl) || !(e = restore_begin(srv->restore))) && !(e = open_engine(srv)) &&
         !(e = repl_run(srv->repl)) && ((e = bucketlink_start(srv)) || (e = acl_log_known(srv->acl))))
         log_at(LOG_WARNING, "Out of memory at start");

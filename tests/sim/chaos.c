@@ -154,6 +154,7 @@ static void act_damage(struct sim *s, unsigned n)
     uint64_t lsn = node->last - sim_below(s, sim_below(s, 2) ? node->last - node->base : 1);
     if (!node->damaged || lsn < node->damaged)
         node->damaged = lsn;
+    node->aside |= sim_below(s, 3) == 0;
     trace(s, "%c: record %lu goes bad", 'a' + n, lsn);
 }
 

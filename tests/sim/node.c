@@ -220,14 +220,28 @@ enum err sim_step(struct sim *s, unsigned n, struct cell_event ev)
 
 /* ---- starts and ends ---- */
 
+/* Before the core starts: the voting file says mute, then everything else goes. */
+static void set_aside(struct sim *s, unsigned n)
+{
+    struct sim_node *node = &s->node[n];
+    if (node->vote_lost)
+        node->vote = (struct cell_vote){.promised_to = CELL_NOBODY, .mute = n < s->voters ? CELL_LOST : CELL_DAMAGED};
+    else if (node->vote.mute == CELL_SOUND)
+        node->vote.mute = CELL_DAMAGED;
+    node->vote_lost = 0;
+    node->base = node->last = node->synced = node->applied = node->damaged = 0;
+}
+
 void sim_start(struct sim *s, unsigned n)
 {
     static struct cell_effects fx;
     struct sim_node *node = &s->node[n];
     struct cell_config config = cell_config_default;
 
-    trace(s, "%c starts%s%s", 'a' + n, node->damaged ? ", its log damaged" : "",
-          node->vote_lost ? ", its voting file lost" : "");
+    trace(s, "%c starts%s%s%s", 'a' + n, node->damaged ? ", its log damaged" : "",
+          node->damaged && node->aside ? " and set aside" : "", node->vote_lost ? ", its voting file lost" : "");
+    if (node->damaged && node->aside)
+        set_aside(s, n);
     config.self = (uint8_t)n;
     config.voters = (uint8_t)s->voters;
     config.peers = (uint8_t)s->nodes;
@@ -257,7 +271,7 @@ void sim_start(struct sim *s, unsigned n)
     cell_init(&node->c, &config, &boot, &fx);
     carry_out(s, n, &fx);
     if (node->up)
-        node->damaged = 0;
+        node->damaged = 0, node->aside = 0;
 }
 
 void sim_crash(struct sim *s, unsigned n)

@@ -9,7 +9,7 @@
  *     > crash a | drop a b      drop: their connections break
  *     > block a b | block a     both ways; from all others
  *     > heal
- *     > damage a 3 | lose-vote a | lose-disk a
+ *     > damage a 3 | set-aside a 3 | lose-vote a | lose-disk a
  *     > full a | trim a
  *     > deliver a b | sync a    only what is under way from a to b; only a's disk
  *     > run                     everything that is under way arrives, disks sync; no time passes
@@ -150,6 +150,12 @@ static void do_damage(struct sim *s, const struct args *a)
     s->node[a->node[0]].damaged = a->number[1];
 }
 
+static void do_set_aside(struct sim *s, const struct args *a)
+{
+    do_damage(s, a);
+    s->node[a->node[0]].aside = 1;
+}
+
 static void do_lose_vote(struct sim *s, const struct args *a)
 {
     sim_crash(s, a->node[0]);
@@ -221,7 +227,7 @@ static const struct {
     {"damage", 2, do_damage},   {"lose-vote", 1, do_lose_vote}, {"lose-disk", 1, do_lose_disk},
     {"full", 1, do_full},       {"trim", 1, do_trim},           {"sync", 1, do_sync},
     {"run", 0, do_run},         {"time", 1, do_time},           {"peace", 0, do_peace},
-    {"deliver", 2, do_deliver}, {"batch", 1, do_batch},
+    {"deliver", 2, do_deliver}, {"batch", 1, do_batch},         {"set-aside", 2, do_set_aside},
 };
 
 static void parse_args(const struct sim *s, char *words[], struct args *a)

@@ -48,6 +48,7 @@ struct sim_node {
     uint64_t applied;                   /* of the state; never more than was committed */
     struct cell_vote vote;
     uint64_t damaged; /* LSN that will not verify at the next start; 0 */
+    int aside;        /* and where the start needs it: all that is here is set aside (server/repl_aside.c) */
     int vote_lost;
 
     /* of the process */

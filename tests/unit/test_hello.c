@@ -90,12 +90,13 @@ static void a_hello_comes_through(void **state)
     struct hello_node h = a_hello(), got;
     char text[HELLO_TEXT_BYTES];
     (void)state;
-    for (unsigned i = 0; i < 16; i++) {
+    for (unsigned i = 0; i < 32; i++) {
         h.has_cell = i & 1;
         memset(h.cell_id, i & 1 ? 0xc1 : 0, sizeof h.cell_id);
         h.index = i & 2 ? 2 : -1;
         h.blank = i >> 2 & 1;
         h.ready = i >> 3 & 1;
+        h.mute = i >> 4 & 1;
         hello_put(&h, text);
         assert_int_equal(hello_get_text(bytes_str(text), &got), ERR_OK);
         assert_memory_equal(&got, &h, sizeof h);
@@ -272,6 +273,33 @@ static void who_lost_its_disk_joins(void **state)
     assert_int_equal(founding_look(&f, id), FOUNDING_JOIN);
 }
 
+/* Whom a node may copy from that sets its damaged data aside. */
+static void who_can_go_on_without_this_node(void **state)
+{
+    struct founding f;
+    uint8_t id[16];
+    (void)state;
+    memset(id, 5, sizeof id);
+    founding_init(&f, 5, 1, id);
+    assert_int_equal(founding_sound(&f, id), 0); /* not itself */
+    for (int i = 0; i < 5; i += 1 + (i == 0)) {
+        struct hello_node h = seen(i, 0, 5);
+        h.ready = 1;
+        founding_saw(&f, &h);
+    }
+    assert_int_equal(founding_sound(&f, id), 4);
+    struct hello_node starts = seen(0, 0, 5), damaged = seen(2, 0, 5), emptied = seen(3, 0, 5), other = seen(4, 0, 6);
+    founding_saw(&f, &starts);
+    assert_int_equal(founding_sound(&f, id), 3);
+    damaged.mute = emptied.mute = emptied.ready = other.ready = 1;
+    founding_saw(&f, &damaged);
+    founding_saw(&f, &emptied);
+    assert_int_equal(founding_sound(&f, id), 1);
+    assert_true(founding_is_sound(&f, 4, id));
+    founding_saw(&f, &other);
+    assert_int_equal(founding_sound(&f, id), 0);
+}
+
 static void a_replica_waits_for_a_cell(void **state)
 {
     struct founding f;
@@ -304,6 +332,7 @@ int main(void)
         cmocka_unit_test(a_cell_begins_when_all_are_blank),
         cmocka_unit_test(the_id_that_is_there_is_taken),
         cmocka_unit_test(who_lost_its_disk_joins),
+        cmocka_unit_test(who_can_go_on_without_this_node),
         cmocka_unit_test(a_replica_waits_for_a_cell),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* A fetched snapshot takes the place of log and state: what is there afterwards, and that a process which dies at any
- * file operation of it, or for which that one fails, leaves the old state or the new one, and never neither. */
+/* A fetched snapshot, or nothing, takes the place of log and state: what is there afterwards, and that a process which
+ * dies at any file operation of it, or for which that one fails, leaves the old state or the new one, and never
+ * neither; and what is set aside whole. */
 #include <errno.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -153,6 +154,70 @@ static void assert_old(void)
     close_engine();
 }
 
+/* What was set aside, put back into the place of what is there now, is the old state. */
+static void assert_aside(void)
+{
+    assert_true(install_has_aside(dir));
+    shell("cd %s && rm -rf wal base base.* shard-* snapshots begin state && mv aside/* . && rmdir aside", dir);
+    open_engine();
+    assert_filled(2);
+    close_engine();
+    assert_false(install_has_aside(dir));
+}
+
+static void assert_empty(void)
+{
+    struct install none;
+    struct celldir c;
+    assert_int_equal(install_finish(dir, &none), ERR_NOTFOUND);
+    assert_false(is_there("install") || is_there("wal") || is_there("base") || is_there("shard-0") ||
+                 is_there("begin"));
+    shell("test -z \"$(ls %s/snapshots)\"", dir);
+    assert_true(is_there("vote"));
+    assert_int_equal(celldir_read(dir, &c), ERR_OK);
+    assert_memory_equal(c.cell_id, in.cell_id, 16);
+    open_engine(); /* as one that never held anything */
+    assert_int_equal(first_lsn(), 1);
+    assert_int_equal(report.replayed, 1);
+    close_engine();
+}
+
+static void the_old_state_is_set_aside(void **state)
+{
+    (void)state;
+    struct install found, kept = in;
+    kept.aside = 1;
+    assert_false(install_has_aside(dir));
+    assert_int_equal(install_mark(dir, &kept), ERR_OK);
+    assert_int_equal(install_finish(dir, &found), ERR_OK);
+    assert_int_equal(found.aside, 1);
+    assert_new();
+    assert_aside();
+}
+
+static void nothing_takes_the_place_of_what_is_set_aside(void **state)
+{
+    (void)state;
+    struct install found, kept = {.aside = 1};
+    assert_int_equal(install_mark(dir, &kept), ERR_OK);
+    assert_int_equal(install_finish(dir, &found), ERR_OK);
+    assert_int_equal(found.lsn, 0);
+    assert_empty();
+    assert_aside();
+}
+
+static void one_set_is_kept_and_it_needs_room(void **state)
+{
+    (void)state;
+    char why[INSTALL_WHY_BYTES];
+    assert_int_equal(install_may_set_aside(dir, 0, why), ERR_OK);
+    assert_int_equal(install_may_set_aside(dir, UINT64_MAX / 2, why), ERR_MISCONF);
+    assert_non_null(strstr(why, "MiB free"));
+    shell("mkdir %s/aside", dir);
+    assert_int_equal(install_may_set_aside(dir, 0, why), ERR_CONFLICT);
+    assert_non_null(strstr(why, "was set aside before"));
+}
+
 static void a_snapshot_takes_the_place_of_the_state(void **state)
 {
     (void)state;
@@ -214,10 +279,12 @@ static void the_term_in_front_of_the_log_is_known(void **state)
 
 /* ---- deaths and failures ---- */
 
+static struct install wanted; /* what is installed: in; the same, with the old state set aside; or nothing */
+
 static enum err install_it(void)
 {
     struct install found;
-    enum err err = install_mark(dir, &in);
+    enum err err = install_mark(dir, &wanted);
     return err ? err : install_finish(dir, &found);
 }
 
@@ -244,17 +311,20 @@ static int assert_one_of_both(void)
     struct install found;
     enum err err = install_finish(dir, &found);
     assert_true(err == ERR_OK || err == ERR_NOTFOUND);
-    int is_new = err == ERR_OK || is_there("begin");
-    if (is_new)
+    int is_new = err == ERR_OK || is_there("begin") || !is_there("wal");
+    if (!is_new)
+        assert_old();
+    else if (wanted.lsn)
         assert_new();
     else
-        assert_old();
+        assert_empty();
+    if (is_new && wanted.aside)
+        assert_aside();
     return is_new;
 }
 
-static void a_death_at_each_step(void **state)
+static void die_at_each_step(void)
 {
-    (void)state;
     long n = 1, old = 0;
     int died;
     do {
@@ -266,10 +336,9 @@ static void a_death_at_each_step(void **state)
     assert_true(old > 1 && n > old + 10);
 }
 
-static void a_failure_at_each_step(void **state)
+static void fail_at_each_step(void)
 {
     static const int codes[] = {ENOSPC, EIO};
-    (void)state;
     for (unsigned c = 0; c < 2; c++) {
         int fired = 1;
         for (long n = 1; fired; n++) {
@@ -284,11 +353,36 @@ static void a_failure_at_each_step(void **state)
     }
 }
 
+static void a_death_at_each_step(void **state)
+{
+    (void)state;
+    wanted = in;
+    die_at_each_step();
+    wanted.aside = 1;
+    die_at_each_step();
+    wanted = (struct install){.aside = 1};
+    die_at_each_step();
+}
+
+static void a_failure_at_each_step(void **state)
+{
+    (void)state;
+    wanted = in;
+    fail_at_each_step();
+    wanted.aside = 1;
+    fail_at_each_step();
+    wanted = (struct install){.aside = 1};
+    fail_at_each_step();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_snapshot_takes_the_place_of_the_state, setup, teardown),
         cmocka_unit_test_setup_teardown(another_cells_takes_its_identity_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_old_state_is_set_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_takes_the_place_of_what_is_set_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_set_is_kept_and_it_needs_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_mark_without_its_snapshot_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(the_term_in_front_of_the_log_is_known, setup, teardown),
         cmocka_unit_test_setup_teardown(a_death_at_each_step, setup, teardown),
