@@ -367,6 +367,9 @@ void engine_expire_actively(struct engine *e, int on);
 struct databases *engine_databases(struct engine *e); /* databases.h */
 struct wal *engine_wal(struct engine *e);             /* for cursors: WBL.VERIFY, WBL.RANGE */
 uint64_t engine_commit_lsn(struct engine *e);
+/* 1: a snapshot with this header is of this log: it has the snapshot's last record, or goes on right behind it. Blocks.
+ */
+int engine_log_fits(struct engine *e, const struct snapfile_header *h);
 unsigned engine_shards(struct engine *e);
 /* For tests, while no rebuild runs. NULL: failed. */
 struct store *engine_store(struct engine *e, unsigned store);

@@ -45,8 +45,9 @@ enum err install_mark(const char *dir, const struct install *in)
 
     hex_put(id, in->cell_id, sizeof in->cell_id);
     hex_put(chain, in->chain, sizeof in->chain);
-    snprintf(text, sizeof text, "coffer-install 1\ncell-id %s\nshards %u\nlsn %lu\nterm %u\nchain %s\naside %d\n", id,
-             in->shards, in->lsn, in->term, chain, in->aside != 0);
+    snprintf(text, sizeof text,
+             "coffer-install 1\ncell-id %s\nshards %u\nlsn %lu\nterm %u\nchain %s\naside %d\nlog %d\n", id, in->shards,
+             in->lsn, in->term, chain, in->aside != 0, in->keep_log != 0);
     return file_write_atomic(path_of(path, dir, "install"), bytes_str(text), 0600);
 }
 
@@ -55,8 +56,8 @@ static int parse(const char *text, struct install *in)
     char id[33], chain[65];
     int n = sscanf(text,
                    "coffer-install 1\ncell-id %32[0-9a-f]\nshards %u\nlsn %lu\nterm %u\nchain %64[0-9a-f]\n"
-                   "aside %d\n",
-                   id, &in->shards, &in->lsn, &in->term, chain, &in->aside);
+                   "aside %d\nlog %d\n",
+                   id, &in->shards, &in->lsn, &in->term, chain, &in->aside, &in->keep_log);
     return n >= 5 && hex_get(bytes_str(id), in->cell_id, sizeof in->cell_id) &&
            hex_get(bytes_str(chain), in->chain, sizeof in->chain) &&
            (in->lsn ? in->shards >= 1 && in->shards < ENGINE_STORES_MAX : in->aside);
@@ -151,9 +152,9 @@ static enum err move_all(const char *from, const char *to, int (*picks)(const ch
     return e ? e : file_sync_dir(from);
 }
 
-static int is_log_or_store(const char *name)
+static int is_log(const char *name)
 {
-    return strcmp(name, "wal") == 0 || is_store(name);
+    return strcmp(name, "wal") == 0;
 }
 
 static int is_begin(const char *name)
@@ -172,7 +173,9 @@ static enum err set_aside(const char *dir, const struct install *in)
     if (!e)
         e = file_mkdir(to, 0700);
     if (!e)
-        e = move_all(dir, aside, is_log_or_store, NULL);
+        e = move_all(dir, aside, is_store, NULL);
+    if (!e && !in->keep_log)
+        e = move_all(dir, aside, is_log, NULL);
     if (!e)
         e = move_all(from, to, is_snapshot, keep);
     return e || in->lsn ? e : move_all(dir, aside, is_begin, NULL);
@@ -185,7 +188,7 @@ static enum err drop_old_state(const char *dir, const struct install *in)
 {
     char path[INSTALL_PATH_BYTES], keep[INSTALL_PATH_BYTES];
     named_path(keep, dir, in);
-    enum err e = empty(path_of(path, dir, "wal"), every, file_unlink, NULL);
+    enum err e = in->keep_log ? ERR_OK : empty(path_of(path, dir, "wal"), every, file_unlink, NULL);
     if (!e)
         e = empty(dir, is_store, storedir_remove, NULL);
     if (!e)
@@ -254,7 +257,7 @@ enum err install_finish(const char *dir, struct install *in)
         return e;
     if ((e = in->aside ? set_aside(dir, in) : drop_old_state(dir, in)))
         return e;
-    if (in->lsn && ((e = place(dir, in)) || (e = identify(dir, in)) || (e = begin(dir, in))))
+    if (in->lsn && ((e = place(dir, in)) || (e = identify(dir, in)) || (!in->keep_log && (e = begin(dir, in)))))
         return e;
     e = file_unlink(path_of(path, dir, "install"));
     return e ? e : file_sync_dir(dir);

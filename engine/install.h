@@ -3,15 +3,15 @@
  *
  *     DIR/fetch/<snapshot's name>.part    it comes here, bit by bit, and is verified here
  *     DIR/install                         text: that it counts. "coffer-install 1", "cell-id " and 32 hex digits,
- *                                         "shards ", "lsn ", "term ", "chain " and 64 hex digits, "aside " and 0 or 1
- *     DIR/aside/                          what was set aside: wal, stores, snapshots under the names that they had.
- *                                         Nothing in here reads it or deletes it
+ *                                         "shards ", "lsn ", "term ", "chain " and 64 hex digits, "aside " and "log ",
+ * each with 0 or 1 DIR/aside/                          what was set aside: wal, stores, snapshots under the names that
+ * they had. Nothing in here reads it or deletes it
  *
  * There is one moment at which the old state ends and the new one begins: when DIR/install is durable (install_mark).
  * Until then nothing of the old state was touched. From then on the next start finishes the work before anything is
  * opened (install_finish): the log, the stores and the other snapshots go, the file gets its name in DIR/snapshots,
- * DIR/cell and DIR/begin are written (celldir.h), and the mark is removed, last. Each of these steps may be done twice,
- * so a start that dies in the middle is finished by the next one.
+ * DIR/cell and, unless the log stays, DIR/begin are written (celldir.h), and the mark is removed, last. Each of these
+ * steps may be done twice, so a start that dies in the middle is finished by the next one.
  *
  * **Set aside** is what an inquest may want: one set, since a disk has to hold it beside what comes. While there is one
  * nothing else is set aside: who would be next is not helped by a copy, or an operator has not looked yet.
@@ -37,7 +37,8 @@ struct install {
     uint64_t lsn;    /* of the snapshot, with its record's term and chain; 0: nothing takes the old state's place */
     uint32_t term;
     uint8_t chain[RECORD_CHAIN_BYTES];
-    int aside; /* the old state is set aside, not deleted; with lsn 0 always */
+    int aside;    /* the old state is set aside, not deleted; with lsn 0 always */
+    int keep_log; /* of this cell, and it goes on behind the snapshot's record: only stores and snapshots give way */
 };
 
 /* Where a snapshot of this name is fetched to. */

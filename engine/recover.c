@@ -42,21 +42,25 @@ struct sought {
     uint64_t lsn; /* of the last one that was looked at: the one that came, when one came */
 };
 
-/* 1: the log goes on behind the record that the snapshot ends with. */
-static int fits_log(void *arg, const struct snapfile_header *h)
+int engine_log_fits(struct engine *e, const struct snapfile_header *h)
 {
-    struct sought *s = arg;
     struct wal_info info;
     struct buf raw;
 
-    s->lsn = h->lsn;
-    wal_info(s->e->wal, &info);
+    wal_info(e->wal, &info);
     if (h->lsn >= info.last_lsn)
         return h->lsn == info.last_lsn && bytes_equal(bytes_of(h->chain, 32), bytes_of(info.chain, 32));
     buf_init(&raw, RECORD_MAX_BYTES);
-    int fits = wal_read(s->e->wal, h->lsn + 1, &raw) == ERR_OK && record_chains(buf_bytes(&raw), h->chain);
+    int fits = wal_read(e->wal, h->lsn + 1, &raw) == ERR_OK && record_chains(buf_bytes(&raw), h->chain);
     buf_fini(&raw);
     return fits;
+}
+
+static int fits_log(void *arg, const struct snapfile_header *h)
+{
+    struct sought *s = arg;
+    s->lsn = h->lsn;
+    return engine_log_fits(s->e, h);
 }
 
 /* 1: one is good as far as anybody knows. */

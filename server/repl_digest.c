@@ -7,7 +7,7 @@
  *
  * Who differs serves no reads (-CORRUPT), is not to be promoted (slave_priority 0), and says so. When it is the stores,
  * each is rebuilt from snapshot and log, which are right, and compared once more; that ends it. When it is the log's
- * state, only another node's data helps: a full resync, for which an operator empties the node.
+ * state, the primary's takes its place, once (repl_rebuild.c).
  *
  * What cannot be compared (the snapshot is older than what is kept here, no room) is left for the next time.
  */
@@ -147,8 +147,8 @@ static void say(const struct repl_digest *d, enum repl_state_verdict old, enum r
         log_at(LOG_WARNING, "This node's stores are not what its log says: no reads are served until they are rebuilt");
     else if (v == REPL_STATE_LOG && v != old)
         log_at(LOG_WARNING,
-               "The state that this node's log gives at LSN %llu is not the primary's: no reads are served. Stop this "
-               "node, keep its directory, and start it with an empty one",
+               "The state that this node's log gives at LSN %llu is not the primary's: no reads are served until it "
+               "was rebuilt",
                (unsigned long long)d->lsn);
     else if (v == REPL_STATE_EQUAL && old >= REPL_STATE_STORES)
         log_at(LOG_NOTICE, "This node's state is the primary's again, as of LSN %llu", (unsigned long long)d->lsn);
@@ -264,12 +264,14 @@ void repl_digest_turn(struct repl *r, uint64_t now)
     const struct cell *c = cellnode_cell(r->node);
     if (cell_serving(c))
         tell_new(r, c, now);
+    atomic_store(&r->has_aside, install_has_aside("."));
     if (!r->srv->chores || atomic_load(&d->state) != IDLE || atomic_load(&r->srv->loading))
         return;
     if (atomic_load(&d->verdict) == REPL_STATE_STORES)
         mend(r, now);
     else
         d->mends = 0, d->mend_ms = 0;
+    repl_rebuild_turn(r, now);
     if (d->new_lsn && d->new_lsn <= c->commit_lsn && atomic_load(&d->state) == IDLE)
         begin(r);
 }

@@ -1,8 +1,8 @@
 /* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
  * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
  * repl_failover.c (FAILOVER), repl_resync.c (full resyncs), repl_mend.c (a damaged log), repl_aside.c (one that is
- * damaged where a start needs it), repl_digest.c (do replicas hold the same?) and repl_status.c (what others are told).
- */
+ * damaged where a start needs it), repl_digest.c (do replicas hold the same?), repl_rebuild.c (one that does not) and
+ * repl_status.c (what others are told). */
 #ifndef COFFER_SERVER_REPL_IMPL_H
 #define COFFER_SERVER_REPL_IMPL_H
 
@@ -81,6 +81,14 @@ struct repl_turn {
     uint64_t first_lsn;
 };
 
+/* repl_rebuild.c; the thread's. */
+struct repl_rebuild {
+    int asked, has; /* has: copied is whole, and waits for this node's log to come up to it */
+    struct resync_result copied;
+    uint64_t again_ms;
+    char said[HELLO_WHY_BYTES]; /* why not */
+};
+
 /* What other threads ask of the thread, in order. Freed by run(). */
 struct repl_task {
     struct mpsc_node node;
@@ -94,6 +102,7 @@ struct repl {
     struct repl_reads reads;
     struct repl_failover failover;
     struct repl_digest digest;
+    struct repl_rebuild rebuild;
     int wake_fd;
     _Atomic int woken; /* wake_fd is written */
 
@@ -193,6 +202,11 @@ void repl_digest_told(struct repl *r, uint8_t from, const struct cell_msg *m);
 void repl_digest_turn(struct repl *r, uint64_t now_ms); /* now and then */
 int repl_is_quarantined(const struct repl *r);          /* it differs: serves no reads */
 
+/* ---- repl_rebuild.c ---- */
+#define REPL_REBUILD_TICKET 0                            /* no session of the core's */
+void repl_rebuild_turn(struct repl *r, uint64_t now_ms); /* its state differs from the primary's, its log does not */
+void repl_rebuild_copied(struct repl *r, const struct resync_result *c, uint64_t now_ms);
+
 /* ---- repl_resync.c ---- */
 must_use enum err repl_resync_new(struct repl *r); /* ERR_OOM */
 void repl_fetch(void *repl, uint8_t from, const struct cell_point *at, uint64_t session);
@@ -201,6 +215,10 @@ int repl_install(void *repl, const struct cell_point *at);
 void repl_meet_stranger(struct repl *r, uint8_t peer, const struct hello_node *theirs);
 void repl_resync_check(struct repl *r, uint64_t now_ms); /* now and then */
 void repl_forget_fetch(struct repl *r);
+void repl_want(struct repl *r, uint8_t peer, struct resync_want *w); /* fills in the address */
+/* rebuild: the log stays, and what was made of it is set aside. ERR_IO, ERR_MISCONF: whether it counts is not known. */
+must_use enum err repl_make_it_count(struct repl *r, const struct resync_result *c, int rebuild);
+void repl_begin_anew(struct repl *r, const struct snapfile_header *h);
 uint64_t repl_keep_free(const struct repl *r); /* bytes of the disk that are not for copies */
 
 /* ---- repl_status.c ---- */

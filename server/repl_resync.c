@@ -31,7 +31,7 @@ static int is_own_cell(const struct repl *r, const uint8_t cell_id[16])
     return bytes_equal(bytes_of(own, 16), bytes_of(cell_id, 16));
 }
 
-static void begin_anew(struct repl *r, const struct snapfile_header *h)
+void repl_begin_anew(struct repl *r, const struct snapfile_header *h)
 {
     log_at(LOG_NOTICE,
            "Full resync: the snapshot at LSN %llu (term %u) is here and counts; the server begins anew with it",
@@ -40,11 +40,16 @@ static void begin_anew(struct repl *r, const struct snapfile_header *h)
         r->srv->again(r->srv);
 }
 
-static enum err make_it_count(struct repl *r, const struct resync_result *c)
+enum err repl_make_it_count(struct repl *r, const struct resync_result *c, int rebuild)
 {
     unsigned shards = engine_shards(r->srv->engine);
     struct install in = {
-        .shards = shards > c->shards ? shards : c->shards, .lsn = c->header.lsn, .term = c->header.term};
+        .shards = shards > c->shards ? shards : c->shards,
+        .lsn = c->header.lsn,
+        .term = c->header.term,
+        .aside = rebuild,
+        .keep_log = rebuild,
+    };
     memcpy(in.cell_id, c->header.cell_id, sizeof in.cell_id);
     memcpy(in.chain, c->header.chain, sizeof in.chain);
     return install_mark(".", &in);
@@ -53,9 +58,9 @@ static enum err make_it_count(struct repl *r, const struct resync_result *c)
 int repl_install(void *arg, const struct cell_point *at)
 {
     struct repl *r = arg;
-    if (at->lsn != r->copied.header.lsn || make_it_count(r, &r->copied))
+    if (at->lsn != r->copied.header.lsn || repl_make_it_count(r, &r->copied, 0))
         return 0;
-    begin_anew(r, &r->copied.header);
+    repl_begin_anew(r, &r->copied.header);
     return 1;
 }
 
@@ -93,12 +98,12 @@ static void adopt(struct repl *r, const struct resync_result *c)
     if (!is_adopted(r, c))
         return;
     cellnode_freeze(r->node);
-    if (make_it_count(r, c)) {
+    if (repl_make_it_count(r, c, 0)) {
         repl_halt(r, "a fetched snapshot cannot be made to count");
         return;
     }
     hold_for_tests();
-    begin_anew(r, &c->header);
+    repl_begin_anew(r, &c->header);
 }
 
 static void run_copied(struct repl *r, struct repl_task *t)
@@ -113,7 +118,9 @@ static void run_copied(struct repl *r, struct repl_task *t)
     if (!x->r.ok)
         say_failed(r, r->fetching, &x->r);
     r->copied = x->r;
-    if (is_own_cell(r, x->r.want.cell_id))
+    if (x->r.want.ticket == REPL_REBUILD_TICKET && is_own_cell(r, x->r.want.cell_id))
+        repl_rebuild_copied(r, &x->r, clock_mono_ms());
+    else if (is_own_cell(r, x->r.want.cell_id))
         cellnode_fetched(r->node, x->r.ok ? &at : NULL, x->r.want.ticket, clock_mono_ms());
     else if (x->r.ok)
         adopt(r, &x->r);
@@ -136,13 +143,6 @@ static void on_copied(void *arg, const struct resync_result *c)
 
 /* ---- what is wanted ---- */
 
-static void want(struct repl *r, uint8_t peer, const struct resync_want *w)
-{
-    r->fetching = peer;
-    if (resync_want(r->resync, w))
-        log_at(LOG_WARNING, "Out of memory for a full resync");
-}
-
 static void name_peer(const struct repl *r, uint8_t peer, struct resync_want *w)
 {
     const struct dialer_config *d = r->dialer[peer] ? dialer_config(r->dialer[peer]) : NULL;
@@ -152,15 +152,24 @@ static void name_peer(const struct repl *r, uint8_t peer, struct resync_want *w)
 }
 
 /* In a life that began with a full resync, and never was in step: it may go on like that for ever. */
-static void say_in_a_row(const struct repl *r, const struct cell_point *at, const struct resync_want *w)
+static void say_in_a_row(const struct repl *r, uint8_t from, const struct cell_point *at)
 {
     int too_late = at->lsn > cellnode_cell(r->node)->last_lsn;
+    char name[VOTERS_HOST_BYTES + 16];
     if (r->srv->report.tier == 2 && !r->caught_up && too_late)
-        log_at(
-            LOG_WARNING,
-            "Full resync: another one in a row: the log of %s:%d begins at LSN %llu by now, behind the snapshot that "
-            "was copied. Set wbl-retain there to more than what is written during a copy",
-            w->host, w->port, (unsigned long long)at->lsn + 1);
+        log_at(LOG_WARNING,
+               "Full resync: another one in a row: the log of %s begins at LSN %llu by now, behind the snapshot that "
+               "was copied. Set wbl-retain there to more than what is written during a copy",
+               repl_peer_name(r, from, name), (unsigned long long)at->lsn + 1);
+}
+
+void repl_want(struct repl *r, uint8_t peer, struct resync_want *w)
+{
+    name_peer(r, peer, w);
+    r->fetching = peer;
+    r->rebuild.asked = 0;
+    if (resync_want(r->resync, w))
+        log_at(LOG_WARNING, "Out of memory for a full resync");
 }
 
 void repl_fetch(void *arg, uint8_t from, const struct cell_point *at, uint64_t session)
@@ -168,24 +177,24 @@ void repl_fetch(void *arg, uint8_t from, const struct cell_point *at, uint64_t s
     struct repl *r = arg;
     struct resync_want w = {.from_lsn = at->lsn, .ticket = session};
     engine_cell_id(r->srv->engine, w.cell_id);
-    name_peer(r, from, &w);
     if (r->fetching != from)
-        say_in_a_row(r, at, &w);
-    want(r, from, &w);
+        say_in_a_row(r, from, at);
+    repl_want(r, from, &w);
 }
 
 void repl_meet_stranger(struct repl *r, uint8_t peer, const struct hello_node *theirs)
 {
     struct resync_want w = {.from_lsn = 1};
+    char name[VOTERS_HOST_BYTES + 16];
     if (!r->node || peer != r->source) { /* not yet, or not any more */
         r->dial_again_ms = clock_mono_ms() + DIAL_AGAIN_MS;
         return;
     }
     memcpy(w.cell_id, theirs->cell_id, sizeof w.cell_id);
-    name_peer(r, peer, &w);
     if (r->fetching != peer)
-        log_at(LOG_NOTICE, "%s:%d is of another cell: its data takes the place of this node's", w.host, w.port);
-    want(r, peer, &w);
+        log_at(LOG_NOTICE, "%s is of another cell: its data takes the place of this node's",
+               repl_peer_name(r, peer, name));
+    repl_want(r, peer, &w);
 }
 
 void repl_resync_check(struct repl *r, uint64_t now_ms)
@@ -200,6 +209,7 @@ void repl_resync_check(struct repl *r, uint64_t now_ms)
 void repl_forget_fetch(struct repl *r)
 {
     r->fetching = CELL_NOBODY;
+    r->rebuild.asked = r->rebuild.has = 0;
     resync_forget(r->resync);
 }
 

@@ -1,5 +1,5 @@
 /* digest.c - replicas compare their state with the primary's: one whose store lost something, with the right log, is
- * found, serves nothing, and is made good. */
+ * found, serves nothing, and is made good; one whose log gives another state takes the primary's, once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@
 
 #include "base/mem.h"
 #include "engine/store.h"
-#include "tests/lib/e2e.h"
+#include "tests/lib/trio.h"
 
 #define SHARDS 4
 #define VICTIM "the-one-that-is-lost"
@@ -126,8 +126,48 @@ static void a_store_that_lost_something_is_found_and_made_good(void **state)
     e2e_finish(&a);
 }
 
-/* Whose log means something else to it gives way to the primary, and only another comparison ends that. */
-static void a_log_that_means_something_else_is_quarantined(void **state)
+static int has_aside(const struct e2e *s, const char *name)
+{
+    char path[E2E_PATH + 64];
+    snprintf(path, sizeof path, "%s/aside/%s", s->dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* With the primary's snapshot; the connection is a new one. */
+static void await_anew(struct e2e *b)
+{
+    e2e_log_wait(b, "takes the place of what was here");
+    redisFree(b->c);
+    b->c = NULL;
+    e2e_ready(b);
+}
+
+static void await_rebuilt(struct e2e *b)
+{
+    e2e_log_wait(b, "is not the primary's: no reads are served");
+    await_anew(b);
+    e2e_info_wait(b->c, "master_link_status", "up");
+    assert_string_equal(e2e_info(b->c, "set_aside"), "1");
+    assert_true(has_aside(b, "base") && has_aside(b, "shard-0") && has_aside(b, "snapshots"));
+    assert_false(has_aside(b, "wal"));
+}
+
+/* Without WAIT: the connection may be at its end. */
+static void tell(struct e2e *a)
+{
+    e2e_expect(a->c, "+OK", "SET something new");
+    e2e_int(a->c, "SNAPSHOT.CREATE");
+}
+
+static void same_as(struct e2e *a, struct e2e *b)
+{
+    e2e_expect(b->c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a->c, "CLIENT LASTLSN"));
+    e2e_expect(b->c, "$v", "GET k");
+    e2e_same_state(a->c, b->c);
+}
+
+/* Whose log means something else to it takes what it means to the primary, once, and keeps what it had. */
+static void a_log_that_means_something_else_gives_way(void **state)
 {
     struct e2e a, b;
     (void)state;
@@ -135,11 +175,42 @@ static void a_log_that_means_something_else_is_quarantined(void **state)
     start_pair(&a, &b);
     unsetenv("COFFER_TEST_OTHER_DIGEST");
     e2e_expect(a.c, "+OK", "SET k v");
+    e2e_int(b.c, "SNAPSHOT.CREATE");
+    tell(&a);
+    await_rebuilt(&b);
+    e2e_expect(a.c, ":1", "WAIT 1 0"); /* its log was there all the time */
+    same_as(&a, &b);
+    e2e_kill(&a);
+    e2e_again(&a);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    compare(&a, &b);
+    e2e_info_wait(b.c, "state_compared", "equal");
+    same_as(&a, &b);
+    e2e_stop(&b); /* and it is a directory as any other */
+    e2e_again(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    same_as(&a, &b);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* What differs again was not this node's fault: it stays in quarantine, until a comparison is equal. */
+static void one_that_differs_again_is_quarantined(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    setenv("COFFER_TEST_OTHER_DIGEST", "1", 1);
+    start_pair(&a, &b);
+    unsetenv("COFFER_TEST_OTHER_DIGEST");
+    e2e_expect(a.c, "+OK", "SET k v");
+    tell(&a);
+    await_rebuilt(&b);
     compare(&a, &b);
     e2e_info_wait(b.c, "state_compared", "log-differs");
-    e2e_log_wait(&b, "is not the primary's: no reads are served");
+    e2e_log_wait(&b, "This node is not rebuilt now, and stays in quarantine: there is a directory aside");
     e2e_info_wait(b.c, "slave_priority", "0");
     e2e_expect(b.c, "-CORRUPT ...", "GET k");
+    e2e_expect(b.c, "-CORRUPT ...", "PING");
     e2e_expect(a.c, ":1", "WAIT 1 0"); /* it goes on holding the log */
     e2e_expect(a.c, "$v", "GET k");
     e2e_kill(&a);
@@ -147,10 +218,41 @@ static void a_log_that_means_something_else_is_quarantined(void **state)
     e2e_info_wait(b.c, "master_link_status", "up");
     compare(&a, &b);
     e2e_info_wait(b.c, "state_compared", "equal");
-    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
-    e2e_expect(b.c, "$v", "GET k");
+    same_as(&a, &b);
     e2e_finish(&b);
     e2e_finish(&a);
+}
+
+/* Both at once, under load: they hold and acknowledge the log all the while. */
+static void two_of_a_cell_are_rebuilt_under_load(void **state)
+{
+    struct trio t;
+    (void)state;
+    setenv("COFFER_TEST_OTHER_DIGEST", "1", 1);
+    trio_start(&t);
+    unsetenv("COFFER_TEST_OTHER_DIGEST");
+    e2e_expect(t.node[0].c, "+OK", "SET k v");
+    e2e_expect(t.node[0].c, "+OK", "CONFIG SET state-check-interval 1");
+    trio_load_begin(&t, 2);
+    tell(&t.node[0]);
+    for (unsigned i = 1; i < TRIO; i++)
+        e2e_log_wait(&t.node[i], "is rebuilt from a snapshot of");
+    e2e_expect(t.node[0].c, "+OK", "CONFIG SET state-check-interval 0");
+    for (unsigned i = 1; i < TRIO; i++) {
+        await_anew(&t.node[i]);
+        trio_await(&t, i, "set_aside", "1");
+        trio_await(&t, i, "slave_priority", "100");
+        assert_false(e2e_log_has(&t.node[i], "is not counted"));
+    }
+    trio_lead(&t, 1);
+    unsigned before = trio_load_done();
+    struct e2e_deadline w = {.what = "writes on it"};
+    while (trio_load_done() < before + 50 && e2e_not_yet(&w)) {
+    }
+    trio_load_end(&t);
+    trio_check(&t);
+    e2e_same_state(t.node[1].c, t.node[2].c);
+    trio_finish(&t);
 }
 
 int main(void)
@@ -159,7 +261,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(states_are_compared, e2e_teardown),
         cmocka_unit_test_teardown(a_store_that_lost_something_is_found_and_made_good, e2e_teardown),
-        cmocka_unit_test_teardown(a_log_that_means_something_else_is_quarantined, e2e_teardown),
+        cmocka_unit_test_teardown(a_log_that_means_something_else_gives_way, e2e_teardown),
+        cmocka_unit_test_teardown(one_that_differs_again_is_quarantined, e2e_teardown),
+        cmocka_unit_test_teardown(two_of_a_cell_are_rebuilt_under_load, trio_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -182,6 +182,22 @@ static void assert_empty(void)
     close_engine();
 }
 
+static void assert_log_kept(void)
+{
+    struct install none;
+    assert_int_equal(install_finish(dir, &none), ERR_NOTFOUND);
+    assert_false(is_there("begin") || is_there("base") || is_there("aside/wal"));
+    assert_true(is_there("aside/base"));
+    shell("test $(ls %s/snapshots | wc -l) = 1 && ls %s/snapshots | grep -q %lu", dir, dir, in.lsn);
+    open_engine();
+    assert_filled(2);
+    assert_int_equal(report.snapshot_lsn, in.lsn);
+    assert_true(report.replayed > 0);
+    wait_for_filling();
+    assert_filled(2);
+    close_engine();
+}
+
 static void the_old_state_is_set_aside(void **state)
 {
     (void)state;
@@ -193,6 +209,18 @@ static void the_old_state_is_set_aside(void **state)
     assert_int_equal(found.aside, 1);
     assert_new();
     assert_aside();
+}
+
+/* Of what was set aside the stores are: the log is where it was, and gives what it gave, from the snapshot on. */
+static void the_log_may_stay(void **state)
+{
+    (void)state;
+    struct install found, kept = in;
+    kept.aside = kept.keep_log = 1;
+    assert_int_equal(install_mark(dir, &kept), ERR_OK);
+    assert_int_equal(install_finish(dir, &found), ERR_OK);
+    assert_int_equal(found.keep_log, 1);
+    assert_log_kept();
 }
 
 static void nothing_takes_the_place_of_what_is_set_aside(void **state)
@@ -311,14 +339,16 @@ static int assert_one_of_both(void)
     struct install found;
     enum err err = install_finish(dir, &found);
     assert_true(err == ERR_OK || err == ERR_NOTFOUND);
-    int is_new = err == ERR_OK || is_there("begin") || !is_there("wal");
+    int is_new = err == ERR_OK || is_there("begin") || !is_there("base");
     if (!is_new)
         assert_old();
+    else if (wanted.keep_log)
+        assert_log_kept();
     else if (wanted.lsn)
         assert_new();
     else
         assert_empty();
-    if (is_new && wanted.aside)
+    if (is_new && wanted.aside && !wanted.keep_log)
         assert_aside();
     return is_new;
 }
@@ -360,6 +390,8 @@ static void a_death_at_each_step(void **state)
     die_at_each_step();
     wanted.aside = 1;
     die_at_each_step();
+    wanted.keep_log = 1;
+    die_at_each_step();
     wanted = (struct install){.aside = 1};
     die_at_each_step();
 }
@@ -371,6 +403,8 @@ static void a_failure_at_each_step(void **state)
     fail_at_each_step();
     wanted.aside = 1;
     fail_at_each_step();
+    wanted.keep_log = 1;
+    fail_at_each_step();
     wanted = (struct install){.aside = 1};
     fail_at_each_step();
 }
@@ -381,6 +415,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_snapshot_takes_the_place_of_the_state, setup, teardown),
         cmocka_unit_test_setup_teardown(another_cells_takes_its_identity_too, setup, teardown),
         cmocka_unit_test_setup_teardown(the_old_state_is_set_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_log_may_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_takes_the_place_of_what_is_set_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(one_set_is_kept_and_it_needs_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_mark_without_its_snapshot_changes_nothing, setup, teardown),
