@@ -65,6 +65,13 @@ static enum err fail(struct try *t, enum dial_outcome outcome, const char *why)
     return ERR_IO;
 }
 
+static enum err refused(struct try *t, enum dial_outcome outcome, const struct answer *a)
+{
+    t->r.outcome = outcome;
+    snprintf(t->r.why, sizeof t->r.why, "it says: %.*s", TEXT(a));
+    return ERR_IO;
+}
+
 static enum err wait_for(struct try *t, short events)
 {
     while (clock_mono_us() < t->end_us && !is_over(t)) {
@@ -139,6 +146,20 @@ static enum err step_tls(struct try *t)
     return ERR_OK;
 }
 
+/* Who turns a connection away says so, unasked, and closes: what it said is still there when sending fails. */
+static enum err take_last_words(struct try *t)
+{
+    uint8_t *room;
+    size_t used = 0;
+    ssize_t n;
+    while (buf_reserve(&t->in, t->read_bytes, &room) == ERR_OK && (n = sock_recv(&t->r.sock, room, t->read_bytes)) > 0)
+        buf_added(&t->in, (size_t)n);
+    if (buf_size(&t->in) && answer_parse(&t->parser, buf_bytes(&t->in), &used) == ANSWER_READY &&
+        t->parser.root->type == ANSWER_ERROR)
+        return refused(t, DIAL_REFUSED, t->parser.root);
+    return ERR_IO;
+}
+
 static enum err send_command(struct try *t)
 {
     while (buf_size(&t->command)) {
@@ -146,7 +167,7 @@ static enum err send_command(struct try *t)
         if (n > 0)
             buf_consume(&t->command, (size_t)n);
         else if (wait_or_fail(t, 1))
-            return ERR_IO;
+            return take_last_words(t);
     }
     return ERR_OK;
 }
@@ -214,13 +235,6 @@ static int starts(const struct answer *a, const char *prefix)
     return a->text.n >= n && bytes_equal(bytes_of(a->text.p, n), bytes_str(prefix));
 }
 
-static enum err refused(struct try *t, enum dial_outcome outcome, const struct answer *a)
-{
-    t->r.outcome = outcome;
-    snprintf(t->r.why, sizeof t->r.why, "it says: %.*s", TEXT(a));
-    return ERR_IO;
-}
-
 static enum err must_be_ok(struct try *t, const struct bytes *words, unsigned n)
 {
     const struct answer *a;
@@ -234,7 +248,8 @@ static enum err step_ping(struct try *t)
 {
     const struct answer *a;
     struct bytes words[] = {bytes_str("PING")};
-    return ask(t, words, 1, &a); /* whatever it answers: it may want a login first, be loading, have no quorum */
+    enum err e = ask(t, words, 1, &a); /* whatever it answers: it may want a login first, be loading, have no quorum */
+    return !e && a->type == ANSWER_ERROR && starts(a, "DENIED") ? refused(t, DIAL_REFUSED, a) : e;
 }
 
 static enum err step_login(struct try *t)

@@ -144,7 +144,15 @@ struct repl_status {
     struct resync_info copy;           /* a full resync */
 };
 void repl_status(struct repl *r, struct repl_status *out);
+/* A node that is empty waits for its cell, and this is why it has no link; 0: it does not, or there is nothing to say.
+ */
+int repl_is_waiting(struct repl *r, char why[HELLO_WHY_BYTES]);
+/* Whom a replica's reads may be asked of: the primary as it knows it. 0: nobody. */
+int repl_primary(struct repl *r, struct voter *out);
 unsigned repl_holders(struct repl *r, uint64_t lsn); /* replicas that hold it durably */
+
+struct dial_self;
+void repl_self(void *repl, struct dial_self *s); /* what this node says of itself where it dials: dial.h */
 
 /* May a command be carried out here and now? ERR_OK, ERR_READONLY, ERR_NOREPLICAS ... for writes; ERR_NOQUORUM,
  * ERR_MASTERDOWN for reads, unless stale ones will do. One or two loads. */

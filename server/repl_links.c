@@ -153,6 +153,14 @@ static void say_trouble(struct repl *r, uint8_t peer, const struct dial_result *
     if (strcmp(r->trouble[peer], res->why) == 0)
         return;
     memcpy(r->trouble[peer], res->why, sizeof r->trouble[peer]);
+    if (!r->node) { /* nobody publishes yet */
+        pthread_mutex_lock(&r->lock);
+        r->status.trouble[0] = 0;
+        if (res->why[0])
+            snprintf(r->status.trouble, sizeof r->status.trouble, "%s: %.1500s", repl_peer_name(r, peer, name),
+                     res->why);
+        pthread_mutex_unlock(&r->lock);
+    }
     if (res->why[0])
         log_at(res->outcome == DIAL_FAILED ? LOG_NOTICE : LOG_WARNING, "No link to %s: %.1500s%s",
                repl_peer_name(r, peer, name), res->why,

@@ -185,6 +185,26 @@ void repl_status(struct repl *r, struct repl_status *out)
     pthread_mutex_unlock(&r->lock);
 }
 
+int repl_is_waiting(struct repl *r, char why[HELLO_WHY_BYTES])
+{
+    pthread_mutex_lock(&r->lock);
+    memcpy(why, r->status.trouble, sizeof r->status.trouble);
+    int waits = r->phase == REPL_FINDING && why[0];
+    pthread_mutex_unlock(&r->lock);
+    return waits;
+}
+
+int repl_primary(struct repl *r, struct voter *out)
+{
+    pthread_mutex_lock(&r->lock);
+    const struct repl_status *s = &r->status;
+    int known = s->on && !s->master && s->leader_port;
+    *out = (struct voter){.port = s->leader_port};
+    memcpy(out->host, s->leader_host, sizeof out->host);
+    pthread_mutex_unlock(&r->lock);
+    return known;
+}
+
 unsigned repl_holders(struct repl *r, uint64_t lsn)
 {
     unsigned n = 0;

@@ -24,6 +24,7 @@
 #include "engine/storedir.h"
 #include "server/acl.h"
 #include "server/bucketlink.h"
+#include "server/repl.h"
 
 #define TICK_US 200000
 #define ASK_AGAIN_US 5000000
@@ -621,8 +622,11 @@ void restore_refuse(struct restore *r, struct reply *reply)
 
     if (r)
         restore_info(r, &i);
+    char why[HELLO_WHY_BYTES];
     if (i.state == RESTORE_WAITING || i.state == RESTORE_DAMAGED)
         reply_errorf(reply, "MISCONF", "%s", i.why);
+    else if (r && r->srv->repl && repl_is_waiting(r->srv->repl, why))
+        reply_errorf(reply, "LOADING", "this node is empty and waits for its cell: %.400s", why);
     else
         reply_error(reply, ERR_LOADING);
 }

@@ -69,7 +69,8 @@ struct restore_wait {
 };
 void restore_demand(struct restore *r, struct restore_wait *w);
 
-/* Answers a command that needs data while there are none: LOADING, or what is to be done. */
+/* Answers a command that needs data while there are none: LOADING, with what keeps a node that is empty from its cell,
+ * or what is to be done. */
 void restore_refuse(struct restore *r, struct reply *reply);
 
 /* A log is here, but damaged: nothing is served, for the reason in why, which may change. */
