@@ -175,6 +175,25 @@ void mem_wipe(void *p, size_t n)
         explicit_bzero(p, n); /* as safe as OPENSSL_cleanse, and wide stores instead of single ones */
 }
 
+#ifdef __x86_64__
+#define ZERO(n) "vpxord %%zmm" #n ", %%zmm" #n ", %%zmm" #n "\n\t"
+
+/* All of them may be lost in a call, so the compiler keeps nothing there. */
+__attribute__((noinline)) void mem_wipe_registers(void)
+{
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroall" ::: "memory");
+    if (__builtin_cpu_supports("avx512f"))
+        __asm__ volatile(ZERO(16) ZERO(17) ZERO(18) ZERO(19) ZERO(20) ZERO(21) ZERO(22) ZERO(23) ZERO(24) ZERO(25)
+                             ZERO(26) ZERO(27) ZERO(28) ZERO(29) ZERO(30) ZERO(31)::
+                                 : "memory");
+}
+#else
+void mem_wipe_registers(void)
+{
+}
+#endif
+
 int mem_equal_ct(const void *a, const void *b, size_t n)
 {
     return n == 0 || CRYPTO_memcmp(a, b, n) == 0;

@@ -37,6 +37,10 @@ size_t mem_secret_usable(size_t n);      /* size class that a request of n gets;
 /* Wipes so that the compiler cannot leave it out (explicit_bzero). */
 void mem_wipe(void *p, size_t n);
 
+/* What was copied last may stay in vector registers, which a dump shows: for a thread that copied plaintext and goes to
+ * sleep. On x86-64; elsewhere nothing. */
+void mem_wipe_registers(void);
+
 /* Constant-time equality: 1 when equal. */
 int mem_equal_ct(const void *a, const void *b, size_t n);
 

@@ -7,11 +7,17 @@
 #include "server/multi.h"
 #include "server/server.h"
 
+enum err access_missed(struct call *c, enum err e)
+{
+    c->missed |= e == ERR_NOVAULT || e == ERR_NOTFOUND;
+    return e;
+}
+
 enum err access_vault(struct call *c, struct bytes name, struct vault **out)
 {
     *out = vaults_find(engine_vaults(c->srv->engine), name);
     if (!*out)
-        return ERR_NOVAULT;
+        return access_missed(c, ERR_NOVAULT);
     return atomic_load_explicit(&(*out)->state, memory_order_relaxed) == VAULT_ACTIVE ? ERR_OK : ERR_KEYSTATE;
 }
 
@@ -63,14 +69,14 @@ enum err access_read(struct call *c, struct vault *v, struct bytes path, uint32_
 {
     if (c->exec && !version && !label.n)
         return multi_read(c->exec, v, path, 1, c->now_ms, view);
-    return secret_read(c->srv->engine, v, path, version, label, view);
+    return access_missed(c, secret_read(c->srv->engine, v, path, version, label, view));
 }
 
 enum err access_read_head(struct call *c, struct vault *v, struct bytes path, struct secret_view *view)
 {
     if (c->exec)
         return multi_read(c->exec, v, path, 0, c->now_ms, view);
-    return secret_read_head(c->srv->engine, v, path, view);
+    return access_missed(c, secret_read_head(c->srv->engine, v, path, view));
 }
 
 /* Opens into room, which has sealed_plain_len bytes. */

@@ -8,6 +8,9 @@
 #include "server/call.h"
 #include "server/change.h"
 
+/* Notes in the call that it named what is not here, when e (handed back) says so: ERR_NOVAULT, ERR_NOTFOUND. */
+enum err access_missed(struct call *c, enum err e);
+
 /* The vault of this name. ERR_NOVAULT (deleted ones too), ERR_KEYSTATE while its deletion is scheduled. */
 must_use enum err access_vault(struct call *c, struct bytes name, struct vault **out);
 /* value sealed-to-be under v's write key, in locked memory. ERR_AGAIN: parked for the key. ERR_TOOBIG, ERR_OOM, HSMDOWN

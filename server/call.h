@@ -44,6 +44,8 @@ struct call {
     uint64_t now_ms;   /* wall clock, read once a loop turn */
     struct exec *exec; /* the transaction that this command is part of, while it is planned and answered (multi.h) */
     uint64_t wakes;    /* private: how many waitlist_wake there had been when this dispatch began */
+    int missed;        /* it named something that is not here, or not yet (access.h) */
+    enum err stale;    /* a read that would be refused with this if nobody else answered it (fallback.h) */
 };
 
 typedef enum call_result (*call_fn)(struct call *c);

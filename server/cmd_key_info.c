@@ -232,7 +232,7 @@ enum call_result cmd_key_public(struct call *c)
     uint32_t version = opt[VERSION].given ? (uint32_t)opt[VERSION].i : k.view.rec.newest;
     if (!k.alg->asymmetric)
         call_errorf(c, ERR_UNSUPPORTED, "key '%s' is %s, which has no public key", k.text, k.alg->name);
-    else if (!key_version_find(&k.view.rec, version, &v))
+    else if (access_missed(c, key_version_find(&k.view.rec, version, &v) ? ERR_OK : ERR_NOTFOUND))
         call_errorf(c, ERR_RANGE, "key '%s' has no version %lu", k.text, (unsigned long)version);
     else if (!keyop_own(k.vault, &k.view.rec, &v))
         call_errorf(c, ERR_CORRUPT, "key '%s' in vault '%s' failed its check and was not used", k.text, k.vault->name);

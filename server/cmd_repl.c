@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "resp/number.h"
 #include "server/conn_private.h"
+#include "server/fallback.h"
 #include "server/handlers.h"
 #include "server/repl.h"
 #include "server/server.h"
@@ -28,6 +29,7 @@ struct waiting {
     int64_t want;         /* WAIT: replicas */
     int (*holds)(struct waiting *w);
     void (*answer)(struct waiting *w, struct reply *r);
+    struct fallback_request *ask; /* READ.AFTER: what the primary is asked in the end; NULL: it is not */
 };
 
 static int is_over(struct waiting *w, struct io *io)
@@ -44,6 +46,15 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
     if (!is_over(w, w->p.io))
         return;
     event_del(w->timer);
+    if (w->ask && w->p.conn && !w->holds(w))
+        fallback_post(w->srv->fallback, w->ask);
+    else
+        pending_complete(&w->p);
+}
+
+static void primary_answered(struct fallback_request *q)
+{
+    struct waiting *w = q->arg;
     pending_complete(&w->p);
 }
 
@@ -56,6 +67,7 @@ static void waiting_finish(struct pending *p, struct reply *r)
 static void waiting_release(struct pending *p)
 {
     struct waiting *w = mpsc_entry(p, struct waiting, p);
+    fallback_request_free(w->ask);
     event_free(w->timer);
     mem_free(w);
 }
@@ -67,10 +79,15 @@ static enum call_result wait_for(struct call *c, const struct waiting *what, int
     if (w) {
         *w = *what;
         w->srv = c->srv;
+        if (w->ask) {
+            w->ask->done = primary_answered;
+            w->ask->arg = w;
+        }
         w->end_us = ms ? io_now_us(c->io) + (uint64_t)ms * 1000 : 0;
         w->timer = event_new(c->io->base, -1, EV_PERSIST, on_look, w);
     }
     if (!w || !w->timer || event_add(w->timer, &look) != 0) {
+        fallback_request_free(what->ask);
         if (w && w->timer)
             event_free(w->timer);
         mem_free(w);
@@ -237,9 +254,13 @@ static int is_here(struct waiting *w)
     return engine_commit_lsn(w->srv->engine) >= w->lsn;
 }
 
+/* When the primary has it, reads of this connection are its own until this node has it too. */
 static void answer_here(struct waiting *w, struct reply *r)
 {
-    if (is_here(w))
+    int there = w->ask && !w->ask->err && !is_here(w);
+    if (there)
+        w->p.conn->after_lsn = w->lsn;
+    if (there || is_here(w))
         reply_ok(r);
     else
         reply_errorf(r, err_prefix(ERR_MASTERDOWN), "this node has LSN %llu, and not %llu yet",
@@ -256,8 +277,10 @@ enum call_result cmd_read_after(struct call *c)
     if (c->argc == 4 && !parse_ms(c, c->argv[3], &ms))
         return CALL_DONE;
     struct waiting w = {.srv = c->srv, .lsn = (uint64_t)lsn, .holds = is_here, .answer = answer_here};
-    if (!is_here(&w))
+    if (!is_here(&w)) {
+        w.ask = fallback_is_on(c) ? fallback_request_new(c, w.lsn, 0) : NULL;
         return wait_for(c, &w, ms);
+    }
     reply_ok(c->reply);
     return CALL_DONE;
 }

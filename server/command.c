@@ -315,6 +315,11 @@ int command_reads_secrets(const struct command *cmd)
            cmd->categories & (CAT_SECRET | CAT_KEYSPACE | CAT_STRING);
 }
 
+int command_is_lookup(const struct command *cmd)
+{
+    return (cmd->flags & (CMD_READ | CMD_WRITE)) == CMD_READ && cmd->lane == LANE_NONE && rules[cmd->keys].path_first;
+}
+
 unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg)
 {
     static const char *const get[] = {"GET", NULL};

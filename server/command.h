@@ -138,6 +138,9 @@ struct command_paths {
 void command_paths(const struct command *cmd, unsigned argc, struct command_paths *out);
 /* 1: its handler reads the secrets that command_paths() names, by access_read, and nothing else of the store. */
 int command_reads_secrets(const struct command *cmd);
+/* 1: it reads what it names by paths, and answers at once: what a primary may answer in a replica's place (fallback.h).
+ */
+int command_is_lookup(const struct command *cmd);
 /* What a call does to its key argv[arg]: bits. 0: no more than to tell that it is there. */
 enum command_access { KEY_READS = 1, KEY_WRITES = 2 };
 unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg);

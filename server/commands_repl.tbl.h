@@ -18,8 +18,9 @@ COMMAND("WAIT", 3, CMD_BLOCKING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS
 COMMAND("READ.AFTER", -2, CMD_BLOCKING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0, "log", "1.0.0",
         "O(1)", "lsn [TIMEOUT milliseconds]",
         "Waits until this node has what was written up to an LSN (CLIENT LASTLSN on the node written to); 1,000 ms by "
-        "default",
-        "OK; MASTERDOWN: it does not have it yet", cmd_read_after)
+        "default. With replica-read-fallback, until then, or else until the primary says that it has it, and answers this "
+        "connection's look-ups from then on",
+        "OK; MASTERDOWN: it is not to be had yet", cmd_read_after)
 COMMAND("REPLCONF", -1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "[option value ...]", "What a replica says of itself before PSYNC; not for people", "OK", cmd_replconf)
 COMMAND("PSYNC", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
@@ -37,5 +38,11 @@ COMMAND("REPL.RECORDS", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE
         "O(N) of the bytes, at most 256 KiB, or one record", "first-lsn last-lsn",
         "Records of the log as they are on the disk, for a node that lost them; not for people",
         "whole records, from the first on; those that are missing are asked for again", cmd_repl_records)
+COMMAND("REPL.READ", -5, CMD_ADMIN | CMD_NOSCRIPT | CMD_NOMULTI, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
+        "that of the command", "lsn user database protocol [command [argument ...]]",
+        "A read that a replica cannot answer, for one of its users (replica-read-fallback): carried out when this node is "
+        "primary, has the LSN, and both that user and who is logged in may do it; not for people",
+        "[LSN, what the command answers, in RESP2 or RESP3, as a bulk string]; without a command: [LSN, nil]",
+        cmd_repl_read)
 COMMAND("SYNC", 1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
         "Redis's dump is not to be had", "an error", cmd_sync)

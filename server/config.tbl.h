@@ -219,6 +219,9 @@ CONFIG(REPLICA_READ_ONLY, "replica-read-only", CONFIG_BOOL, 0, "yes", 0, 0, NULL
 CONFIG(REPLICA_SERVE_STALE_DATA, "replica-serve-stale-data", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
        "no: a replica without its primary answers -MASTERDOWN after `replica-max-staleness`. With `voters` it always "
        "does.")
+CONFIG(REPLICA_READ_FALLBACK, "replica-read-fallback", CONFIG_BOOL, CONFIG_OURS, "no", 0, 0, NULL,
+       "A replica asks the primary for what it does not have yet, or is too stale to answer; as the user who asks, over "
+       "TLS or on one machine only.")
 CONFIG(REPLICA_PRIORITY, "replica-priority", CONFIG_NUMBER, 0, "100", 0, 2147483647, NULL,
        "For Sentinel: the lowest is promoted first; 0: never.")
 CONFIG(REPLICA_ANNOUNCE_IP, "replica-announce-ip", CONFIG_TEXT, 0, "", 0, 0, NULL,
@@ -243,7 +246,8 @@ CONFIG(VOTERS, "voters", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL
        "`host:port host:port ...`, this node included, 3, 5 or 7 of them, the same on all: a majority of these is the "
        "quorum of each write. Not given: a single node, whose replicas follow as Redis's do.")
 CONFIG(QUORUM_TIMEOUT, "quorum-timeout", CONFIG_NUMBER, CONFIG_OURS, "2000", 1, 600000, NULL,
-       "Milliseconds without word of a majority after which a primary refuses writes and reads.")
+       "Milliseconds without word of a majority after which a primary refuses writes and reads; and without an answer of "
+       "the primary after which `replica-read-fallback` gives up.")
 CONFIG(RECOVERY_PEERS, "recovery-peers", CONFIG_LIST, CONFIG_FIXED | CONFIG_OURS, "", 0, 0, NULL,
        "Nodes asked for a snapshot when there is none; not given: the voters.")
 CONFIG(CLUSTER_ENABLED, "cluster-enabled", CONFIG_BOOL, CONFIG_FIXED, "no", 0, 0, NULL,

@@ -284,6 +284,7 @@ void conn_reset(struct conn *c)
     c->reply.proto = 2;
     c->reply_mode = REPLY_ON;
     c->no_evict = c->no_touch = c->linear = 0;
+    c->after_lsn = c->shown_lsn = 0;
     c->obuf = OBUF_NORMAL;
     c->name.n = 0;
     c->name.s[0] = 0;

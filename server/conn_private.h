@@ -112,7 +112,8 @@ struct conn {
 
     uint64_t created_ms, active_ms, soft_since_ms; /* io_tick_ms() */
     uint64_t last_lsn, net_in, net_out, commands;
-    uint64_t round, round_in; /* of repl_confirm: 0: none; what net_in was when it was asked for */
+    uint64_t after_lsn, shown_lsn; /* what its reads must see, and saw, of another node: fallback.h */
+    uint64_t round, round_in;      /* of repl_confirm: 0: none; what net_in was when it was asked for */
     const struct command *last_cmd;
     size_t last_bytes; /* of its request */
     struct conn_text name, lib_name, lib_ver;

@@ -22,7 +22,7 @@
 #define PAUSE_US 200000 /* between tries: cells begin in some of them */
 #define REFUSED_US 1000000
 #define SLICE_MS 100
-#define COMMAND_BYTES 8192
+#define COMMAND_BYTES (64u << 10)
 #define READ_BYTES (DIAL_EARLY_BYTES / 2)
 #define TALK_READ_BYTES (64u << 10)
 #define TEXT(a) \
@@ -319,15 +319,15 @@ static enum err (*const steps[])(struct try *t) = {
 #define STEPS_LOGGED_IN 4 /* of these, until commands may be said */
 #define STEPS (sizeof steps / sizeof steps[0])
 
-static void try_init(struct try *t, struct dialer *d, size_t answer_bytes, size_t read_bytes)
+static void try_init(struct try *t, struct dialer *d, size_t answer_bytes, size_t read_bytes, int secret)
 {
     *t = (struct try){.d = d, .r.sock.fd = -1, .r.outcome = DIAL_FAILED, .read_bytes = read_bytes};
     t->end_us = clock_mono_us() + TRY_US;
     buf_init_secret(&t->self.user, COMMAND_BYTES);
     buf_init_secret(&t->self.password, COMMAND_BYTES);
     buf_init_secret(&t->command, COMMAND_BYTES);
-    buf_init(&t->in, answer_bytes);
-    answer_parser_init(&t->parser, &answer_default_limits, 0);
+    secret ? buf_init_secret(&t->in, answer_bytes) : buf_init(&t->in, answer_bytes);
+    answer_parser_init(&t->parser, &answer_default_limits, secret);
 }
 
 static void try_fini(struct try *t)
@@ -351,7 +351,7 @@ static enum err take_steps(struct try *t, unsigned n)
 static void try_once(struct dialer *d, struct dial_result *out)
 {
     struct try t;
-    try_init(&t, d, DIAL_EARLY_BYTES, READ_BYTES);
+    try_init(&t, d, DIAL_EARLY_BYTES, READ_BYTES, 0);
     (void)!take_steps(&t, STEPS);
     if (t.r.outcome != DIAL_WELCOME)
         sock_close(&t.r.sock);
@@ -365,7 +365,8 @@ static void try_once(struct dialer *d, struct dial_result *out)
 
 struct dial_talk {
     struct try t;
-    struct dialer d; /* whom it is with; no thread */
+    struct dialer d;     /* whom it is with; no thread */
+    uint64_t timeout_us; /* of a call */
 };
 
 static enum err talk_error(struct dial_talk *k, enum err e)
@@ -380,7 +381,10 @@ enum err dial_talk_open(struct dial_talk **out, const struct dial_talk_config *c
         return ERR_OOM;
     k->d.cfg = (struct dialer_config){.port = cfg->port, .self = cfg->self, .arg = cfg->arg};
     memcpy(k->d.cfg.host, cfg->host, sizeof k->d.cfg.host);
-    try_init(&k->t, &k->d, DIAL_TALK_BYTES, TALK_READ_BYTES);
+    try_init(&k->t, &k->d, DIAL_TALK_BYTES, TALK_READ_BYTES, cfg->secret);
+    k->timeout_us = cfg->timeout_ms ? cfg->timeout_ms * 1000ull : DIAL_TALK_SECONDS * 1000000ull;
+    if (cfg->timeout_ms)
+        k->t.end_us = clock_mono_us() + k->timeout_us;
     k->t.over = cfg->over;
     k->t.over_arg = cfg->arg;
     return talk_error(k, take_steps(&k->t, STEPS_LOGGED_IN));
@@ -388,13 +392,13 @@ enum err dial_talk_open(struct dial_talk **out, const struct dial_talk_config *c
 
 enum err dial_talk_say(struct dial_talk *k, const struct bytes *words, unsigned n)
 {
-    k->t.end_us = clock_mono_us() + DIAL_TALK_SECONDS * 1000000ull;
+    k->t.end_us = clock_mono_us() + k->timeout_us;
     return talk_error(k, say(&k->t, words, n));
 }
 
 enum err dial_talk_hear(struct dial_talk *k, const struct answer **a)
 {
-    k->t.end_us = clock_mono_us() + DIAL_TALK_SECONDS * 1000000ull;
+    k->t.end_us = clock_mono_us() + k->timeout_us;
     return talk_error(k, answer(&k->t, a));
 }
 

@@ -78,6 +78,8 @@ struct dial_talk_config {
     void (*self)(void *arg, struct dial_self *s);
     int (*over)(void *arg);
     void *arg;
+    unsigned timeout_ms; /* 0: as above. For connecting, and then for each call */
+    int secret;          /* answers are plaintext */
 };
 
 /* *out is to be closed after an error too, unless it was ERR_OOM. */

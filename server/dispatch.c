@@ -1,7 +1,8 @@
 /* dispatch.c - from a parsed request to its handler: look-up, order, permission, the call, and the books.
  *
  *     look up -> may it overlap what is pending? -> arity -> logged in, allowed -> loaded, unsealed, not paused ->
- * monitors -> confirmed by a majority, if it is a read that wants that -> handler
+ * monitors -> confirmed by a majority, if it is a read that wants that -> handler -> the primary, if this node could
+ * not answer (fallback.h)
  *
  * Refusals up to the handler are answered here with Redis's texts. A command that may not overlap yet is not touched:
  * it is dispatched anew when the last pending has been answered, and so is one that parks. Whatever has an effect
@@ -22,6 +23,7 @@
 #include "server/acl_log.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/fallback.h"
 #include "server/latency.h"
 #include "server/monitor.h"
 #include "server/multi.h"
@@ -218,7 +220,9 @@ static int admit(struct call *c, int sub_unknown)
         return 1;
     else if ((e = dispatch_ready(c->srv)) == ERR_LOADING)
         restore_refuse(c->srv->restore, c->reply);
-    else if (e || (e = dispatch_here(c->io, cmd)))
+    else if (!e && (e = dispatch_here(c->io, cmd)) && fallback_takes_stale(c, e))
+        c->stale = e, e = ERR_OK;
+    else if (e)
         call_error(c, e);
     else if (cmd->lane == LANE_WRITE &&
              atomic_load_explicit(&c->srv->pending_bytes, memory_order_relaxed) > IO_PENDING_BYTES)
@@ -313,7 +317,9 @@ static enum call_result carry_out(struct call *c)
         return call_park(c, c->srv->paused);
     if (reads_only(c->cmd) && !dispatch_confirmed(c, &result))
         return result;
-    return c->cmd->fn(c);
+    size_t mark = reply_mark(c->reply);
+    result = c->stale ? call_error(c, c->stale) : c->cmd->fn(c);
+    return result == CALL_DONE && fallback_is_wanted(c) ? fallback_ask(c, mark) : result;
 }
 
 enum dispatched dispatch(struct conn *c)

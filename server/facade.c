@@ -37,7 +37,7 @@ enum err facade_vault(struct call *c, unsigned db, int create, struct vault **ou
     enum err err = deks_database(c->srv->deks, c, facade_database(c, db), create, out);
     if (err == ERR_OK && atomic_load(&(*out)->state) != VAULT_ACTIVE)
         err = ERR_KEYSTATE;
-    return err == ERR_NOVAULT ? ERR_NOTFOUND : err;
+    return err == ERR_NOVAULT ? access_missed(c, ERR_NOTFOUND) : err;
 }
 
 enum err facade_resolve(struct call *c, struct bytes key, int create, struct facade_key *out)

@@ -15,6 +15,7 @@
 #include "engine/snapshots.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/fallback.h"
 #include "server/latency.h"
 #include "server/listen.h"
 #include "server/pubsub.h"
@@ -305,6 +306,8 @@ static void stats_section(struct printer *p)
     PUT_U64(p, "expired_keys", atomic_load(&srv->expired));
     PUT_U64(p, "keyspace_hits", STATS_SUM(srv, hits));
     PUT_U64(p, "keyspace_misses", STATS_SUM(srv, misses));
+    PUT_U64(p, "fallback_reads", STATS_SUM(srv, fallback_reads));
+    PUT_U64(p, "fallback_failed", STATS_SUM(srv, fallback_failed));
     PUT_U64(p, "cache_hits", i.hot.hits);
     PUT_U64(p, "cache_misses", i.hot.misses);
     PUT_U64(p, "cache_evictions", i.hot.evictions);
@@ -366,6 +369,9 @@ static void put_primary(struct printer *p, const struct repl_status *s)
         PUT_U64(p, "master_link_down_since_seconds", s->link_down_ms / 1000);
     if (s->trouble[0])
         PUT(p, "master_link_error:%s\r\n", s->trouble);
+    char why[HELLO_WHY_BYTES];
+    if (p->srv->fallback && fallback_trouble(p->srv->fallback, why))
+        PUT(p, "fallback_error:%s\r\n", why);
     PUT(p, "slave_priority:%u\r\nslave_read_only:1\r\nreplica_announced:%d\r\n", s->priority,
         (int)config_int(p->srv->config, CFG_REPLICA_ANNOUNCED));
 }

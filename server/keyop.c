@@ -79,7 +79,7 @@ enum err keyop_open(struct call *c, struct keyed *k)
         access_fail(c, err, c->argv[1]);
         return err;
     }
-    err = key_read(c->srv->engine, k->vault, k->name, &k->view);
+    err = access_missed(c, key_read(c->srv->engine, k->vault, k->name, &k->view));
     if (err == ERR_OK &&
         (!(k->alg = alg_by_code(k->view.rec.alg)) || !keyid_is(k->view.rec.id, k->vault->id, k->name))) {
         key_view_release(&k->view);

@@ -183,7 +183,6 @@ must_use enum err repl_dial_voters(struct repl *r);                /* whom this 
 void repl_dial_source(struct repl *r, const char *host, int port); /* without voters; port 0: nobody */
 void repl_send(void *repl, uint8_t to, struct bytes head, struct bytes records);
 const char *repl_peer_name(const struct repl *r, uint8_t peer, char out[VOTERS_HOST_BYTES + 16]); /* host:port */
-void repl_self(void *repl, struct dial_self *s); /* what this node says of itself where it dials; any thread */
 void repl_links_resume(struct repl *r);
 void repl_links_check(struct repl *r, uint64_t now_ms);
 void repl_links_close(struct repl *r);

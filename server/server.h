@@ -17,6 +17,7 @@ struct acl_log;   /* acl_log.h */
 struct chores;    /* chores.h */
 struct cursors;   /* cursors.h */
 struct deks;      /* dek.h */
+struct fallback;  /* fallback.h */
 struct feed;      /* feed.h */
 struct io;        /* io.h */
 struct keyops;    /* keyop.h */
@@ -50,6 +51,7 @@ struct server {
     struct bucket_config bucket; /* the object store; set with the HSM */
     struct upload *upload;       /* NULL: there is no object store */
     struct lend *lend;           /* snapshots that others copy */
+    struct fallback *fallback;   /* reads that the primary answers; NULL in a test server */
     struct restore *restore;     /* a start without a log; from the first moment on, NULL in a test server */
     struct engine_report report;
     struct engine_progress progress;      /* of opening the engine; for INFO while loading */

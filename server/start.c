@@ -40,6 +40,7 @@
 #include "server/command.h"
 #include "server/cursors.h"
 #include "server/dek.h"
+#include "server/fallback.h"
 #include "server/feed.h"
 #include "server/keyevent.h"
 #include "server/keyop.h"
@@ -395,6 +396,8 @@ enum err start_open(struct server *srv)
         e = chores_new(&srv->chores, CHORE_THREADS);
     if (!e)
         e = lend_new(&srv->lend, "snapshots");
+    if (!e)
+        e = fallback_new(&srv->fallback, srv);
     if (e) {
         log_at(LOG_WARNING, "Out of memory at start");
         return e;
@@ -416,6 +419,8 @@ void start_close(struct server *srv)
      * server stops. */
     repl_no_chores(srv->repl);
     chores_free(srv->chores);
+    fallback_free(srv->fallback);
+    srv->fallback = NULL;
     upload_free(srv->upload);
     srv->upload = NULL;
     engine_stop_snapshots(srv->engine);

@@ -466,6 +466,47 @@ static void no_plaintext_in_a_dump(void **state)
     finish();
 }
 
+/* What a replica asks for, and its primary hands out, passes through buffers of their own. */
+static void no_plaintext_where_reads_are_forwarded(void **state)
+{
+    char core[2][E2E_PATH + 64], port[16];
+    struct e2e b;
+
+    (void)state;
+    leaks_begin();
+    snprintf(control, sizeof control, "in-the-clear-");
+    assert_int_equal(clock_random_hex(control + strlen(control), 8), ERR_OK);
+    setenv("COFFER_KEEP_CORE", "1", 1);
+    e2e_start(&s, "--port", "auto", NULL);
+    snprintf(port, sizeof port, "%d", s.port);
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", port, "--replica-read-fallback", "yes",
+              "--quorum-timeout", "30000", NULL);
+    e2e_expect(s.c, "+OK", "SET %s 1", control);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(s.c, "CLIENT LASTLSN"));
+    e2e_expect(s.c, "+OK", "ACL SETUSER default -psync"); /* it stays as it is */
+    e2e_stop(&b);
+    e2e_again(&b);
+    unsetenv("COFFER_KEEP_CORE");
+    drop(e2e_command(b.c, "GET %s", control));
+    for (size_t n = 100; n <= BIG; n *= 3) {
+        e2e_expect(s.c, "+OK", "SET big/%d %b", (int)n, full_of(MARK("a forwarded value"), n), n);
+        redisReply *r = e2e_command(b.c, "GET big/%d", (int)n);
+        assert_int_equal(r->len, n);
+        freeReplyObject(r);
+    }
+    e2e_expect(s.c, "+OK", "SET last %s", MARK("the last one"));
+    drop(e2e_command(b.c, "MGET last big/100"));
+    dump(s.pid, "primary", core[0]);
+    dump(b.pid, "replica", core[1]);
+    for (int i = 0; i < 2; i++) {
+        assert_true(leaks_count_file(core[i], control) > 0);
+        assert_int_equal(leaks_scan_file(core[i]), 0);
+    }
+    e2e_finish(&b);
+    e2e_finish(&s);
+}
+
 /* No data key is in a file either. */
 static void no_data_key_in_a_file(void **state)
 {
@@ -537,6 +578,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(no_plaintext_in_a_dump, e2e_teardown),
+        cmocka_unit_test_teardown(no_plaintext_where_reads_are_forwarded, e2e_teardown),
         cmocka_unit_test_teardown(no_data_key_in_a_file, e2e_teardown),
         cmocka_unit_test_teardown(a_crash_leaves_no_core, e2e_teardown),
     };

@@ -194,6 +194,27 @@ static void a_full_resync_goes_over_tls_too(void **state)
     e2e_finish(&a);
 }
 
+/* What is forwarded has a connection of its own as well, and is plaintext. */
+static void forwarded_reads_go_over_tls_too(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    start_pair(&a, &b);
+    e2e_stop(&b);
+    e2e_expect(a.c, "+OK", "ACL SETUSER default -psync"); /* it stays as it is */
+    e2e_expect(a.c, "+OK", "SET new 1");
+    e2e_again(&b);
+    e2e_expect(b.c, "+OK", "CONFIG SET replica-read-fallback yes quorum-timeout 30000");
+    e2e_expect(b.c, "$1", "GET new");
+    e2e_expect(a.c, "-NOPERM tls-replication: this node takes links over TLS only", "REPL.READ 0 default 0 2 GET new");
+    e2e_expect(a.c, ":1", "CLIENT KILL USER default");
+    e2e_expect(a.c, "+OK", "CONFIG SET tls-auth-clients no"); /* connections without a certificate */
+    e2e_expect(b.c, "nil", "GET new");
+    assert_non_null(strstr(e2e_info(b.c, "fallback_error"), "a link takes a certificate"));
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +223,7 @@ int main(void)
         cmocka_unit_test_teardown(links_without_tls_are_refused, trio_teardown),
         cmocka_unit_test_teardown(whoever_has_another_authority_is_refused, trio_teardown),
         cmocka_unit_test_teardown(a_full_resync_goes_over_tls_too, trio_teardown),
+        cmocka_unit_test_teardown(forwarded_reads_go_over_tls_too, trio_teardown),
     };
     return cmocka_run_group_tests(tests, setup, tls_world_end);
 }
