@@ -26,8 +26,8 @@ const struct cell_config cell_config_default = {
 };
 
 static const char *const msg_names[CELL_MSG_TYPES] = {
-    "PROBE",    "PROBED",  "ASK", "PROMISED", "JOIN",    "COUNTER", "CONTINUE",
-    "SNAPSHOT", "RECORDS", "ACK", "LEAD",     "REFUSED", "STAND",   "DIGEST",
+    "PROBE",   "PROBED", "ASK",  "PROMISED", "JOIN",  "COUNTER", "CONTINUE", "SNAPSHOT",
+    "RECORDS", "ACK",    "LEAD", "REFUSED",  "STAND", "DIGEST",  "ALIVE",
 };
 const char *cell_msg_name(enum cell_msg_type type)
 {
@@ -173,7 +173,7 @@ static cell_msg_fn *const msg_handlers[CELL_MSG_TYPES] = {
     [CELL_PROMISED] = cell_on_promised, [CELL_JOIN] = cell_on_join,         [CELL_COUNTER] = cell_on_counter,
     [CELL_CONTINUE] = cell_on_continue, [CELL_SNAPSHOT] = cell_on_snapshot, [CELL_RECORDS] = cell_on_records,
     [CELL_ACK] = cell_on_ack,           [CELL_LEAD] = cell_on_lead,         [CELL_REFUSED] = cell_on_refused,
-    [CELL_STAND] = cell_on_stand,       [CELL_DIGEST] = for_the_owner,
+    [CELL_STAND] = cell_on_stand,       [CELL_DIGEST] = for_the_owner,      [CELL_ALIVE] = for_the_owner,
 };
 
 static enum err on_received(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)

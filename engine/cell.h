@@ -124,6 +124,7 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     REFUSED     why, leader                         answers JOIN
  *     STAND       term                                your primary asks you to stand: as PROMOTE there
  *     DIGEST      term, at                            the owner's: not the chain but the state's digest at at.lsn
+ *     ALIVE                                           the link's: nothing else was said for a while
  */
 enum cell_msg_type {
     CELL_PROBE,
@@ -140,6 +141,7 @@ enum cell_msg_type {
     CELL_REFUSED,
     CELL_STAND,
     CELL_DIGEST,
+    CELL_ALIVE,
     CELL_MSG_TYPES
 };
 const char *cell_msg_name(enum cell_msg_type type); /* "PROBE" */

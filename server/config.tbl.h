@@ -235,7 +235,7 @@ CONFIG(REPLICA_MAX_STALENESS, "replica-max-staleness", CONFIG_NUMBER, CONFIG_OUR
 CONFIG(REPL_TIMEOUT, "repl-timeout", CONFIG_NUMBER, 0, "60", 1, 2147483647, NULL,
        "Seconds of silence after which a replication link is given up.")
 CONFIG(REPL_PING_REPLICA_PERIOD, "repl-ping-replica-period", CONFIG_NUMBER, 0, "10", 1, 2147483647, NULL,
-       "Seconds between signs of life to replicas.")
+       "Seconds after which a link that has nothing to say gives a sign of life.")
 CONFIG(REPL_BACKLOG_SIZE, "repl-backlog-size", CONFIG_SIZE, 0, "1mb", 1, INT64_MAX, NULL,
        "Log kept in memory for replicas that come back soon.")
 CONFIG(MIN_REPLICAS_TO_WRITE, "min-replicas-to-write", CONFIG_NUMBER, 0, "0", 0, 2147483647, NULL,

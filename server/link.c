@@ -36,9 +36,11 @@ struct link {
     struct buf in, out;
     int waits;       /* frame() said ERR_AGAIN */
     const char *why; /* it is over */
-    uint64_t heard_ms, soft_since_ms;
+    uint64_t heard_ms, said_ms, soft_since_ms;
     char address[LINK_ADDRESS_BYTES];
 };
+
+static const char does_not_read[] = "it does not read: client-output-buffer-limit";
 
 /* ---- ends ---- */
 
@@ -103,10 +105,16 @@ void link_send(struct link *l, struct bytes head, struct bytes records)
 {
     if (l->why || (records.n && buf_size(&l->out) > LINK_UNREAD_BYTES))
         return;
-    if (buf_put(&l->out, head.p, head.n) || buf_put(&l->out, records.p, records.n)) {
-        give_up(l, "out of memory, or it does not read");
+    uint64_t hard = l->cfg.settings.limit.hard_bytes;
+    if (hard && buf_size(&l->out) > hard) {
+        give_up(l, does_not_read);
         return;
     }
+    if (buf_put(&l->out, head.p, head.n) || buf_put(&l->out, records.p, records.n)) {
+        give_up(l, "out of memory");
+        return;
+    }
+    l->said_ms = clock_mono_ms();
     flush(l);
 }
 
@@ -214,7 +222,7 @@ void link_resume(struct link *l)
 /* The soft limit, as for clients: over it for too long. */
 static int reads_too_slowly(struct link *l, uint64_t now)
 {
-    const struct obuf_limit *m = &l->cfg.limit;
+    const struct obuf_limit *m = &l->cfg.settings.limit;
     uint64_t size = buf_size(&l->out);
     if (!m->soft_bytes || size <= m->soft_bytes)
         l->soft_since_ms = 0;
@@ -224,12 +232,23 @@ static int reads_too_slowly(struct link *l, uint64_t now)
            (l->soft_since_ms && now - l->soft_since_ms > m->soft_seconds * 1000);
 }
 
-void link_check(struct link *l, uint64_t now)
+static void say_alive(struct link *l)
 {
+    uint8_t head[CELLWIRE_HEAD_BYTES];
+    cellwire_put(head, &(struct cell_msg){.type = CELL_ALIVE, .leader = CELL_NOBODY}, 0);
+    link_send(l, bytes_of(head, sizeof head), bytes_of(NULL, 0));
+}
+
+void link_check(struct link *l, uint64_t now, const struct link_settings *s)
+{
+    uint64_t ping_ms = s->ping_ms < s->timeout_ms / 3 ? s->ping_ms : s->timeout_ms / 3;
+    l->cfg.settings = *s;
     if (reads_too_slowly(l, now))
-        give_up(l, "it does not read: client-output-buffer-limit");
-    else if (!l->waits && now > l->heard_ms + l->cfg.timeout_ms)
+        give_up(l, does_not_read);
+    else if (!l->waits && now > l->heard_ms + s->timeout_ms)
         give_up(l, "it is silent: repl-timeout");
+    else if (now > l->said_ms + ping_ms)
+        say_alive(l);
 }
 
 uint8_t link_peer(const struct link *l)
@@ -267,9 +286,9 @@ enum err link_new(struct link **out, const struct link_config *cfg)
     if (!l)
         return ERR_OOM;
     l->cfg = *cfg;
-    l->heard_ms = clock_mono_ms();
+    l->heard_ms = l->said_ms = clock_mono_ms();
     buf_init(&l->in, CELLWIRE_HEAD_BYTES + CELLWIRE_RECORDS_MAX + READ_BYTES);
-    buf_init(&l->out, cfg->limit.hard_bytes ? cfg->limit.hard_bytes + CELLWIRE_RECORDS_MAX : SIZE_MAX / 4);
+    buf_init(&l->out, SIZE_MAX / 4);
     (void)setsockopt(cfg->sock.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     name_peer(l);
     if (buf_put(&l->out, cfg->out.p, cfg->out.n) || buf_put(&l->in, cfg->in.p, cfg->in.n) ||

@@ -4,7 +4,8 @@
  * What comes in is handed on frame by frame, in order. A frame that does not verify closes the link, as do a peer that
  * is silent for `repl-timeout` and one that does not read: its output is bounded by client-output-buffer-limit's class
  * replica. Records for a peer that is behind in reading by LINK_UNREAD_BYTES are not sent at all: it sees the gap and
- * joins again.
+ * joins again. So that nobody is taken for silent who has nothing to say (two replicas, say), a link on which nothing
+ * was sent for `repl-ping-replica-period`, or for a third of its own time-out, says that it is ALIVE.
  *
  * All of it on one thread, that of the event base. Nothing blocks.
  */
@@ -28,8 +29,11 @@ struct link_config {
     uint8_t peer;     /* index of the other side */
     struct bytes out; /* sent first; copied */
     struct bytes in;  /* received already; copied */
-    struct obuf_limit limit;
-    uint64_t timeout_ms; /* of silence */
+    struct link_settings {
+        struct obuf_limit limit;
+        uint64_t timeout_ms; /* of silence */
+        uint64_t ping_ms;    /* so long nothing is sent */
+    } settings;
 
     /* A frame; records are borrowed. ERR_AGAIN: not now, the same again after link_resume. Any other error closes. */
     enum err (*frame)(void *arg, struct link *l, const struct cell_msg *m, struct bytes records);
@@ -45,7 +49,9 @@ void link_close(struct link *l); /* at once; accepts NULL */
 /* Never blocks; goes out when the socket takes it. May call closed(). */
 void link_send(struct link *l, struct bytes head, struct bytes records);
 void link_resume(struct link *l);
-void link_check(struct link *l, uint64_t now_ms); /* limits and silence; now and then. May call closed() */
+/* Limits and silence, by these settings from now on; once a second or so. May
+ * call closed() later. */
+void link_check(struct link *l, uint64_t now_ms, const struct link_settings *s);
 
 uint8_t link_peer(const struct link *l);
 const char *link_address(const struct link *l); /* the other side's, without a port */

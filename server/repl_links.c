@@ -68,6 +68,15 @@ static void drop_link(struct repl *r, uint8_t peer)
     link_close(l);
 }
 
+static struct link_settings link_settings(const struct repl *r)
+{
+    struct config *c = r->srv->config;
+    struct link_settings s = {.timeout_ms = (uint64_t)config_int(c, CFG_REPL_TIMEOUT) * 1000,
+                              .ping_ms = (uint64_t)config_int(c, CFG_REPL_PING_REPLICA_PERIOD) * 1000};
+    config_obuf(c, OBUF_REPLICA, &s.limit);
+    return s;
+}
+
 /* The socket is the link's, or closed. */
 static void add_link(struct repl *r, uint8_t peer, struct sock sock, struct bytes out, struct bytes in)
 {
@@ -77,11 +86,10 @@ static void add_link(struct repl *r, uint8_t peer, struct sock sock, struct byte
                               .peer = peer,
                               .out = out,
                               .in = in,
-                              .timeout_ms = (uint64_t)config_int(r->srv->config, CFG_REPL_TIMEOUT) * 1000,
+                              .settings = link_settings(r),
                               .frame = on_frame,
                               .closed = on_closed,
                               .arg = r};
-    config_obuf(r->srv->config, OBUF_REPLICA, &cfg.limit);
     drop_link(r, peer);
     if (link_new(&r->link[peer], &cfg)) {
         sock_close(&sock);
@@ -399,9 +407,10 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
 
 void repl_links_check(struct repl *r, uint64_t now_ms)
 {
+    struct link_settings s = link_settings(r);
     for (unsigned p = 0; p < CELL_PEERS; p++)
         if (r->link[p])
-            link_check(r->link[p], now_ms);
+            link_check(r->link[p], now_ms, &s);
 }
 
 void repl_links_close(struct repl *r)

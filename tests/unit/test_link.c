@@ -26,6 +26,7 @@ static struct {
     uint64_t last;          /* seq of the newest frame */
     size_t record_bytes;
     char why[128]; /* it was closed */
+    struct link_settings settings;
 } t;
 
 static enum err on_frame(void *arg, struct link *l, const struct cell_msg *m, struct bytes records)
@@ -55,13 +56,13 @@ static void on_closed(void *arg, struct link *l, const char *why)
 static void open_over(struct sock sock, struct obuf_limit limit, uint64_t timeout_ms, struct bytes in)
 {
     t.base = event_base_new();
+    t.settings = (struct link_settings){.limit = limit, .timeout_ms = timeout_ms, .ping_ms = 10000};
     struct link_config cfg = {.base = t.base,
                               .sock = sock,
                               .peer = 3,
                               .out = bytes_str("+CONTINUE\r\n"),
                               .in = in,
-                              .limit = limit,
-                              .timeout_ms = timeout_ms,
+                              .settings = t.settings,
                               .frame = on_frame,
                               .closed = on_closed};
     assert_int_equal(link_new(&t.l, &cfg), ERR_OK);
@@ -192,7 +193,7 @@ static void a_frame_waits_for_room(void **state)
     turn();
     turn();
     assert_int_equal(t.frames, 0);
-    link_check(t.l, clock_mono_us() / 1000 + 5000); /* it is not the other side that is silent */
+    link_check(t.l, clock_mono_us() / 1000 + 5000, &t.settings); /* it is not the other side that is silent */
     link_resume(t.l);
     assert_int_equal(t.frames, 0);
     link_resume(t.l);
@@ -217,10 +218,64 @@ static void a_silent_peer_is_given_up(void **state)
 {
     (void)state;
     open_link(no_limit, 1000, bytes_of(NULL, 0));
-    link_check(t.l, clock_mono_us() / 1000);
+    link_check(t.l, clock_mono_us() / 1000, &t.settings);
     turn();
     assert_non_null(t.l);
-    link_check(t.l, clock_mono_us() / 1000 + 1001);
+    link_check(t.l, clock_mono_us() / 1000 + 1001, &t.settings);
+    turn();
+    assert_string_equal(t.why, "it is silent: repl-timeout");
+    close_link();
+}
+
+/* Two ends that have nothing to say are not silent. */
+static void who_has_nothing_to_say_says_so(void **state)
+{
+    uint8_t head[2 * CELLWIRE_HEAD_BYTES];
+    char out[16];
+    uint32_t n;
+    struct cell_msg m;
+    uint64_t now;
+    (void)state;
+    open_link(no_limit, 60000, bytes_of(NULL, 0));
+    assert_int_equal(recv(t.other, out, sizeof out, 0), 11);
+    now = clock_mono_us() / 1000;
+    link_check(t.l, now + 5000, &t.settings);
+    assert_int_equal(recv(t.other, head, sizeof head, 0), -1);
+    link_check(t.l, now + 11000, &t.settings);
+    assert_int_equal(recv(t.other, head, sizeof head, 0), CELLWIRE_HEAD_BYTES);
+    assert_int_equal(cellwire_get(head, &m, &n), ERR_OK);
+    assert_int_equal(m.type, CELL_ALIVE);
+    send_bytes(head, CELLWIRE_HEAD_BYTES); /* and hears it of the other */
+    turn();
+    assert_int_equal(t.frames, 1);
+    t.settings.timeout_ms = 3000; /* more often than it would be taken for silent itself */
+    link_check(t.l, now + 2500, &t.settings);
+    assert_int_equal(recv(t.other, head, sizeof head, 0), CELLWIRE_HEAD_BYTES);
+    assert_non_null(t.l);
+    close_link();
+}
+
+/* CONFIG SET counts for links that are there. */
+static void settings_change_under_a_link(void **state)
+{
+    static uint8_t block[1 << 20];
+    uint8_t head[CELLWIRE_HEAD_BYTES];
+    (void)state;
+    open_link(no_limit, 60000, bytes_of(NULL, 0));
+    frame(head, 1, sizeof block);
+    for (int i = 0; i < 8; i++)
+        link_send(t.l, bytes_of(head, sizeof head), bytes_of(block, sizeof block));
+    link_check(t.l, clock_mono_us() / 1000, &t.settings);
+    turn();
+    assert_non_null(t.l);
+    t.settings.limit.hard_bytes = 1 << 20;
+    link_check(t.l, clock_mono_us() / 1000, &t.settings);
+    turn();
+    assert_string_equal(t.why, "it does not read: client-output-buffer-limit");
+    close_link();
+    open_link(no_limit, 60000, bytes_of(NULL, 0));
+    t.settings.timeout_ms = 1000;
+    link_check(t.l, clock_mono_us() / 1000 + 2000, &t.settings);
     turn();
     assert_string_equal(t.why, "it is silent: repl-timeout");
     close_link();
@@ -235,7 +290,7 @@ static void who_does_not_read_is_dropped(void **state)
     frame(head, 1, sizeof block);
     for (int i = 0; i < 64; i++)
         link_send(t.l, bytes_of(head, sizeof head), bytes_of(block, sizeof block));
-    link_check(t.l, clock_mono_us() / 1000);
+    link_check(t.l, clock_mono_us() / 1000, &t.settings);
     turn();
     assert_string_equal(t.why, "it does not read: client-output-buffer-limit");
     close_link();
@@ -318,6 +373,8 @@ int main(void)
         cmocka_unit_test(a_frame_waits_for_room),
         cmocka_unit_test(the_end_of_the_other_side_is_told),
         cmocka_unit_test(a_silent_peer_is_given_up),
+        cmocka_unit_test(who_has_nothing_to_say_says_so),
+        cmocka_unit_test(settings_change_under_a_link),
         cmocka_unit_test(who_does_not_read_is_dropped),
         cmocka_unit_test(records_for_a_slow_reader_are_left_out),
         cmocka_unit_test(what_waits_inside_of_tls_is_read),
