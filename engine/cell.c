@@ -218,6 +218,15 @@ static enum err on_link_down(struct cell *c, const struct cell_event *ev, struct
     return ERR_OK;
 }
 
+/* What was sent before had nowhere to go: the next tick joins. */
+static enum err on_link_up(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
+{
+    (void)fx;
+    if (ev->peer == (c->gate.phase == CELL_GATE_FETCH ? c->gate.donor : c->leader))
+        c->follow.try_ms = c->now_ms;
+    return ERR_OK;
+}
+
 static enum err on_promote(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
 {
     return cell_gate_start(c, ev->type == CELL_RECLAIM, fx);
@@ -285,6 +294,7 @@ static event_fn *const event_handlers[CELL_EVENT_TYPES] = {
     [CELL_WRITE] = on_write,         [CELL_READ] = on_read,
     [CELL_FETCHED] = on_fetched,     [CELL_TRIMMED] = on_trimmed,
     [CELL_ROOM] = on_room,           [CELL_HAND_OVER] = on_hand_over,
+    [CELL_LINK_UP] = on_link_up,
 };
 
 /* Who raised an alarm is not part of the cell any more: it cannot say which of its words are true. */

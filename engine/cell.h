@@ -175,6 +175,7 @@ enum cell_event_type {
     CELL_SYNCED,   /* lsn: all appended up to it is durable. Never told of an append before a CUT or INSTALL after it */
     CELL_SYNC_FAILED, /* a write or sync of log or voting file failed, once: halts */
     CELL_LINK_DOWN,   /* peer: its connection is gone */
+    CELL_LINK_UP,     /* peer: there is a new one. What it has to hear is said soon; without the event later */
     CELL_PROMOTE,     /* REPLICAOF NO ONE */
     CELL_RECLAIM,     /* the node was primary when it stopped: promote it, unless a newer primary lives */
     CELL_FOLLOW,      /* peer: REPLICAOF host port */

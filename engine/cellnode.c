@@ -451,6 +451,11 @@ enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_m
     return ERR_OK;
 }
 
+void cellnode_link_up(struct cellnode *n, uint8_t peer, uint64_t now_ms)
+{
+    (void)!step(n, &(struct cell_event){.type = CELL_LINK_UP, .peer = peer}, now_ms);
+}
+
 void cellnode_link_down(struct cellnode *n, uint8_t peer, uint64_t now_ms)
 {
     drop_cursor(n, peer);

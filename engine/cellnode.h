@@ -62,6 +62,7 @@ void cellnode_changed(struct cellnode *n, uint64_t now_ms); /* gate.changed was 
  */
 must_use enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_msg *m, struct bytes records,
                                     uint64_t now_ms);
+void cellnode_link_up(struct cellnode *n, uint8_t peer, uint64_t now_ms);
 void cellnode_link_down(struct cellnode *n, uint8_t peer, uint64_t now_ms);
 /* CELL_FETCHED; at NULL: no snapshot is to be had. */
 void cellnode_fetched(struct cellnode *n, const struct cell_point *at, uint64_t session, uint64_t now_ms);

@@ -19,7 +19,8 @@
 #include "resp/answer.h"
 
 #define TRY_US 5000000  /* for all of a try */
-#define PAUSE_US 200000 /* between tries: cells begin in some of them */
+#define AGAIN_US 20000  /* behind a link that fell, and behind a first try that failed */
+#define PAUSE_US 200000 /* between tries, in the end: cells begin in some of them */
 #define REFUSED_US 1000000
 #define SLICE_MS 100
 #define COMMAND_BYTES (64u << 10)
@@ -33,7 +34,7 @@ struct dialer {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    int connected; /* under lock */
+    int connected, again; /* under lock */
     _Atomic int stop, over;
 };
 
@@ -418,30 +419,44 @@ void dial_talk_close(struct dial_talk *k)
 
 /* ---- the thread ---- */
 
-/* 1: it is to end. */
+/* 1: it is to end. Whoever says again need not wait for the pause. */
 static int rest(struct dialer *d, uint64_t us)
 {
-    uint64_t end = clock_mono_us() + us;
+    uint64_t now = clock_mono_us();
     pthread_mutex_lock(&d->lock);
-    while (!atomic_load(&d->stop) && (d->connected || clock_mono_us() < end)) {
+    for (;;) {
+        uint64_t end = now + (d->again ? AGAIN_US : us);
+        if (atomic_load(&d->stop) || (!d->connected && clock_mono_us() >= end))
+            break;
         if (d->connected)
             pthread_cond_wait(&d->wake, &d->lock);
         else
             clock_cond_wait(&d->wake, &d->lock, end);
     }
+    d->again = 0;
     pthread_mutex_unlock(&d->lock);
     return atomic_load(&d->stop);
+}
+
+/* Soon at first, then less and less often. */
+static uint64_t next_pause(const struct dial_result *r, uint64_t last_us)
+{
+    if (r->outcome == DIAL_REFUSED)
+        return REFUSED_US;
+    if (r->outcome == DIAL_WELCOME || last_us > PAUSE_US)
+        return AGAIN_US;
+    return 2 * last_us < PAUSE_US ? 2 * last_us : PAUSE_US;
 }
 
 static void *dialer_main(void *arg)
 {
     struct dialer *d = arg;
     struct dial_result r;
-    uint64_t pause_us;
+    uint64_t pause_us = AGAIN_US / 2;
     pthread_setname_np(pthread_self(), "coffer-dial");
     do {
         try_once(d, &r);
-        pause_us = r.outcome == DIAL_REFUSED ? REFUSED_US : PAUSE_US;
+        pause_us = next_pause(&r, pause_us);
         pthread_mutex_lock(&d->lock);
         d->connected = r.outcome == DIAL_WELCOME || r.outcome == DIAL_NOT_COFFER || r.outcome == DIAL_STRANGER;
         pthread_mutex_unlock(&d->lock);
@@ -455,6 +470,7 @@ void dialer_again(struct dialer *d)
 {
     pthread_mutex_lock(&d->lock);
     d->connected = 0;
+    d->again = 1;
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->lock);
 }

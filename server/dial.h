@@ -2,7 +2,7 @@
  * to where frames begin.
  *
  * A dialer is a thread of its own for one address, since names are resolved on the way, which blocks. It tries again
- * and again, with pauses, until it is told that the link is there; and again when that is gone.
+ * and again, with pauses that grow, until it is told that the link is there; and again when that is gone.
  *
  *     dialer_new -> result() ... result(DIAL_WELCOME) -> the link lives -> dialer_again -> result() ... -> dialer_free
  */
@@ -56,7 +56,7 @@ struct dialer_config {
 };
 
 must_use enum err dialer_new(struct dialer **out, const struct dialer_config *cfg); /* ERR_OOM */
-void dialer_again(struct dialer *d);                                                /* the link is gone. Any thread */
+void dialer_again(struct dialer *d); /* the link is gone, or it is wanted now: the next try is at once. Any thread */
 void dialer_leave(struct dialer *d); /* it is to end; result() may still be called once */
 int dialer_has_left(struct dialer *d);
 void dialer_free(struct dialer *d); /* waits for the thread, up to some seconds; accepts NULL */

@@ -98,6 +98,7 @@ static void add_link(struct repl *r, uint8_t peer, struct sock sock, struct byte
         return;
     }
     r->trouble[peer][0] = 0;
+    cellnode_link_up(r->node, peer, clock_mono_ms());
     pthread_mutex_lock(&r->lock);
     snprintf(r->address[peer], sizeof r->address[peer], "%s", link_address(r->link[peer]));
     pthread_mutex_unlock(&r->lock);

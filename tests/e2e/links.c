@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/lib/cut.h"
 #include "tests/lib/e2e.h"
 #include "tests/lib/net.h"
 
@@ -56,6 +57,101 @@ static void a_blank_replica_says_why_it_waits(void **state)
     e2e_finish(&a);
 }
 
+/* A replica that hangs holds nothing up, and is no replica any more; what comes back joins again. */
+static void who_is_silent_is_dropped(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), NULL);
+    e2e_info_wait(a.c, "connected_slaves", "1");
+    e2e_pause(&b);
+    e2e_expect(a.c, "+OK", "CONFIG SET repl-timeout 2"); /* for the link that is there */
+    e2e_log_wait(&a, "is gone: it is silent: repl-timeout");
+    e2e_info_wait(a.c, "connected_slaves", "0");
+    e2e_expect(a.c, "+OK", "SET k one");
+    e2e_expect(a.c, "+OK", "CONFIG SET repl-timeout 60");
+    kill(b.pid, SIGCONT);
+    e2e_info_wait(a.c, "connected_slaves", "1");
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "$one", "GET k");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* Through a line that breaks again and again. */
+static void a_link_that_falls_is_back(void **state)
+{
+    struct e2e a, b;
+    struct cut line;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    cut_start(&line, a.port);
+    snprintf(number, sizeof number, "%d", line.port);
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", number, NULL);
+    for (int i = 0; i < 5; i++) {
+        e2e_info_wait(b.c, "master_link_status", "up");
+        e2e_expect(a.c, "+OK", "SET k %d", i);
+        e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+        cut_after(&line, 1, 0, 0);
+        for (struct e2e_deadline w = {.what = "the line to break"}; !cut_made(&line) && e2e_not_yet(&w);) {
+        }
+    }
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_finish(&b);
+    cut_stop(&line);
+    e2e_finish(&a);
+}
+
+static void catches_up(struct e2e *a, struct e2e *b)
+{
+    static unsigned n;
+    e2e_expect(a->c, "+OK", "SET k %u", ++n);
+    e2e_info_wait(b->c, "master_link_status", "up");
+    e2e_expect(b->c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a->c, "CLIENT LASTLSN"));
+    assert_false(e2e_log_has(b, "Full resync"));
+}
+
+/* Whoever was restarted, in whatever order, and whoever wrote meanwhile: the log goes on, in a new term or not. */
+static void who_has_the_log_needs_no_copy(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_expect(a.c, "+OK", "SET k 0");
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), NULL);
+    catches_up(&a, &b);
+    e2e_kill(&a); /* it comes back, and the replica knocks */
+    e2e_again(&a);
+    catches_up(&a, &b);
+    e2e_stop(&a);
+    e2e_again(&a);
+    catches_up(&a, &b);
+    e2e_stop(&b); /* it writes while nobody follows, before and after a restart */
+    e2e_expect(a.c, "+OK", "SET k alone");
+    e2e_stop(&a);
+    e2e_again(&a);
+    e2e_expect(a.c, "+OK", "SET k alone-again");
+    e2e_again(&b);
+    catches_up(&a, &b);
+    e2e_kill(&a); /* both, the replica first */
+    e2e_kill(&b);
+    e2e_again(&b);
+    e2e_again(&a);
+    catches_up(&a, &b);
+    e2e_kill(&b);
+    freeReplyObject(e2e_command(a.c, "SNAPSHOT.CREATE"));
+    e2e_kill(&a);
+    e2e_again(&a);
+    e2e_kill(&a);
+    e2e_again(&a);
+    e2e_again(&b);
+    catches_up(&a, &b);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 /* The last one: the network stays. */
 static void who_is_turned_away_at_the_door_learns_why(void **state)
 {
@@ -76,8 +172,11 @@ static void who_is_turned_away_at_the_door_learns_why(void **state)
     await_error(u, "it says: DENIED");
     assert_false(e2e_log_has(&b, "Broken pipe"));
     assert_false(e2e_log_has(&b, "Connection reset"));
+    e2e_expect(a.c, "+OK", "CONFIG SET requirepass pw");
+    e2e_expect(u, "+OK", "CONFIG SET masterauth pw");
+    e2e_ready(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
     redisFree(u);
-    e2e_kill(&b);
     e2e_finish(&b);
     e2e_finish(&a);
 }
@@ -86,6 +185,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_blank_replica_says_why_it_waits, e2e_teardown),
+        cmocka_unit_test_teardown(who_is_silent_is_dropped, e2e_teardown),
+        cmocka_unit_test_teardown(a_link_that_falls_is_back, e2e_teardown),
+        cmocka_unit_test_teardown(who_has_the_log_needs_no_copy, e2e_teardown),
         cmocka_unit_test_teardown(who_is_turned_away_at_the_door_learns_why, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,9 @@ void sim_break(struct sim *s, unsigned a, unsigned b, int both_hear)
         sim_step(s, a, (struct cell_event){.type = CELL_LINK_DOWN, .peer = (uint8_t)b});
     if (both_hear && s->node[b].up)
         sim_step(s, b, (struct cell_event){.type = CELL_LINK_DOWN, .peer = (uint8_t)a});
+    for (unsigned i = 0; both_hear && i < 2; i++) /* what is sent from now on goes over a new one */
+        if (s->node[i ? b : a].up)
+            sim_step(s, i ? b : a, (struct cell_event){.type = CELL_LINK_UP, .peer = (uint8_t)(i ? a : b)});
 }
 
 void sim_drop_all(struct sim *s, unsigned n)

@@ -318,6 +318,26 @@ static void a_replica_is_fresh_for_a_while(void **state)
     assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_MASTERDOWN);
 }
 
+/* An order to follow comes before there is a link: what it says then goes nowhere. */
+static void a_new_link_is_joined_over_at_once(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 1, 3);
+    step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 0});
+    assert_non_null(sent(&n, 0, CELL_JOIN));
+    n.now_ms += 10;
+    step(&n, (struct cell_event){.type = CELL_LINK_UP, .peer = 2}); /* somebody else's */
+    event(&n, CELL_TICK);
+    assert_null(sent(&n, 0, CELL_JOIN));
+    step(&n, (struct cell_event){.type = CELL_LINK_UP, .peer = 0});
+    event(&n, CELL_TICK);
+    assert_non_null(sent(&n, 0, CELL_JOIN));
+    n.now_ms += 10;
+    event(&n, CELL_TICK);
+    assert_null(sent(&n, 0, CELL_JOIN)); /* once */
+}
+
 /* ---- refusals, ends ---- */
 
 static void another_list_of_voters_is_refused(void **state)
@@ -632,6 +652,7 @@ int main(void)
         cmocka_unit_test(who_may_not_be_promoted_says_so),
         cmocka_unit_test(without_a_majority_everything_is_refused),
         cmocka_unit_test(a_replica_is_fresh_for_a_while),
+        cmocka_unit_test(a_new_link_is_joined_over_at_once),
         cmocka_unit_test(another_list_of_voters_is_refused),
         cmocka_unit_test(an_order_to_follow_leaves_writes_uncertain),
         cmocka_unit_test(a_failed_sync_halts),
