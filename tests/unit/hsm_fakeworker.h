@@ -159,9 +159,9 @@ static inline void fake_start(struct fake *w, const struct hsm_frame *f)
     if (fake_exists(w->dir, "want-world"))
         fake_world(w->dir);
     snprintf(line, sizeof line, "%ld %.*s\n", (long)getpid(), (int)pin.n, (const char *)pin.p);
-    fake_append(w->dir, "starts", line);
     fake_read(w->dir, "start", how);
     fake_read(w->dir, "realm", realm);
+    fake_append(w->dir, "starts", line); /* whoever sees it may change what the next one reads */
     if (!how[0] || strcmp(how, "ok") == 0) {
         snprintf(line, sizeof line, "module:fake\ntoken:%.*s\nkey-cache:%.*s\nrealm:%s\n", (int)token.n,
                  (const char *)token.p, (int)cache.n, (const char *)cache.p,
