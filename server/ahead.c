@@ -47,7 +47,7 @@ unsigned ahead_look(struct conn *c)
     uint8_t *p;
 
     conn_input(c, &p, &left);
-    if (left == used || !io->srv->engine || atomic_load_explicit(&io->srv->loading, memory_order_acquire))
+    if (left == used || atomic_load_explicit(&io->srv->loading, memory_order_acquire) || !io->srv->engine)
         return seen;
     note(&l, c->parser.argv, c->parser.argc);
     io->ahead.limits = c->parser.limits;
