@@ -69,12 +69,28 @@ void acl_tell(struct acl *a)
         a->changed(a->changed_arg);
 }
 
+static int shares_password(const struct acl_user *a, const struct acl_user *b)
+{
+    for (unsigned i = 0; i < a->hashes; i++)
+        for (unsigned k = 0; k < b->hashes; k++)
+            if (mem_equal_ct(a->hash[i], b->hash[k], SHA256_BYTES))
+                return 1;
+    return 0;
+}
+
+/* Of two logs: could who was let in as the one have been let in as the other? */
+static int is_same_user(const struct acl_user *a, const struct acl_user *b)
+{
+    return a->nopass == b->nopass && ((!a->hashes && !b->hashes) || shares_password(a, b));
+}
+
 /* Takes u over in place of the user of that name, or adds it. */
 enum err acl_publish(struct acl *a, struct acl_user *u)
 {
     pthread_mutex_lock(&a->lock);
     struct acl_user *old = acl_table_find(a, bytes_str(u->name));
-    u->identity = old ? old->identity : ++a->identities;
+    int same = old && (!old->of_old_log || is_same_user(old, u));
+    u->identity = same ? old->identity : ++a->identities;
     u->home = (uint8_t)home_of(a, bytes_str(u->name));
     a->lines_changed |= u->home == ACL_HOME_LINES;
     enum err e = acl_table_add(&a->users, u);
@@ -202,7 +218,7 @@ static enum err text_of(struct acl *a, struct bytes name, struct buf *out)
 {
     pthread_mutex_lock(&a->lock);
     const struct acl_user *u = acl_table_find(a, name);
-    enum err e = !u ? ERR_NOTFOUND : u->unknown ? ERR_LOADING : acl_user_text(u, out);
+    enum err e = !u ? ERR_NOTFOUND : u->unknown || u->of_old_log ? ERR_LOADING : acl_user_text(u, out);
     pthread_mutex_unlock(&a->lock);
     return e;
 }
@@ -309,6 +325,15 @@ enum err acl_await_log(struct acl *a)
     return acl_publish(a, u);
 }
 
+void acl_await_other_log(struct acl *a)
+{
+    pthread_mutex_lock(&a->lock);
+    a->awaiting = !a->file;
+    for (struct acl_user *u = a->users; u; u = u->hh.next)
+        u->of_old_log = u->home == ACL_HOME_LOG;
+    pthread_mutex_unlock(&a->lock);
+}
+
 static enum err taken(struct acl *a, struct bytes name, struct bytes text, struct acl_user **out)
 {
     struct acl_fault why;
@@ -343,7 +368,7 @@ enum err acl_take(struct acl *a, struct bytes name, struct bytes text)
 static enum err replace_default(struct acl *a, int stands_in)
 {
     struct acl_user *u = acl_default(a);
-    int replace = u->unknown || (u->stands_in && !stands_in);
+    int replace = u->unknown || u->of_old_log || (u->stands_in && !stands_in);
     acl_user_unref(u);
     if (!replace)
         return ERR_OK;
@@ -359,6 +384,17 @@ enum err acl_log_lost(struct acl *a)
     return replace_default(a, 1);
 }
 
+static void drop_old_log(struct acl *a)
+{
+    struct acl_user *u, *tmp;
+    HASH_ITER (hh, a->users, u, tmp) {
+        if (!u->of_old_log)
+            continue;
+        HASH_DELETE(hh, a->users, u);
+        acl_user_unref(u);
+    }
+}
+
 enum err acl_log_known(struct acl *a)
 {
     enum err e = replace_default(a, 0);
@@ -366,6 +402,7 @@ enum err acl_log_known(struct acl *a)
         return e;
     pthread_mutex_lock(&a->lock);
     a->awaiting = 0;
+    drop_old_log(a);
     pthread_mutex_unlock(&a->lock);
     acl_tell(a);
     return ERR_OK;
@@ -382,7 +419,7 @@ static int password_matches(const struct acl_user *u, const uint8_t hash[SHA256_
         found |= mem_equal_ct(u->hash[i], hash, SHA256_BYTES);
     if (!u || u->hashes == 0)
         found = mem_equal_ct(dummy, hash, SHA256_BYTES) & 0;
-    return u && u->enabled && !u->unknown && (found || u->nopass);
+    return u && u->enabled && !u->unknown && !u->of_old_log && (found || u->nopass);
 }
 
 enum err acl_login(struct acl *a, struct bytes name, struct bytes password, struct acl_user **out)
@@ -394,7 +431,7 @@ enum err acl_login(struct acl *a, struct bytes name, struct bytes password, stru
     struct acl_user *u = acl_table_find(a, name);
     if (password_matches(u, hash))
         *out = acl_user_ref(u);
-    int unknown = a->awaiting && (!u || u->unknown) && home_of(a, name) == ACL_HOME_LOG;
+    int unknown = a->awaiting && (!u || u->unknown || u->of_old_log) && home_of(a, name) == ACL_HOME_LOG;
     pthread_mutex_unlock(&a->lock);
     mem_wipe(hash, sizeof hash);
     return *out ? ERR_OK : unknown ? ERR_LOADING : ERR_WRONGPASS;

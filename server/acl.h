@@ -18,6 +18,10 @@
  * somebody has to say what is to be done, the default user of the configuration stands in, on this machine
  * (acl_log_lost).
  *
+ * When another log takes the place of the one that is known (a full resync), those who are logged in stay what they are
+ * until it has been read (acl_await_other_log). A user of the same name is the same user then if a password of the one
+ * is good for the other, or neither has or needs any: whoever is connected as another one is not that any more.
+ *
  * Threads: acl_check and acl_login from any I/O thread; changes from any, under a lock inside. Whoever plans a change
  * and logs it sees to it that nobody plans another meanwhile (cmd_acl.c). Nothing blocks but what says so.
  */
@@ -54,6 +58,8 @@ must_use enum err acl_configure(struct acl *a, const struct bytes *words, unsign
 must_use enum err acl_use_file(struct acl *a, const char *path, char *why, size_t room);
 /* The log's users are not known until acl_log_known; nothing to wait for with an aclfile. ERR_OOM. */
 must_use enum err acl_await_log(struct acl *a);
+/* The same when they are known already: those of another log will be. No logins meanwhile. */
+void acl_await_other_log(struct acl *a);
 /* Called after each change, on the thread that made it, without a lock held. */
 void acl_on_change(struct acl *a, void (*fn)(void *arg), void *arg);
 
@@ -78,7 +84,7 @@ must_use enum err acl_take(struct acl *a, struct bytes name, struct bytes text);
 /* There is no log yet that could say who the default user is: what it is without one stands in until acl_log_known.
  * ERR_OOM. */
 must_use enum err acl_log_lost(struct acl *a);
-/* All of the log's users have been taken. ERR_OOM. */
+/* All of the log's users have been taken; those of one before it that have not are gone. ERR_OOM. */
 must_use enum err acl_log_known(struct acl *a);
 /* acl_plan and the change, in memory. words: name, then rules. */
 must_use enum err acl_set(struct acl *a, const struct bytes *words, unsigned n, struct acl_fault *why);

@@ -54,6 +54,7 @@ struct acl_user {
     uint8_t home;      /* enum acl_home */
     uint8_t enabled, nopass;
     uint8_t unknown, stands_in; /* as acl_user_unknown, acl_user_stands_in have it */
+    uint8_t of_old_log;         /* under the table's lock: acl_await_other_log */
     unsigned hashes;
     uint8_t (*hash)[SHA256_BYTES]; /* ACL_HASHES_MAX, in locked memory; NULL while there are none */
     struct acl_selector own;

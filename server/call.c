@@ -87,6 +87,8 @@ void call_pending(struct call *c, struct pending *p, void (*finish)(struct pendi
         conn->first = p;
     conn->last = p;
     conn->pendings++;
+    if (c->cmd->flags & CMD_BLOCKING)
+        io_count_blocked(c->io, 1);
     conn->lane = (uint8_t)c->cmd->lane;
 }
 
@@ -122,6 +124,8 @@ static void pop(struct conn *c)
     if (!c->first)
         c->last = NULL;
     c->pendings--;
+    if (p->cmd && p->cmd->flags & CMD_BLOCKING)
+        io_count_blocked(c->io, -1u);
     c->answered++;
     c->pending_bytes -= p->bytes;
 }

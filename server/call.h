@@ -43,6 +43,7 @@ struct call {
     struct reply *reply;
     uint64_t now_ms;   /* wall clock, read once a loop turn */
     struct exec *exec; /* the transaction that this command is part of, while it is planned and answered (multi.h) */
+    enum err ready;    /* ERR_OK: loaded and unsealed, and the user is one of what is loaded; ERR_LOADING, ERR_SEALED */
     uint64_t wakes;    /* private: how many waitlist_wake there had been when this dispatch began */
     int missed;        /* it named something that is not here, or not yet (access.h) */
     enum err stale;    /* a read that would be refused with this if nobody else answered it (fallback.h) */

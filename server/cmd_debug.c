@@ -148,7 +148,7 @@ static enum call_result debug_set_active_expire(struct call *c)
 {
     if (!bytes_is_word(c->argv[2], "0") && !bytes_is_word(c->argv[2], "1"))
         return call_error(c, ERR_SYNTAX);
-    enum err err = dispatch_ready(c->srv);
+    enum err err = c->ready;
     if (err)
         return call_error(c, err);
     engine_expire_actively(c->srv->engine, bytes_is_word(c->argv[2], "1"));
@@ -184,7 +184,7 @@ static enum err reply_digest(struct call *c, struct bytes key)
 static enum call_result debug_digest_value(struct call *c)
 {
     size_t mark = reply_mark(c->reply);
-    enum err ready = dispatch_ready(c->srv);
+    enum err ready = c->ready;
     if (ready)
         return call_error(c, ready);
     reply_array(c->reply, c->argc - 2);
@@ -205,7 +205,7 @@ static enum call_result debug_object(struct call *c)
     struct secret_view view;
     struct secret_version v = {0};
     char line[128];
-    enum err err = dispatch_ready(c->srv);
+    enum err err = c->ready;
     if (err)
         return call_error(c, err);
     err = facade_read(c, c->argv[2], 0, &k, &view);

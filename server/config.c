@@ -156,17 +156,6 @@ enum err config_new(struct config **out)
     return e;
 }
 
-void config_forget_hooks(struct config *c)
-{
-    pthread_mutex_lock(&c->change);
-    while (c->hooks) {
-        struct config_hook *h = c->hooks;
-        c->hooks = h->next;
-        mem_free(h);
-    }
-    pthread_mutex_unlock(&c->change);
-}
-
 void config_free(struct config *c)
 {
     if (!c)
@@ -174,7 +163,11 @@ void config_free(struct config *c)
     for (unsigned id = 0; id < CFG_COUNT; id++)
         if (c->text[id].s)
             text_free((enum config_id)id, &c->text[id]);
-    config_forget_hooks(c);
+    while (c->hooks) {
+        struct config_hook *h = c->hooks;
+        c->hooks = h->next;
+        mem_free(h);
+    }
     mem_free(c->path);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->change);

@@ -136,7 +136,6 @@ must_use enum err config_put(struct config *c, const char *name, const char *val
  * put back, hooks that ran are called again, *why (static text) goes to the client. May not call config_set. */
 typedef enum err (*config_hook_fn)(void *arg, enum config_id id, const char **why);
 must_use enum err config_on_change(struct config *c, enum config_id id, config_hook_fn fn, void *arg);
-void config_forget_hooks(struct config *c); /* all of them: who asked is gone */
 
 /* n names and values, one after the other: all or none. protected_ok: the caller may set CONFIG_PROTECTED rows. On an
  * error text (no prefix) holds what Redis would say. May block for a moment. */

@@ -46,6 +46,7 @@
 #include "server/ahead.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/multi.h"
 #include "server/tracking.h"
 
 #define KEEP_BUFFER_BYTES (4 * CONN_FLUSH_BYTES) /* of the thread's output buffer between turns */
@@ -58,10 +59,8 @@ void conn_set_state(struct conn *c, enum conn_state to)
     assert(c->state != CONN_DEAD);                       /* for good */
     assert(c->state != CONN_CLOSING || to == CONN_DEAD); /* takes no more commands */
     assert(to != CONN_PARKED || c->park);
-    if ((to == CONN_PARKED) != (c->state == CONN_PARKED)) {
-        c->io->parked += to == CONN_PARKED ? 1u : -1u;
-        atomic_store_explicit(&c->io->parked_shown, c->io->parked, memory_order_relaxed);
-    }
+    if ((to == CONN_PARKED) != (c->state == CONN_PARKED))
+        io_count_blocked(c->io, to == CONN_PARKED ? 1u : -1u);
     c->state = to;
 }
 
@@ -318,6 +317,29 @@ void conn_push_end(struct conn *c)
     io_todo(c);
 }
 
+/* ---- a server that begins anew ---- */
+
+int conn_stand_still(struct conn *c)
+{
+    watch_input(c, 0);
+    return !c->pendings && !multi_under_way(c);
+}
+
+/* Who follows the log has its place in one that is gone: the end tells him. */
+int conn_may_stay(const struct conn *c)
+{
+    return !c->pendings && !multi_under_way(c) && !c->slot[SLOT_FOLLOW].state;
+}
+
+void conn_go_on(struct conn *c)
+{
+    assert(!c->park);
+    c->last_lsn = c->round = 0;
+    multi_spoil(c);
+    watch_input(c, !c->eof);
+    io_todo(c);
+}
+
 /* ---- progress ---- */
 
 static int must_read_first(const struct conn *c)
@@ -325,10 +347,15 @@ static int must_read_first(const struct conn *c)
     return buf_size(&c->out) > (c->authenticated ? CONN_UNREAD_BYTES : 0);
 }
 
+static int may_begin(const struct conn *c)
+{
+    return c->state == CONN_READY && (!c->io->stopping || multi_under_way(c));
+}
+
 static void serve(struct conn *c)
 {
     unsigned share = CONN_TURN_COMMANDS, ahead = 0;
-    while (c->state == CONN_READY) {
+    while (may_begin(c)) {
         if (must_read_first(c)) { /* runs again when the socket takes bytes */
             conn_set_state(c, CONN_HELD);
             return;
@@ -387,7 +414,7 @@ static void run(struct conn *c, size_t fresh)
     buf_shrink(&io->out, KEEP_BUFFER_BYTES);
     if (c->state == CONN_CLOSING && !c->pendings && buf_size(&c->out) == 0)
         conn_kill(c);
-    if (c->state == CONN_READY && !c->eof)
+    if (c->state == CONN_READY && !c->eof && !io->stopping)
         watch_input(c, 1);
 }
 

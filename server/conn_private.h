@@ -160,9 +160,9 @@ struct io {
     struct buf scratch;          /* plain, for keys and log lines */
     struct request_parser ahead; /* ahead.c's */
 
-    struct conn *conns; /* newest first */
-    unsigned conn_count, monitors, parked;
-    _Atomic unsigned conn_count_shown, monitors_shown, parked_shown; /* for others */
+    struct conn *conns;                     /* newest first */
+    unsigned conn_count, monitors, blocked; /* blocked: commands that are parked, or block by what they are */
+    _Atomic unsigned conn_count_shown, monitors_shown, blocked_shown; /* for others */
     struct conn *running;
     struct conn *todo, **todo_end;
     struct conn *dead;
@@ -180,6 +180,12 @@ struct io {
 static inline uint64_t io_tick_ms(const struct io *io)
 {
     return io->now_us / 1000;
+}
+
+static inline void io_count_blocked(struct io *io, unsigned by)
+{
+    io->blocked += by;
+    atomic_store_explicit(&io->blocked_shown, io->blocked, memory_order_relaxed);
 }
 
 /* io.c */
@@ -206,6 +212,10 @@ void conn_set_user(struct conn *c, struct acl_user *u, int authenticated); /* ta
 void conn_refresh_user(struct conn *c);
 void conn_check_limits(struct conn *c); /* idle, output: once a second */
 void conn_reset(struct conn *c);        /* RESET: as just accepted, the user included */
+/* The server begins anew under its connections (server.h). No more input is read; 1: nothing is under way. */
+int conn_stand_still(struct conn *c);
+int conn_may_stay(const struct conn *c); /* 1: it has nothing of what goes */
+void conn_go_on(struct conn *c);         /* where it was; what it knew of the state that is gone is forgotten */
 void conn_set_state(struct conn *c, enum conn_state to);
 void conn_set_monitor(struct conn *c, int on);
 size_t conn_describe(struct conn *c, char *out,
@@ -220,8 +230,6 @@ void dispatch_mend_reply(struct conn *c, size_t mark);
 
 /* The text of a refusal by acl_check. */
 void dispatch_refuse(struct call *c, enum err err, const struct acl_denial *why);
-/* ERR_OK: loaded and unsealed. ERR_LOADING, ERR_SEALED. */
-enum err dispatch_ready(const struct server *srv);
 /* ERR_OK: this node, as it is now, may carry the command out: repl_may_write, repl_may_read. */
 enum err dispatch_here(const struct io *io, const struct command *cmd);
 /* CLIENT CONSISTENCY linearizable: 1: the read may go on. 0: *result is what became of it: parked, or refused. */

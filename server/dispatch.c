@@ -179,7 +179,7 @@ static int admit_by_mode(struct call *c)
     return !(c->conn->mode & CONN_MULTI) || !multi_queue(c);
 }
 
-enum err dispatch_ready(const struct server *srv)
+static enum err is_ready(const struct server *srv)
 {
     if (atomic_load_explicit(&srv->loading, memory_order_acquire))
         return ERR_LOADING;
@@ -218,7 +218,7 @@ static int admit(struct call *c, int sub_unknown)
         dispatch_refuse(c, e, &why);
     else if (cmd->flags & CMD_LOADING)
         return 1;
-    else if ((e = dispatch_ready(c->srv)) == ERR_LOADING)
+    else if ((e = c->ready) == ERR_LOADING)
         restore_refuse(c->srv->restore, c->reply);
     else if (!e && (e = dispatch_here(c->io, cmd)) && fallback_takes_stale(c, e))
         c->stale = e, e = ERR_OK;
@@ -335,6 +335,7 @@ enum dispatched dispatch(struct conn *c)
         .argv = c->parser.argv,
         .reply = &c->reply,
         .now_ms = io->now_ms,
+        .ready = is_ready(io->srv), /* before the user is looked up: users are known first */
         .wakes = call_wakes(),
     };
     enum call_result result = CALL_DONE;

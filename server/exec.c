@@ -416,7 +416,7 @@ static enum call_result begin(struct call *c, struct exec *x)
         return call_error(c, ERR_EXECABORT);
     }
     for (const struct queued *q = x->first; q; q = q->next) {
-        enum err err = q->cmd->flags & CMD_LOADING ? ERR_OK : dispatch_ready(c->srv); /* may have ceased since */
+        enum err err = q->cmd->flags & CMD_LOADING ? ERR_OK : c->ready; /* may have ceased since */
         if (err || (err = dispatch_here(c->io, q->cmd))) {
             exec_end(c->conn);
             return call_error(c, err);

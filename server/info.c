@@ -85,14 +85,14 @@ static struct tracking_figures tracked(struct server *srv)
 
 static void clients_section(struct printer *p)
 {
-    unsigned parked = 0;
+    unsigned blocked = 0;
     for (unsigned i = 0; i < p->srv->io_count; i++)
-        parked += atomic_load_explicit(&p->srv->io[i]->parked_shown, memory_order_relaxed);
+        blocked += atomic_load_explicit(&p->srv->io[i]->blocked_shown, memory_order_relaxed);
     PUT_U64(p, "connected_clients", atomic_load(&p->srv->clients));
     PUT(p, "cluster_connections:0\r\n");
     PUT_U64(p, "maxclients", config_int(p->srv->config, CFG_MAXCLIENTS));
     PUT_U64(p, "peak_clients", atomic_load(&p->srv->peak_clients));
-    PUT(p, "client_recent_max_input_buffer:0\r\nclient_recent_max_output_buffer:0\r\nblocked_clients:%u\r\n", parked);
+    PUT(p, "client_recent_max_input_buffer:0\r\nclient_recent_max_output_buffer:0\r\nblocked_clients:%u\r\n", blocked);
     PUT_U64(p, "tls_handshakes_pending", atomic_load(&p->srv->handshakes));
     PUT_U64(p, "tracking_clients", tracked(p->srv).clients);
     PUT(p, "clients_in_timeout_table:0\r\n");

@@ -218,23 +218,35 @@ static void wake_all(struct server *srv)
         wake(srv->io[i]);
 }
 
-/* Asks connections to go. 1: the thread may end. It stays for tours of others until nobody has connections any more. */
+/* Asks a connection to go, or with anew to stand still. 1: the thread need not wait for it. */
+static int wind_down_one(struct conn *c, int anew)
+{
+    if (c->state == CONN_DEAD)
+        return 0;
+    if (c->last && c->last->cmd->flags & CMD_BLOCKING) {
+        conn_kill(c);
+        return 0;
+    }
+    if (anew)
+        return conn_stand_still(c);
+    if (c->state != CONN_CLOSING) {
+        conn_set_state(c, CONN_CLOSING);
+        io_todo(c);
+    }
+    return 0;
+}
+
+/* 1: the thread may end. It stays for tours of others until nobody has connections that are busy. */
 static int wind_down(struct io *io)
 {
+    int busy = 0, anew = atomic_load(&io->srv->anew);
     for (struct conn *c = io->conns, *next; c; c = next) {
         next = c->next;
-        if (c->state == CONN_DEAD)
-            continue;
-        if (c->last && c->last->cmd->flags & CMD_BLOCKING) {
-            conn_kill(c);
-        } else if (c->state != CONN_CLOSING) {
-            conn_set_state(c, CONN_CLOSING);
-            io_todo(c);
-        }
+        busy |= !wind_down_one(c, anew);
     }
     if (!io->started) /* the main loop has no connections */
         return 1;
-    if (!io->conns && !io->idle_told) {
+    if (!busy && !io->idle_told) {
         io->idle_told = 1;
         if (atomic_fetch_sub(&io->srv->io_busy, 1) == 1)
             wake_all(io->srv);
@@ -371,6 +383,13 @@ enum err io_new(struct io **out, struct server *srv, unsigned index)
     return ERR_OK;
 }
 
+static void drop_opener(struct io *io)
+{
+    if (io->opener)
+        io->opener_free(io->opener);
+    io->opener = NULL;
+}
+
 void io_free(struct io *io)
 {
     if (!io)
@@ -383,8 +402,7 @@ void io_free(struct io *io)
     }
     if (io->wake_fd >= 0)
         close(io->wake_fd);
-    if (io->opener)
-        io->opener_free(io->opener);
+    drop_opener(io);
     buf_fini(&io->out);
     buf_fini(&io->side);
     buf_fini(&io->scratch);
@@ -395,10 +413,10 @@ void io_free(struct io *io)
     mem_free(io);
 }
 
-static void drop_connections(struct io *io)
+static void drop_connections(struct io *io, int anew)
 {
     for (struct conn *c = io->conns; c; c = c->next)
-        if (c->state != CONN_DEAD)
+        if (c->state != CONN_DEAD && !(anew && conn_may_stay(c)))
             conn_kill(c);
     for (struct conn *c = io->todo; c; c = c->todo_next)
         c->on_todo = 0;
@@ -407,24 +425,32 @@ static void drop_connections(struct io *io)
     free_dead(io);
 }
 
-void io_free_all(struct server *srv)
+void io_settle(struct server *srv, int anew)
 {
     int again = 1;
     for (unsigned i = 0; i < srv->io_count; i++)
         if (srv->io[i])
-            drop_connections(srv->io[i]);
+            drop_connections(srv->io[i], anew);
     while (again) { /* what was posted meanwhile may post to others */
         again = 0;
-        for (unsigned i = 0; i < srv->io_count; i++) {
-            struct io *io = srv->io[i];
+        for (unsigned i = 0; i <= srv->io_count; i++) {
+            struct io *io = i < srv->io_count ? srv->io[i] : srv->main;
             if (!io || (!atomic_load(&io->tasks.head) && !atomic_load(&io->done.head)))
                 continue;
             again = 1;
             run_tasks(io);
             call_completed(io);
-            drop_connections(io);
+            drop_connections(io, anew);
         }
     }
+    for (unsigned i = 0; i < srv->io_count; i++)
+        if (srv->io[i])
+            drop_opener(srv->io[i]);
+}
+
+void io_free_all(struct server *srv)
+{
+    io_settle(srv, 0);
     for (unsigned i = 0; i < srv->io_count; i++) {
         io_free(srv->io[i]);
         srv->io[i] = NULL;
@@ -438,8 +464,20 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+/* Connections are there already when the server began anew. */
+static void begin(struct io *io)
+{
+    struct timeval second = {.tv_sec = 1};
+    if (io->stopping)
+        event_add(&io->tick_ev, &second);
+    io->stopping = io->idle_told = 0;
+    for (struct conn *c = io->conns; c; c = c->next)
+        conn_go_on(c);
+}
+
 enum err io_start(struct io *io)
 {
+    begin(io);
     io->started = 1;
     atomic_fetch_add(&io->srv->io_busy, 1);
     if (pthread_create(&io->thread, NULL, thread_main, io) == 0)
@@ -451,6 +489,7 @@ enum err io_start(struct io *io)
 
 void io_run(struct io *io)
 {
+    begin(io);
     loop(io);
     run_tasks(io);
 }
@@ -489,7 +528,7 @@ static void adopt_now(struct io_task *task, struct io *io)
 {
     struct adopt_task *t = mpsc_entry(task, struct adopt_task, task);
     struct conn *c;
-    if (io->stopping || conn_new(io, t->fd, t->transport, &c)) {
+    if ((io->stopping && !atomic_load(&io->srv->anew)) || conn_new(io, t->fd, t->transport, &c)) {
         atomic_fetch_sub(&io->srv->clients, 1);
         if (t->transport == IO_TLS)
             atomic_fetch_sub(&io->srv->handshakes, 1);

@@ -71,11 +71,15 @@ must_use enum err io_new(struct io **out, struct server *srv, unsigned index);
 must_use enum err io_start(struct io *io); /* the thread. ERR_OOM */
 void io_run(struct io *io);                /* the loop on the calling thread: srv->main */
 /* From now on no new command starts; when on no I/O thread anything is pending or unwritten, or at deadline_us of the
- * monotonic clock, the threads end. Called once for each. Any thread. */
+ * monotonic clock, the threads end. With srv->anew connections stay, and what is unwritten with them. Called once for
+ * each, until it is started again. Any thread. */
 void io_stop(struct io *io, uint64_t deadline_us);
 void io_join(struct io *io);
-/* All of srv->io, which have been joined or were never started; entries may be NULL. Only when nobody can complete a
- * pending or post a task any more: engine, HSM and waitlists are closed first. */
+/* What was posted to threads that have ended, all of srv->io and srv->main, is run, and connections end; with anew only
+ * those that have something under way. They may be started again then: the others go on where they were. Only when
+ * nobody can complete a pending or post a task any more: engine, HSM and waitlists are closed first. */
+void io_settle(struct server *srv, int anew);
+/* io_settle, and frees all of srv->io; they may never have been started, entries may be NULL. */
 void io_free_all(struct server *srv);
 void io_free(struct io *io); /* one without connections: srv->main */
 

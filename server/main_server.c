@@ -12,9 +12,17 @@
  * shutdown-timeout seconds; then log, stores and workers are closed. Exit code 0; 1 when the start failed. A second
  * SIGTERM does not wait: it ends the process as kill -9 would.
  *
- * A full resync (resync.h) ends the server in the same way, without a word to clients but that their connections close,
- * and lets it begin anew in the same process, with the configuration as it is by then: in a directory that says
- * something else now, nothing of what was in memory is true any more. Signals wait meanwhile.
+ * A full resync (resync.h) begins anew in the same process: the directory says something else now, so nothing that was
+ * in memory of it is true any more, and all of that is closed and opened again. What has to do with clients stays:
+ *
+ *     open_front     listeners, TLS, the I/O threads' state, connections, channels, users, settings, figures
+ *     begin_life     HSM, engine, data keys, replication; the I/O threads run. Once for each state
+ *     end_life
+ *     close_front
+ *
+ * At the end of a life the I/O threads finish what is under way and end, so that nobody looks into the engine when it
+ * is closed, and nothing is read from clients; at the beginning of the next they go on with their connections where
+ * they were, -LOADING first. Signals wait meanwhile.
  *
  * Rejected: opening the ports only when ready (a client cannot tell a server that recovers from one that is gone).
  */
@@ -83,10 +91,12 @@ static void begin_stop(void)
     uint64_t deadline = clock_mono_us() + (uint64_t)config_int(srv.config, CFG_SHUTDOWN_TIMEOUT) * 1000000;
     if (atomic_exchange(&srv.stopping, 1))
         return;
+    atomic_store(&srv.anew, m.again);
     notify_send(m.again ? "RELOADING=1" : "STOPPING=1");
-    log_at(LOG_NOTICE, "%s: no more connections, finishing what is in flight",
-           m.again ? "Beginning anew" : "Shutting down");
-    listen_close(srv.listeners);
+    log_at(LOG_NOTICE, "%s, finishing what is in flight",
+           m.again ? "Beginning anew: connections stay" : "Shutting down: no more connections");
+    if (!m.again)
+        listen_close(srv.listeners);
     for (unsigned i = 0; i < srv.io_count; i++)
         io_stop(srv.io[i], deadline);
     io_stop(srv.main, 0);
@@ -149,6 +159,8 @@ static void on_started(struct io_task *t, struct io *io)
 {
     (void)t;
     (void)io;
+    if (!m.starter_running) /* it ended with its life */
+        return;
     pthread_join(m.starter, NULL);
     m.starter_running = 0;
     if (m.start_result) {
@@ -337,11 +349,10 @@ static enum err make_threads(void)
     return e;
 }
 
-static enum err make_parts(void)
+static enum err make_front(void)
 {
     enum err e = clock_random_hex(srv.run_id, 20);
     srv.started_ms = clock_wall_ms();
-    atomic_store(&srv.loading, 1);
     srv.turn_end = turn_end;
     srv.stop = request_stop;
     srv.again = request_again;
@@ -357,21 +368,15 @@ static enum err make_parts(void)
     if (!e)
         e = waitlist_new(&srv.paused);
     if (!e)
-        e = restore_new(&srv.restore, &srv);
-    if (!e)
         e = waitlist_new(&srv.users_turn);
     if (!e)
         e = acl_log_new(&srv.acl_log, srv.config);
-    if (!e)
-        e = repl_new(&srv.repl, &srv);
     if (!e)
         e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
     if (!e)
         e = make_threads();
     if (!e)
         e = tracking_new(&srv.tracking, &srv);
-    if (!e)
-        e = feed_new(&srv.feed, &srv);
     return e ? e : pubsub_new(&srv.pubsub, &srv);
 }
 
@@ -418,8 +423,8 @@ static enum err start_threads(void)
     return e;
 }
 
-/* Everything after the configuration. */
-static int run(void)
+/* 1: failed, the log says why. */
+static int open_front(void)
 {
     enum err e;
 
@@ -430,7 +435,7 @@ static int run(void)
     log_memory();
     if (start_lock(&srv))
         return 1;
-    if ((e = limits_apply(srv.config)) || (e = make_parts()) || (e = make_events())) {
+    if ((e = limits_apply(srv.config)) || (e = make_front()) || (e = make_events())) {
         log_at(LOG_WARNING, "Out of memory at start");
         return 1;
     }
@@ -439,38 +444,17 @@ static int run(void)
     log_at(LOG_NOTICE, "Running mode=standalone, port=%d, %u I/O thread%s.", listen_port(srv.listeners), srv.io_count,
            srv.io_count == 1 ? "" : "s");
     write_pidfile();
-    if (start_threads())
-        return fail("Threads cannot be started");
-    notify_keep_end(); /* the tick goes on with it */
-    hold_signals(SIG_UNBLOCK);
-    io_run(srv.main);
     return 0;
 }
 
-static void clean_up(void)
+static void close_front(void)
 {
     struct event *events[] = {m.tick, m.term, m.intr, m.hup};
-    hold_signals(m.again ? SIG_BLOCK : SIG_UNBLOCK);
-    if (m.again)
-        notify_keep((unsigned)config_int(srv.config, CFG_SHUTDOWN_TIMEOUT) + AGAIN_SECONDS);
-    if (m.term && m.intr) { /* from now on another SIGTERM ends the process at once, whatever hangs below */
-        event_del(m.term);
-        event_del(m.intr);
-    }
-    for (unsigned i = 0; srv.io && i < srv.io_count; i++)
-        if (srv.io[i])
-            io_join(srv.io[i]);
-    if (m.starter_running) /* stopped while it recovered */
-        pthread_join(m.starter, NULL);
-    start_close(&srv);
+    if (srv.io)
+        io_free_all(&srv);
     waitlist_free(srv.applied);
     waitlist_free(srv.paused);
     waitlist_free(srv.users_turn);
-    if (srv.io)
-        io_free_all(&srv);
-    start_free(&srv);
-    restore_free(srv.restore);
-    repl_free(srv.repl);
     listen_free(srv.listeners);
     for (unsigned i = 0; i < sizeof events / sizeof events[0]; i++)
         if (events[i])
@@ -479,7 +463,6 @@ static void clean_up(void)
     mem_free(srv.io);
     pubsub_free(srv.pubsub);
     tracking_free(srv.tracking);
-    feed_free(srv.feed);
     slowlog_free(srv.slowlog);
     latency_free(srv.latency);
     acl_free(srv.acl);
@@ -487,6 +470,94 @@ static void clean_up(void)
     tls_free(srv.tls);
     if (m.pidfile_written)
         (void)unlink(config_str(srv.config, CFG_PIDFILE));
+}
+
+/* ---- lives ---- */
+
+/* Until the server ends or begins anew. 1: failed, the log says why. */
+static int begin_life(void)
+{
+    enum err e = restore_new(&srv.restore, &srv);
+    if (!e)
+        e = repl_new(&srv.repl, &srv);
+    if (!e)
+        e = feed_new(&srv.feed, &srv);
+    if (e) {
+        log_at(LOG_WARNING, "Out of memory at start");
+        return 1;
+    }
+    atomic_store(&srv.loading, 1);
+    if (start_threads())
+        return fail("Threads cannot be started");
+    notify_keep_end(); /* the tick goes on with it */
+    hold_signals(SIG_UNBLOCK);
+    io_run(srv.main);
+    return 0;
+}
+
+static void wake_parked(void)
+{
+    waitlist_wake(srv.applied);
+    waitlist_wake(srv.paused);
+    waitlist_wake(srv.users_turn);
+}
+
+static void end_life(void)
+{
+    hold_signals(m.again ? SIG_BLOCK : SIG_UNBLOCK);
+    if (m.again) {
+        notify_keep((unsigned)config_int(srv.config, CFG_SHUTDOWN_TIMEOUT) + AGAIN_SECONDS);
+    } else { /* from now on another SIGTERM ends the process at once, whatever hangs below */
+        event_del(m.term);
+        event_del(m.intr);
+    }
+    for (unsigned i = 0; i < srv.io_count; i++)
+        io_join(srv.io[i]);
+    if (m.starter_running) /* stopped while it recovered */
+        pthread_join(m.starter, NULL);
+    m.starter_running = 0;
+    start_close(&srv);
+    wake_parked();
+    io_settle(&srv, m.again);
+    start_free(&srv);
+    restore_free(srv.restore);
+    srv.restore = NULL;
+    repl_free(srv.repl);
+    srv.repl = NULL;
+    feed_free(srv.feed);
+    srv.feed = NULL;
+}
+
+/* What is known of the state that is gone. 1: failed. */
+static int forget_life(void)
+{
+    memset(&srv.cell, 0, sizeof srv.cell);
+    memset(&srv.report, 0, sizeof srv.report);
+    memset(&srv.progress, 0, sizeof srv.progress);
+    atomic_store(&srv.stopping, 0);
+    atomic_store(&srv.anew, 0);
+    atomic_store(&srv.sealed, 0);
+    atomic_store(&srv.users_changing, 0);
+    atomic_store(&m.again_posted, 0);
+    m.again = 0;
+    acl_await_other_log(srv.acl);
+    tracking_records(srv.tracking, bytes_of(NULL, 0), NULL); /* everything has changed */
+    return start_lock(&srv);
+}
+
+static int live(void)
+{
+    int failed = open_front(), ended = failed;
+    while (!ended) {
+        failed = begin_life();
+        end_life();
+        ended = failed || !m.again || (failed = forget_life());
+    }
+    close_front();
+    notify_keep_end();
+    log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
+    config_free(srv.config);
+    return failed ? 1 : m.exit_code;
 }
 
 /* ---- the command line ---- */
@@ -606,43 +677,6 @@ static int load_config(int argc, char **argv)
         fprintf(stderr, "\n*** FATAL CONFIG FILE ERROR (Coffer %s) ***\n%s\n", COFFER_VERSION,
                 l.error[0] ? l.error : err_text(e));
     return e != ERR_OK;
-}
-
-/* From the end of one life to the beginning of the next: nothing is left but the configuration. */
-static int begin_anew(void)
-{
-    struct config_loader l = {.warn = keep_warning};
-    struct config *config = srv.config;
-    memset(&m, 0, sizeof m);
-    memset(&srv, 0, sizeof srv);
-    srv.config = config;
-    config_forget_hooks(config);
-    enum err e = acl_new(&srv.acl);
-    if (!e)
-        e = setup_apply(srv.acl, config, &l);
-    if (!e)
-        e = setup_users(srv.acl, config);
-    if (e)
-        log_at(LOG_WARNING, "The configuration cannot be applied anew: %s", l.error[0] ? l.error : err_text(e));
-    return e == ERR_OK;
-}
-
-static int live(void)
-{
-    int again = 1, code = 0;
-    while (again) {
-        code = run() ? 1 : m.exit_code;
-        again = m.again && !code;
-        clean_up();
-        if (again && !begin_anew()) {
-            acl_free(srv.acl);
-            code = 1, again = 0;
-        }
-    }
-    notify_keep_end();
-    log_at(LOG_WARNING, "Coffer is now ready to exit, bye bye...");
-    config_free(srv.config);
-    return code;
 }
 
 int main(int argc, char **argv)

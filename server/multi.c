@@ -72,6 +72,21 @@ void exec_end(struct conn *c)
     conn_set_slot(c, SLOT_MULTI, NULL, NULL);
 }
 
+int multi_under_way(const struct conn *c)
+{
+    const struct exec *x = exec_of(c);
+    return x && x->state != QUEUEING;
+}
+
+void multi_spoil(struct conn *c)
+{
+    struct exec *x = exec_of(c);
+    if (!x)
+        return;
+    x->dirty |= x->watches != NULL;
+    watches_drop(x);
+}
+
 /* ---- MULTI, DISCARD, WATCH, UNWATCH ---- */
 
 int multi_length(const struct conn *c)

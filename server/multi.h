@@ -44,6 +44,11 @@ void multi_refused(struct conn *c);
 int multi_length(const struct conn *c);
 size_t multi_bytes(const struct conn *c);
 
+/* 1: EXEC has submitted its write, and has not answered yet. */
+int multi_under_way(const struct conn *c);
+/* All that is watched has changed: the state is another one. */
+void multi_spoil(struct conn *c);
+
 /* ---- for handlers that run as a part of a transaction (call.exec) ---- */
 
 /* The change is part of the write now. */

@@ -406,6 +406,7 @@ void repl_stop(struct repl *r)
     repl_links_close(r);
     repl_run_tasks(r); /* what they hold is given back */
     repl_links_close(r);
+    waitlist_wake(r->reads.parked);
     cellnode_close(r->node);
     r->node = NULL;
 }

@@ -405,7 +405,9 @@ enum err start_open(struct server *srv)
     if (!(e = repl_begin(srv->repl, realm)) &&
         !(e = installed ? repl_set_aside(srv->repl, "the file install, or its snapshot") : ERR_OK) &&
         (repl_found_elsewhere(srv->repl) || !(e = restore_begin(srv->restore))) && !(e = open_engine(srv)) &&
-        !(e = repl_run(srv->repl)) && ((e = bucketlink_start(srv)) || (e = acl_log_known(srv->acl))))
+        !(e = acl_log_known(srv->acl)) && !(e = repl_run(srv->repl)))
+        e = bucketlink_start(srv);
+    if (e == ERR_OOM)
         log_at(LOG_WARNING, "Out of memory at start");
     if (!e)
         atomic_store_explicit(&srv->loading, 0, memory_order_release);
@@ -431,14 +433,21 @@ void start_close(struct server *srv)
     engine_close(srv->engine);
     srv->engine = NULL; /* for tasks that I/O threads had not run when they ended (keywrite.c) */
     deks_free(srv->deks);
+    srv->deks = NULL;
     keyops_free(srv->keyops);
+    srv->keyops = NULL;
+    srv->hsm = NULL;
+    srv->chores = NULL;
 }
 
 void start_free(struct server *srv)
 {
     drop_lock();
     keyturns_free(srv->keyturns); /* tasks that I/O threads had not run gave their turns on until now */
+    srv->keyturns = NULL;
     cursors_free(srv->cursors);
+    srv->cursors = NULL;
     change_editor_fini();
     keyring_free(srv->keyring);
+    srv->keyring = NULL;
 }

@@ -45,6 +45,7 @@ const struct command commands[] = {
 const size_t commands_count = sizeof commands / sizeof commands[0];
 
 #define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" /* SHA-256 of "abc" */
+#define XYZ "3608bca1e44ea6c4d268eb6db02260269892c0b42b86bbf1e77a6fa16c3c9282" /* of "xyz" */
 
 static struct acl_fault why;
 
@@ -514,6 +515,74 @@ static void users_of_the_log(void **state)
     acl_free(a);
 }
 
+/* A full resync: who is connected as one who is not the same in the new log is that no more. */
+static void users_of_another_log(void **state)
+{
+    static const char *const names[] = {"same", "gone", "other", "card", "open", "default"};
+    enum { N = sizeof names / sizeof names[0] };
+    static const int stays[N] = {1, 0, 0, 1, 1, 0};
+    struct acl_user *was[N], *now;
+    struct acl *a = new_acl();
+    (void)state;
+    assert_int_equal(acl_await_log(a), ERR_OK);
+    assert_int_equal(take(a, "same", "on #" ABC " ~* +@all"), ERR_OK);
+    assert_int_equal(take(a, "gone", "on #" ABC " ~* +@all"), ERR_OK);
+    assert_int_equal(take(a, "other", "on #" ABC " ~* +@all"), ERR_OK);
+    assert_int_equal(take(a, "card", "on ~* +@all"), ERR_OK); /* lets a certificate in, no password */
+    assert_int_equal(take(a, "open", "on nopass ~* +@all"), ERR_OK);
+    assert_int_equal(acl_log_known(a), ERR_OK);
+    for (int i = 0; i < N; i++)
+        assert_non_null(was[i] = acl_find(a, bytes_str(names[i])));
+
+    acl_await_other_log(a);
+    for (int i = 0; i < N; i++) { /* nobody knows yet */
+        assert_ptr_equal(now = acl_refresh(a, was[i]), was[i]);
+        acl_user_unref(now);
+    }
+    assert_int_equal(login(a, "same", "abc"), ERR_LOADING);
+    assert_int_equal(login(a, "same", "xyz"), ERR_LOADING);
+    assert_int_equal(login(a, "nobody", "xyz"), ERR_LOADING);
+    assert_int_equal(acl_set_default_password(a, bytes_str("abc")), ERR_OK);
+
+    assert_int_equal(take(a, "same", "on #" XYZ " #" ABC " resetchannels -@all +ping"), ERR_OK);
+    assert_int_equal(take(a, "other", "on #" XYZ " ~* +@all"), ERR_OK);
+    assert_int_equal(take(a, "card", "on ~* -@all +ping"), ERR_OK);
+    assert_int_equal(take(a, "open", "on nopass ~* -@all +ping"), ERR_OK);
+    assert_int_equal(acl_log_known(a), ERR_OK);
+    for (int i = 0; i < N; i++) {
+        now = acl_refresh(a, was[i]);
+        assert_int_equal(now != NULL, stays[i]);
+        assert_ptr_not_equal(now, was[i]);
+        acl_user_unref(now);
+        acl_user_unref(was[i]);
+    }
+    assert_int_equal(login(a, "same", "abc"), ERR_OK);
+    assert_int_equal(login(a, "gone", "abc"), ERR_WRONGPASS);
+    assert_int_equal(login(a, "default", ""), ERR_WRONGPASS); /* requirepass was said meanwhile */
+    assert_int_equal(login(a, "default", "abc"), ERR_OK);
+    acl_free(a);
+}
+
+/* Users of a file are this node's, whatever its log. */
+static void users_of_lines_stay(void **state)
+{
+    struct acl *a = new_acl();
+    (void)state;
+    assert_int_equal(configure(a, "bob on >abc ~* +@all"), ERR_OK);
+    assert_int_equal(acl_await_log(a), ERR_OK);
+    assert_int_equal(acl_log_known(a), ERR_OK);
+    struct acl_user *u = acl_find(a, bytes_str("bob"));
+    acl_await_other_log(a);
+    assert_int_equal(login(a, "bob", "abc"), ERR_OK);
+    assert_int_equal(take(a, "bob", "off"), ERR_OK);
+    assert_int_equal(acl_log_known(a), ERR_OK);
+    struct acl_user *now = acl_refresh(a, u);
+    assert_ptr_equal(now, u);
+    acl_user_unref(now);
+    acl_user_unref(u);
+    acl_free(a);
+}
+
 /* Somebody must be able to say what is to be done when there is no log. */
 static void the_default_user_stands_in_when_the_log_is_lost(void **state)
 {
@@ -780,6 +849,8 @@ int main(void)
         cmocka_unit_test(channels_are_kept_or_not),
         cmocka_unit_test(new_users_may_have_all_channels),
         cmocka_unit_test(users_of_the_log),
+        cmocka_unit_test(users_of_another_log),
+        cmocka_unit_test(users_of_lines_stay),
         cmocka_unit_test(the_default_user_stands_in_when_the_log_is_lost),
         cmocka_unit_test(a_log_without_a_default_user_has_the_one_that_is_built_in),
         cmocka_unit_test(requirepass_stands_over_the_log_at_a_start),

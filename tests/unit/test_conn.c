@@ -435,6 +435,121 @@ static void stopping_finishes_what_is_pending(void **state)
     client_close(&c);
 }
 
+/* What main_server.c does around a full resync, in two parts. */
+static void stand_still(struct fixture *f, uint64_t patience_us)
+{
+    atomic_store(&f->srv.anew, 1);
+    for (unsigned i = 0; i < THREADS; i++)
+        io_stop(f->io[i], clock_mono_us() + patience_us);
+}
+
+static void go_on(struct fixture *f, int completing) /* as the engine does when it is closed */
+{
+    for (unsigned i = 0; completing && i < t.started; i++)
+        complete(i);
+    waitlist_wake(t.parking);
+    io_settle(&f->srv, 1);
+    atomic_store(&f->srv.anew, 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(io_start(f->io[i]), ERR_OK);
+}
+
+static void join(struct fixture *f)
+{
+    for (unsigned i = 0; i < THREADS; i++)
+        io_join(f->io[i]);
+}
+
+static void connections_go_on_when_threads_begin_anew(void **state)
+{
+    struct fixture f;
+    struct client half, unread, parked, blocked, fresh;
+    (void)state;
+    start(&f, NULL);
+    client_open(&f, &half, 0);
+    client_open(&f, &unread, 1);
+    client_open(&f, &parked, 0);
+    client_open(&f, &blocked, 1);
+    say(&half, "PING\r\n*2\r\n$6\r\nT.FAST\r\n$3\r\nab");
+    expect(&half, "PONG");
+    say(&unread, "T.BIG 5000000\r\nT.MARK\r\n");
+    say(&parked, "T.PARK p\r\nT.FAST q\r\n");
+    say(&blocked, "T.BLOCK x\r\n");
+    wait_for(&t.park_runs, 1);
+    wait_for(&t.started, 1);
+    client_open(&f, &fresh, 0);
+    stand_still(&f, 20000000);
+    join(&f);
+    go_on(&f, 1);
+    assert_int_equal(f.srv.clients, 4);
+    expect_end(&blocked);
+    say(&half, "c\r\n");
+    expect(&half, "abc");
+    assert_int_equal(hear(&unread)->text.n, 5000000);
+    expect(&unread, "OK");
+    wait_for(&t.park_runs, 2); /* what it waited for is gone: it looks again */
+    atomic_store(&t.unparked, 1);
+    waitlist_wake(t.parking);
+    expect(&parked, "p");
+    expect(&parked, "q");
+    say(&fresh, "PING\r\n");
+    expect(&fresh, "PONG");
+    client_close(&half);
+    client_close(&unread);
+    client_close(&parked);
+    client_close(&blocked);
+    client_close(&fresh);
+    stop(&f);
+}
+
+/* Nothing begins once it is told to stop; what has begun is answered. */
+static void what_is_under_way_is_answered_before_it_begins_anew(void **state)
+{
+    struct fixture f;
+    struct client c;
+    (void)state;
+    start(&f, NULL);
+    client_open(&f, &c, 0);
+    say(&c, "T.WRITE a\r\nT.FAST b\r\nT.WRITE c\r\n");
+    wait_for(&t.started, 1);
+    stand_still(&f, 20000000);
+    complete(0);
+    join(&f);
+    expect(&c, "a");
+    assert_int_equal(value_of(&t.fast_runs), 0);
+    go_on(&f, 0);
+    expect(&c, "b");
+    wait_for(&t.started, 2);
+    complete(1);
+    expect(&c, "c");
+    client_close(&c);
+    stop(&f);
+}
+
+/* The engine gives it back when it is closed; whose it was is told by the end of the connection that it is not known
+ * what became of it. */
+static void who_waits_beyond_the_deadline_is_closed(void **state)
+{
+    struct fixture f;
+    struct client c, other;
+    (void)state;
+    start(&f, NULL);
+    client_open(&f, &c, 0);
+    client_open(&f, &other, 0);
+    say(&c, "T.WRITE a\r\n");
+    wait_for(&t.started, 1);
+    stand_still(&f, 0);
+    join(&f);
+    go_on(&f, 1);
+    expect_end(&c);
+    assert_int_equal(value_of(&t.released), 1);
+    say(&other, "PING\r\n");
+    expect(&other, "PONG");
+    client_close(&c);
+    client_close(&other);
+    stop(&f);
+}
+
 /* For the sanitizers. */
 static void clients_come_and_go(void **state)
 {
@@ -490,6 +605,9 @@ int main(void)
         cmocka_unit_test(a_big_argument_arrives_in_pieces),
         cmocka_unit_test(answers_that_the_socket_does_not_take_are_kept),
         cmocka_unit_test(stopping_finishes_what_is_pending),
+        cmocka_unit_test(connections_go_on_when_threads_begin_anew),
+        cmocka_unit_test(what_is_under_way_is_answered_before_it_begins_anew),
+        cmocka_unit_test(who_waits_beyond_the_deadline_is_closed),
         cmocka_unit_test(clients_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
