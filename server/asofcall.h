@@ -25,4 +25,7 @@ must_use enum err asofcall_run(struct server *srv, struct asof_query *q, enum er
 /* Replies such an error. */
 void asofcall_error(struct reply *r, enum err err, const char *why);
 
+/* DEBUG DIGEST: cmd_asof.c's. */
+enum call_result debug_digest(struct call *c);
+
 #endif

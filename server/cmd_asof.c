@@ -2,6 +2,7 @@
  *
  * Both read snapshot and log on another thread (chores.h). A value is opened there, into locked memory, and copied into
  * the reply on the I/O thread. */
+#include "base/hex.h"
 #include "base/mem.h"
 #include "engine/snapshots.h"
 #include "server/access.h"
@@ -132,13 +133,13 @@ enum call_result cmd_snapshot_get(struct call *c)
     return CALL_PENDING;
 }
 
-/* ---- STATE.DIGEST [LSN lsn|STORES] ---- */
+/* ---- STATE.DIGEST [LSN lsn|STORES], DEBUG DIGEST ---- */
 
 struct digest {
     struct pending p;
     struct chore chore;
     struct server *srv;
-    int stores;
+    int stores, debug;
     struct asof_query q;
     uint64_t lsn;
     uint8_t digest[SNAPFILE_HASH_BYTES];
@@ -151,6 +152,14 @@ static void reply_digest(struct reply *r, uint64_t lsn, const uint8_t *digest)
     reply_array(r, 2);
     reply_int(r, (int64_t)lsn);
     walcall_reply_hex(r, digest, SNAPFILE_HASH_BYTES);
+}
+
+/* In Redis's form, for tests that compare two nodes. */
+static void reply_debug_digest(struct reply *r, const uint8_t *digest)
+{
+    char hex[41];
+    hex_put(hex, digest, 20);
+    reply_simple(r, hex);
 }
 
 static enum err digest_look(void *arg, struct asof *a)
@@ -177,6 +186,8 @@ static void digest_finish(struct pending *p, struct reply *r)
     struct digest *d = mpsc_entry(p, struct digest, p);
     if (d->err)
         asofcall_error(r, d->err, d->why);
+    else if (d->debug)
+        reply_debug_digest(r, d->digest);
     else
         reply_digest(r, d->lsn, d->digest);
 }
@@ -196,6 +207,26 @@ static enum call_result digest_of_newest(struct call *c)
     return CALL_DONE;
 }
 
+static enum call_result digest_at(struct call *c, const struct digest *want)
+{
+    struct digest *d = mem_alloc(sizeof *d);
+    if (!d)
+        return call_error(c, ERR_OOM);
+    *d = *want;
+    d->srv = c->srv;
+    d->chore.run = digest_run;
+    call_pending(c, &d->p, digest_finish, digest_release);
+    chores_post(c->srv->chores, &d->chore);
+    return CALL_PENDING;
+}
+
+enum call_result debug_digest(struct call *c)
+{
+    if (!walcall_ready(c))
+        return CALL_DONE;
+    return digest_at(c, &(struct digest){.debug = 1, .q.lsn = engine_commit_lsn(c->srv->engine)});
+}
+
 enum call_result cmd_state_digest(struct call *c)
 {
     enum { LSN, STORES, OPTS };
@@ -206,14 +237,5 @@ enum call_result cmd_state_digest(struct call *c)
         return CALL_DONE;
     if (!opt[LSN].given && !opt[STORES].given)
         return digest_of_newest(c);
-    struct digest *d = mem_zalloc(sizeof *d);
-    if (!d)
-        return call_error(c, ERR_OOM);
-    d->srv = c->srv;
-    d->stores = opt[STORES].given;
-    d->q.lsn = (uint64_t)opt[LSN].i;
-    d->chore.run = digest_run;
-    call_pending(c, &d->p, digest_finish, digest_release);
-    chores_post(c->srv->chores, &d->chore);
-    return CALL_PENDING;
+    return digest_at(c, &(struct digest){.stores = opt[STORES].given, .q.lsn = (uint64_t)opt[LSN].i});
 }

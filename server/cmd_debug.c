@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/access.h"
+#include "server/asofcall.h"
 #include "server/cmd_config.h"
 #include "server/conn_private.h"
 #include "server/facade.h"
@@ -227,6 +228,8 @@ static enum call_result debug_help(struct call *c)
         "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "CONFIG-REWRITE-FORCE-ALL",
         "    CONFIG REWRITE with every directive.",
+        "DIGEST",
+        "    Answers a hash of the state as of the last committed record.",
         "DIGEST-VALUE <key> [<key> ...]",
         "    Answers a hash of each value, zeros when there is none.",
         "LOG <message>",
@@ -256,6 +259,7 @@ static const struct {
     {"PROTOCOL", 3, debug_protocol},
     {"CONFIG-REWRITE-FORCE-ALL", 2, config_rewrite_all},
     {"SET-ACTIVE-EXPIRE", 3, debug_set_active_expire},
+    {"DIGEST", 2, debug_digest},
     {"DIGEST-VALUE", -3, debug_digest_value},
     {"OBJECT", 3, debug_object},
     {"HELP", 2, debug_help},
