@@ -9,6 +9,7 @@
 #include "resp/number.h"
 #include "server/chores.h"
 #include "server/handlers.h"
+#include "server/io.h"
 #include "server/lend.h"
 #include "server/repl.h"
 #include "server/server.h"
@@ -91,6 +92,7 @@ static void chosen(struct pending *p, struct reply *r)
         reply_error(r, a->err);
     if (a->err)
         return;
+    atomic_fetch_add(&io_server(p->io)->sync_full, 1);
     reply_array(r, 3);
     reply_int(r, (int64_t)a->file.lsn);
     reply_int(r, (int64_t)a->file.term);

@@ -302,7 +302,9 @@ static void stats_section(struct printer *p)
     PUT(p, "instantaneous_input_kbps:%.2f\r\n", (double)atomic_load(&srv->in_bytes_per_sec) / 1024);
     PUT(p, "instantaneous_output_kbps:%.2f\r\n", (double)atomic_load(&srv->out_bytes_per_sec) / 1024);
     PUT_U64(p, "rejected_connections", atomic_load(&srv->rejected_connections));
-    PUT(p, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nevicted_keys:0\r\n");
+    PUT_U64(p, "sync_full", atomic_load(&srv->sync_full));
+    PUT_U64(p, "sync_partial_ok", atomic_load(&srv->sync_partial));
+    PUT(p, "sync_partial_err:0\r\nevicted_keys:0\r\n");
     PUT_U64(p, "expired_keys", atomic_load(&srv->expired));
     PUT_U64(p, "keyspace_hits", STATS_SUM(srv, hits));
     PUT_U64(p, "keyspace_misses", STATS_SUM(srv, misses));

@@ -321,6 +321,15 @@ static enum err apply_loglevel(void *arg, enum config_id id, const char **why)
     return ERR_OK;
 }
 
+static enum err apply_min_replicas(void *arg, enum config_id id, const char **why)
+{
+    (void)arg;
+    (void)id;
+    (void)why;
+    repl_look_for_replicas(srv.repl);
+    return ERR_OK;
+}
+
 static unsigned thread_count(void)
 {
     int64_t n = config_int(srv.config, CFG_IO_THREADS);
@@ -373,6 +382,10 @@ static enum err make_front(void)
         e = acl_log_new(&srv.acl_log, srv.config);
     if (!e)
         e = config_on_change(srv.config, CFG_LOGLEVEL, apply_loglevel, srv.config);
+    if (!e)
+        e = config_on_change(srv.config, CFG_MIN_REPLICAS_TO_WRITE, apply_min_replicas, NULL);
+    if (!e)
+        e = config_on_change(srv.config, CFG_MIN_REPLICAS_MAX_LAG, apply_min_replicas, NULL);
     if (!e)
         e = make_threads();
     if (!e)

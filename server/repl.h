@@ -119,8 +119,9 @@ const char *repl_state_name(enum repl_state_verdict v); /* "equal" */
 struct repl_peer {
     char host[VOTERS_HOST_BYTES];
     int port, online, voter;
+    int linked; /* it may be stopped, or join again: not online, and not gone */
     uint8_t index;
-    uint64_t acked_lsn, lag_ms;
+    uint64_t acked_lsn, lag_ms; /* lag: since something was heard of it */
 };
 
 struct repl_status {
@@ -150,6 +151,8 @@ int repl_is_waiting(struct repl *r, char why[HELLO_WHY_BYTES]);
 /* Whom a replica's reads may be asked of: the primary as it knows it. 0: nobody. */
 int repl_primary(struct repl *r, struct voter *out);
 unsigned repl_holders(struct repl *r, uint64_t lsn); /* replicas that hold it durably */
+/* min-replicas-to-write or min-replicas-max-lag is another one: what repl_may_write says follows at once. */
+void repl_look_for_replicas(struct repl *r);
 
 struct dial_self;
 void repl_self(void *repl, struct dial_self *s); /* what this node says of itself where it dials: dial.h */
@@ -159,7 +162,8 @@ void repl_self(void *repl, struct dial_self *s); /* what this node says of itsel
 #define REPL_STALLED_US 2000000 /* what is known is older: the process was paused, say */
 static inline enum err repl_may_write(const struct server *srv)
 {
-    return (enum err)atomic_load_explicit(&srv->cell.write_err, memory_order_relaxed);
+    enum err e = (enum err)atomic_load_explicit(&srv->cell.write_err, memory_order_relaxed);
+    return e || !atomic_load_explicit(&srv->cell.few, memory_order_relaxed) ? e : ERR_NOREPLICAS;
 }
 static inline enum err repl_may_read(const struct server *srv, uint64_t now_us)
 {

@@ -132,10 +132,11 @@ struct repl {
     struct event wake_ev, tick_ev;
     struct cellnode *node; /* NULL: off, or not yet */
     uint64_t config_epoch, config_id, second_ms, link_down_since_ms;
-    uint8_t source;    /* whom the node is told to follow; CELL_NOBODY */
-    int wants_to_lead; /* as soon as a majority is linked */
-    int turning_on;    /* the core has just come to a node that served alone */
-    int leads;         /* what was logged last */
+    uint64_t session[CELL_PEERS]; /* counted last */
+    uint8_t source;               /* whom the node is told to follow; CELL_NOBODY */
+    int wants_to_lead;            /* as soon as a majority is linked */
+    int turning_on;               /* the core has just come to a node that served alone */
+    int leads;                    /* what was logged last */
     struct repl_turn turn;
     struct link *link[CELL_PEERS];
     struct dialer *dialer[CELL_PEERS];

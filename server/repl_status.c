@@ -46,7 +46,19 @@ static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
         out->index = p;
         out->online = peer->session != 0;
         out->acked_lsn = peer->session ? peer->acked_lsn : 0;
-        out->lag_ms = peer->session && now > peer->alive_ms ? now - peer->alive_ms : 0;
+        out->linked = r->link[p] != NULL;
+        out->lag_ms = now > peer->alive_ms ? now - peer->alive_ms : 0;
+    }
+}
+
+static void count_sessions(struct repl *r)
+{
+    const struct cell *c = cellnode_cell(r->node);
+    for (uint8_t p = 0; p < CELL_PEERS; p++) {
+        uint64_t session = c->peer[p].session;
+        if (session && session != r->session[p])
+            atomic_fetch_add(&r->srv->sync_partial, 1);
+        r->session[p] = session;
     }
 }
 
@@ -119,6 +131,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
     r->caught_up |= core.link_up && c->durable_lsn >= c->follow.target_lsn;
     resync_info(r->resync, &s->copy);
     put_leader(r, &core, s);
+    count_sessions(r);
     put_peers(r, now, s);
 }
 
@@ -129,6 +142,25 @@ static enum err reads(const struct repl *r, uint64_t now)
     if (repl_is_quarantined(r))
         return ERR_CORRUPT;
     return !r->voters.n && config_int(r->srv->config, CFG_REPLICA_SERVE_STALE_DATA) ? ERR_OK : e;
+}
+
+/* min-replicas-to-write: of so many something was heard in time. Under the lock. */
+static void look_for_replicas(struct repl *r)
+{
+    const struct repl_status *s = &r->status;
+    int64_t want = config_int(r->srv->config, CFG_MIN_REPLICAS_TO_WRITE),
+            lag = config_int(r->srv->config, CFG_MIN_REPLICAS_MAX_LAG), n = 0;
+    for (unsigned i = 0; i < s->peers; i++)
+        n += s->peer[i].linked && s->peer[i].lag_ms <= (uint64_t)lag * 1000;
+    int few = want && lag && (s->master || !s->on) && n < want;
+    atomic_store_explicit(&r->srv->cell.few, few, memory_order_relaxed);
+}
+
+void repl_look_for_replicas(struct repl *r)
+{
+    pthread_mutex_lock(&r->lock);
+    look_for_replicas(r);
+    pthread_mutex_unlock(&r->lock);
 }
 
 static void say_role(struct repl *r, const struct repl_status *s)
@@ -169,6 +201,7 @@ void repl_publish(struct repl *r, uint64_t now)
     pthread_mutex_lock(&r->lock);
     r->status = s;
     r->seeks = r->source != CELL_NOBODY && !s.link_up;
+    look_for_replicas(r);
     r->mine.lsn = s.offset;
     r->mine.term = s.term;
     r->mine.blank = !s.offset && !s.term && !atomic_load(&r->has_aside); /* that one held something */

@@ -78,6 +78,7 @@ struct server {
     struct {           /* what repl.h says of it, for each command; written by the thread coffer-cell */
         _Atomic int write_err, read_err; /* enum err that commands are refused with */
         _Atomic int replica;             /* 1: INFO says role:slave */
+        _Atomic int few;                 /* 1: fewer replicas than min-replicas-to-write; under its lock */
         _Atomic int handing_over;        /* 1: FAILOVER holds writes back, on `paused` */
         _Atomic uint64_t seen_us;        /* when that was so; 0: for ever */
     } cell;
@@ -104,6 +105,7 @@ struct server {
     _Atomic int pause_mode;          /* enum pause_mode */
     _Atomic uint64_t expired;        /* secrets whose time was over */
     _Atomic uint64_t rejected_connections;
+    _Atomic uint64_t sync_full, sync_partial; /* copies that others began; replicas that went on from their log */
     _Atomic unsigned ops_per_sec, in_bytes_per_sec, out_bytes_per_sec; /* sampled by the main thread */
     _Atomic unsigned peak_clients;
 };

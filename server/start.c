@@ -409,8 +409,10 @@ enum err start_open(struct server *srv)
         e = bucketlink_start(srv);
     if (e == ERR_OOM)
         log_at(LOG_WARNING, "Out of memory at start");
-    if (!e)
+    if (!e) {
+        repl_look_for_replicas(srv->repl);
         atomic_store_explicit(&srv->loading, 0, memory_order_release);
+    }
     restore_done(srv->restore, e);
     return e;
 }

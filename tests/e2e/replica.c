@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +51,43 @@ static void a_replica_takes_the_data_of_a_primary_that_is_alone(void **state)
     e2e_finish(&b);
     e2e_expect(a.c, ":0", "WAIT 1 1"); /* and needs nobody to write */
     e2e_expect(a.c, "+OK", "SET k three");
+    e2e_finish(&a);
+}
+
+/* min-replicas-to-write: one that is stopped is not in time, and is again when it goes on. */
+static void writes_wait_for_enough_replicas(void **state)
+{
+    struct e2e a, b;
+    struct e2e_deadline w = {.what = "writes to be refused"}, back = {.what = "writes to be taken again"};
+    (void)state;
+    e2e_start(&a, "--port", "auto", "--min-replicas-to-write", "1", "--min-replicas-max-lag", "1", NULL);
+    e2e_expect(a.c, "-NOREPLICAS ...", "SET k one"); /* nobody follows */
+    e2e_expect(a.c, "+OK", "CONFIG SET min-replicas-to-write 0");
+    e2e_expect(a.c, "+OK", "SET k one");
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), NULL);
+    e2e_info_wait(a.c, "connected_slaves", "1");
+    e2e_expect(a.c, "+OK", "CONFIG SET min-replicas-to-write 2");
+    e2e_expect(a.c, "-NOREPLICAS ...", "SET k two");
+    e2e_expect(a.c, "+OK", "CONFIG SET min-replicas-to-write 1 min-replicas-max-lag 1000");
+    e2e_expect(a.c, "+OK", "SET k two");
+    e2e_expect(a.c, "+OK", "CONFIG SET min-replicas-max-lag 1");
+    e2e_pause(&b);
+    while (e2e_not_yet(&w)) {
+        redisReply *r = e2e_command(a.c, "SET k three");
+        int refused = r->type == REDIS_REPLY_ERROR && strncmp(r->str, "NOREPLICAS", 10) == 0;
+        freeReplyObject(r);
+        if (refused)
+            break;
+    }
+    kill(b.pid, SIGCONT);
+    while (e2e_not_yet(&back)) {
+        redisReply *r = e2e_command(a.c, "SET k four");
+        int taken = r->type == REDIS_REPLY_STATUS;
+        freeReplyObject(r);
+        if (taken)
+            break;
+    }
+    e2e_finish(&b);
     e2e_finish(&a);
 }
 
@@ -259,6 +297,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_replica_takes_the_data_of_a_primary_that_is_alone, e2e_teardown),
+        cmocka_unit_test_teardown(writes_wait_for_enough_replicas, e2e_teardown),
         cmocka_unit_test_teardown(a_copy_of_a_node_is_told_to_follow_it, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
         cmocka_unit_test_teardown(no_one_promotes_at_once, e2e_teardown),
