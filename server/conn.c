@@ -334,7 +334,7 @@ int conn_may_stay(const struct conn *c)
 void conn_go_on(struct conn *c)
 {
     assert(!c->park);
-    c->last_lsn = c->round = 0;
+    c->last_lsn = c->round = c->after_lsn = c->shown_lsn = 0;
     multi_spoil(c);
     watch_input(c, !c->eof);
     io_todo(c);

@@ -1,5 +1,5 @@
 /* repl_aside.c - a node of a cell whose data is damaged where a start needs it comes back by itself: what is here is
- * set aside, and all of it comes from the others (docs/decisions/0031).
+ * set aside, and all of it comes from the others (docs/decisions/0030).
  *
  *     the engine does not open -> wait for a majority of others -> voting file: mute -> DIR/install -> begin anew
  *                              -> install_finish: set aside -> an empty engine, a node that is mute -> full resync
