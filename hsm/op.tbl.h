@@ -33,3 +33,4 @@ OP(VERIFYMAC,         4, 1, 1, KEYED, "config, masked, message, mac -> u8 0 or 1
 OP(REALM_MAC,         1, 1, 1, ANY,   "message, at most 4 KiB -> HMAC-SHA256 under the realm's MAC key of \"coffer-realm-mac\" | message: signs snapshots")
 OP(REALM_DEK_NEW,     1, 2, 0, ANY,   "context, at most 1 KiB -> data key 32, wrapped for the realm (ops.h): for files that leave the node")
 OP(REALM_DEK_OPEN,    2, 1, 1, ANY,   "context, wrapped -> data key 32; ERR_BADBLOB: of another realm or context, or changed")
+OP(PARTITION_SWEEP,   2, 1, 1, ANY,   "prefix, ids 16 each -> u32: destroys the token objects of all other partitions with the prefix, of those found at start")

@@ -33,6 +33,16 @@ enum err op_PARTITION_DESTROY(struct ops *o, const struct bytes *in, struct answ
     return partitions_destroy(o->partitions, in[0]);
 }
 
+enum err op_PARTITION_SWEEP(struct ops *o, const struct bytes *in, struct answer *a)
+{
+    uint8_t count[4];
+    unsigned swept;
+    enum err e = partitions_sweep(o->partitions, in[0], in[1], &swept);
+
+    put_le32(count, swept);
+    return e == ERR_OK ? answer_put(a, bytes_of(count, sizeof count)) : e;
+}
+
 /* "coffer-dek" | format | context, in the scratch buffer. */
 static enum err dek_aad(struct ops *o, struct bytes context, struct bytes *aad)
 {

@@ -54,7 +54,7 @@ struct entry {
     struct partition p; /* key: p.id */
     CK_OBJECT_HANDLE token[PARTITION_ROLES];
     uint8_t config[PARTITION_CONFIG_BYTES];
-    int loaded;
+    int loaded, found;         /* found: at start, so whoever made it is through with that */
     struct entry *prev, *next; /* of the loaded ones, least recently used first */
     UT_hash_handle hh;
 };
@@ -253,6 +253,13 @@ static void unload(struct partitions *ps, struct entry *e)
     ps->loaded--;
 }
 
+static void forget(struct partitions *ps, struct entry *e)
+{
+    unload(ps, e);
+    HASH_DEL(ps->by_id, e);
+    mem_free(e);
+}
+
 void partitions_drop(struct partitions *ps)
 {
     while (ps->lru)
@@ -267,6 +274,7 @@ enum err partitions_found(void *arg, const uint8_t id[PARTITION_ID_BYTES], enum 
     if (!e)
         return ERR_OOM;
     e->token[role] = key;
+    e->found = 1;
     return ERR_OK;
 }
 
@@ -515,17 +523,59 @@ enum err partitions_destroy(struct partitions *ps, struct bytes config)
     if (e != ERR_OK)
         return e;
     entry = look_up(ps, c.id.p);
-    if (entry) {
-        unload(ps, entry);
-        HASH_DEL(ps->by_id, entry);
-        mem_free(entry);
-    }
+    if (entry)
+        forget(ps, entry);
     e = tokendir_lock();
     if (e != ERR_OK)
         return e;
     e = destroy_token_objects(ps->t, c.id.p);
     tokendir_unlock();
     return e == ERR_OK ? tokendir_sync(ps->t->manufacturer, since) : e;
+}
+
+/* ---- what nobody knows ---- */
+
+static void mark_known(struct partitions *ps, struct bytes ids)
+{
+    for (size_t i = 0; i < ids.n; i += PARTITION_ID_BYTES) {
+        struct entry *e = look_up(ps, ids.p + i);
+        if (e)
+            e->found = 0; /* and never looked at again */
+    }
+}
+
+static enum err sweep_locked(struct partitions *ps, struct bytes prefix, unsigned *swept)
+{
+    struct entry *entry, *next;
+    enum err e = ERR_OK;
+
+    HASH_ITER (hh, ps->by_id, entry, next) {
+        if (!entry->found || memcmp(entry->p.id, prefix.p, prefix.n) != 0)
+            continue;
+        e = destroy_token_objects(ps->t, entry->p.id);
+        if (e != ERR_OK)
+            break;
+        forget(ps, entry);
+        ++*swept;
+    }
+    return e;
+}
+
+enum err partitions_sweep(struct partitions *ps, struct bytes prefix, struct bytes ids, unsigned *swept)
+{
+    uint64_t since = clock_wall_ms();
+    enum err e;
+
+    *swept = 0;
+    if (!prefix.n || prefix.n > PARTITION_ID_BYTES || ids.n % PARTITION_ID_BYTES)
+        return ERR_RANGE;
+    mark_known(ps, ids);
+    e = tokendir_lock();
+    if (e != ERR_OK)
+        return e;
+    e = sweep_locked(ps, prefix, swept);
+    tokendir_unlock();
+    return e == ERR_OK && *swept ? tokendir_sync(ps->t->manufacturer, since) : e;
 }
 
 /* ---- creation ---- */

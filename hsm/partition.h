@@ -100,6 +100,12 @@ must_use enum err partitions_import(struct partitions *ps, struct bytes config);
 /* Destroys the token objects and what is loaded. Absent objects are no error, once the device has passed its probe. */
 must_use enum err partitions_destroy(struct partitions *ps, struct bytes config);
 
+/* Destroys the token objects, found at start, of all partitions whose id begins with prefix and is none of ids (16
+ * bytes each): what a crash left between their making and the log, or a record that was rolled back. Would one be
+ * needed after all, it comes back from its config. *swept: how many partitions. ERR_RANGE: prefix is empty or too long,
+ * or ids is no multiple. */
+must_use enum err partitions_sweep(struct partitions *ps, struct bytes prefix, struct bytes ids, unsigned *swept);
+
 unsigned partitions_in_token(const struct partitions *ps); /* complete sets among the token objects, as far as known */
 unsigned partitions_loaded(const struct partitions *ps);
 

@@ -17,7 +17,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "hsm/partition.h"
 #include "server/server.h"
+#include "server/sweep.h"
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
@@ -370,7 +372,7 @@ enum err deks_database(struct deks *d, struct call *c, unsigned db, int create, 
 /* ---- making a vault ---- */
 
 /* What was made in the HSM for a vault that the log refused must not stay there. Best effort: a start sweeps what is
- * left. */
+ * left (sweep.h). */
 static void partition_gone(struct hsm_req *r)
 {
     struct vault_job *job = r->arg;
@@ -419,11 +421,12 @@ static void partition_made(struct hsm_req *r)
 
 void vault_job_start(struct vault_job *job)
 {
-    uint8_t id[16];
+    uint8_t id[PARTITION_ID_BYTES];
     struct hsm *h = job->srv->hsm;
     job->lsn = 0;
     enum err err = vaults_find(engine_vaults(job->srv->engine), bytes_str(job->name)) ? ERR_VAULTEXISTS
                                                                                       : clock_random(id, sizeof id);
+    sweep_mark(job->srv, id);
     if (err == ERR_OK) {
         struct bytes part = bytes_of(id, sizeof id);
         hsm_req_init(&job->req, HSM_PARTITION_NEW, partition_made, job);

@@ -49,6 +49,7 @@
 #include "server/realmsign.h"
 #include "server/repl.h"
 #include "server/restore.h"
+#include "server/sweep.h"
 #include "server/tracking.h"
 
 extern char **environ;
@@ -414,6 +415,8 @@ enum err start_open(struct server *srv)
         atomic_store_explicit(&srv->loading, 0, memory_order_release);
     }
     restore_done(srv->restore, e);
+    if (!e)
+        sweep_token(srv);
     return e;
 }
 

@@ -450,6 +450,35 @@ static void test_seal_under_traffic(void **state)
     e2e_finish(&s);
 }
 
+/* As if a crash had come between a vault's keys and its record: the token is ahead of the log. */
+static void test_keys_of_a_vault_that_was_never_logged_leave_the_token(void **state)
+{
+    struct e2e s;
+    char command[512], said[512];
+    (void)state;
+    e2e_start(&s, NULL);
+    e2e_expect(s.c, "+OK", "VAULT.CREATE kept");
+    e2e_expect(s.c, ":1", "SECRET.SET kept a value");
+    e2e_stop(&s);
+    snprintf(command, sizeof command, "cd %s && mkdir before && cp -a base cell shard-* state wal before", s.dir);
+    assert_int_equal(e2e_run(said, sizeof said, "sh", "-c", command, NULL), 0);
+    e2e_again(&s);
+    e2e_expect(s.c, "+OK", "VAULT.CREATE lost");
+    e2e_stop(&s);
+    snprintf(command, sizeof command, "cd %s && rm -rf base cell shard-* state wal && mv before/* .", s.dir);
+    assert_int_equal(e2e_run(said, sizeof said, "sh", "-c", command, NULL), 0);
+    e2e_again(&s);
+    e2e_log_wait(&s, "Partitions that no vault has are gone from the HSM's token: 1");
+    e2e_expect(s.c, "$value", "SECRET.GET kept a");
+    e2e_expect(s.c, "+OK", "VAULT.CREATE lost");
+    e2e_expect(s.c, ":1", "SECRET.SET lost a value");
+    e2e_stop(&s);
+    e2e_again(&s);
+    assert_int_equal(e2e_log_has(&s, "Partitions that no vault has"), 0);
+    e2e_expect(s.c, "$value", "SECRET.GET lost a");
+    e2e_finish(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -463,6 +492,7 @@ int main(void)
         TEST(test_hsm_info),
         TEST(test_seal),
         TEST(test_seal_under_traffic),
+        TEST(test_keys_of_a_vault_that_was_never_logged_leave_the_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

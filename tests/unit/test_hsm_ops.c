@@ -217,6 +217,45 @@ static void test_restart_finds_partitions(void **state)
     assert_int_equal(on_soft.ops.token.m.failed[P11_CALL_CopyObject], 0);
 }
 
+static unsigned swept(struct rig *r, uint8_t prefix, struct bytes ids)
+{
+    assert_int_equal(RUN(r, HSM_PARTITION_SWEEP, bytes_of(&prefix, 1), ids), ERR_OK);
+    assert_int_equal(r->out[0].n, 4);
+    return get_le32(r->out[0].p);
+}
+
+/* Found at start, with the prefix, and not named. Its config makes it again. */
+static void test_partitions_that_nobody_has_are_swept(void **state)
+{
+    struct blob lost, known, fresh;
+    uint8_t ids[2 * PARTITION_ID_BYTES];
+
+    (void)state;
+    memset(ids, 0x31, PARTITION_ID_BYTES);
+    memset(ids + PARTITION_ID_BYTES, 0x33, PARTITION_ID_BYTES);
+    for (unsigned i = 0; i < 2; i++) {
+        new_partition(rigs[i], 0x30, &lost);
+        new_partition(rigs[i], 0x31, &known);
+        rig_fini(rigs[i]);
+        rig_start(rigs[i], i ? &nss : &soft);
+        new_partition(rigs[i], 0x32, &fresh);
+        assert_int_equal(swept(rigs[i], 0x31, bytes_of(ids, sizeof ids)), 0);
+        assert_int_equal(swept(rigs[i], 0x32, bytes_of(ids, sizeof ids)), 0); /* made since */
+        assert_int_equal(swept(rigs[i], 0x33, none), 0);
+        assert_int_equal(in_token(rigs[i], 0x30), 4);
+        assert_int_equal(swept(rigs[i], 0x30, bytes_of(ids, sizeof ids)), 1);
+        assert_int_equal(swept(rigs[i], 0x30, bytes_of(ids, sizeof ids)), 0);
+        assert_int_equal(in_token(rigs[i], 0x30), 0);
+        assert_int_equal(in_token(rigs[i], 0x31), 4);
+        assert_int_equal(in_token(rigs[i], 0x32), 4);
+        assert_int_equal(RUN(rigs[i], HSM_PARTITION_IMPORT, blob_bytes(&lost)), ERR_OK);
+        assert_int_equal(in_token(rigs[i], 0x30), 4);
+        assert_int_equal(RUN(rigs[i], HSM_PARTITION_SWEEP, none, none), ERR_RANGE);
+        assert_int_equal(RUN(rigs[i], HSM_PARTITION_SWEEP, bytes_of(ids, 17), none), ERR_RANGE);
+        assert_int_equal(RUN(rigs[i], HSM_PARTITION_SWEEP, bytes_of(ids, 4), bytes_of(ids, 15)), ERR_RANGE);
+    }
+}
+
 /* The token's objects of this id are another partition's: they are not believed, the config is. */
 static void test_token_objects_of_another_config(void **state)
 {
@@ -666,6 +705,7 @@ int main(void)
         cmocka_unit_test(test_realm_mac),
         cmocka_unit_test(test_partition_life),
         cmocka_unit_test(test_restart_finds_partitions),
+        cmocka_unit_test(test_partitions_that_nobody_has_are_swept),
         cmocka_unit_test(test_token_objects_of_another_config),
         cmocka_unit_test(test_data_keys),
         cmocka_unit_test(test_realm_data_keys),
