@@ -550,7 +550,7 @@ static enum err sweep_locked(struct partitions *ps, struct bytes prefix, unsigne
     enum err e = ERR_OK;
 
     HASH_ITER (hh, ps->by_id, entry, next) {
-        if (!entry->found || memcmp(entry->p.id, prefix.p, prefix.n) != 0)
+        if (!entry->found || !bytes_equal(bytes_of(entry->p.id, prefix.n), prefix))
             continue;
         e = destroy_token_objects(ps->t, entry->p.id);
         if (e != ERR_OK)
