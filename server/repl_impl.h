@@ -83,7 +83,9 @@ struct repl_turn {
 
 /* repl_rebuild.c; the thread's. */
 struct repl_rebuild {
-    int asked, has; /* has: copied is whole, and waits for this node's log to come up to it */
+    int asked, has;     /* has: copied is whole, and waits for this node's log to come up to it */
+    int counts;         /* the log goes on from it, and is kept whatever it takes */
+    uint64_t needs_lsn; /* asked: no copy is older than this */
     struct resync_result copied;
     uint64_t again_ms;
     char said[HELLO_WHY_BYTES]; /* why not */
@@ -178,6 +180,7 @@ void repl_halt(void *repl, const char *why); /* ends the process */
 int repl_is_stopping(struct repl *r);
 void repl_follow_now(struct repl *r, uint8_t peer);
 void repl_lead_now(struct repl *r);
+void repl_keep_log(struct repl *r); /* what is needed of it, as of now */
 
 /* ---- repl_links.c; the thread's, but for the dialers' beginning ---- */
 must_use enum err repl_dial_voters(struct repl *r);                /* whom this node has to open links to */
@@ -206,6 +209,7 @@ int repl_is_quarantined(const struct repl *r);          /* it differs: serves no
 #define REPL_REBUILD_TICKET 0                            /* no session of the core's */
 void repl_rebuild_turn(struct repl *r, uint64_t now_ms); /* its state differs from the primary's, its log does not */
 void repl_rebuild_copied(struct repl *r, const struct resync_result *c, uint64_t now_ms);
+uint64_t repl_rebuild_needs_lsn(const struct repl *r); /* of this node's log; UINT64_MAX: nothing */
 
 /* ---- repl_resync.c ---- */
 must_use enum err repl_resync_new(struct repl *r); /* ERR_OOM */

@@ -28,7 +28,7 @@
 static void stay(struct repl *r, const char *why, uint64_t now)
 {
     struct repl_rebuild *b = &r->rebuild;
-    b->asked = b->has = 0;
+    b->asked = b->has = b->counts = 0;
     b->again_ms = now + AGAIN_MS;
     if (strcmp(b->said, why) == 0)
         return;
@@ -58,6 +58,13 @@ static void ask(struct repl *r, uint8_t primary, uint64_t now)
     engine_cell_id(r->srv->engine, w.cell_id);
     repl_want(r, primary, &w);
     r->rebuild.asked = 1;
+    r->rebuild.needs_lsn = w.from_lsn;
+    repl_keep_log(r);
+}
+
+uint64_t repl_rebuild_needs_lsn(const struct repl *r)
+{
+    return r->rebuild.asked ? r->rebuild.needs_lsn : UINT64_MAX;
 }
 
 static void install(struct repl *r, uint64_t now)
@@ -65,6 +72,8 @@ static void install(struct repl *r, uint64_t now)
     const struct resync_result *c = &r->rebuild.copied;
     if (c->header.lsn > engine_commit_lsn(r->srv->engine))
         return; /* it comes */
+    r->rebuild.counts = 1;
+    repl_keep_log(r);
     if (!engine_log_fits(r->srv->engine, &c->header)) {
         stay(r, "the primary's snapshot is not of this node's log", now);
         return;

@@ -167,7 +167,7 @@ void repl_want(struct repl *r, uint8_t peer, struct resync_want *w)
 {
     name_peer(r, peer, w);
     r->fetching = peer;
-    r->rebuild.asked = 0;
+    r->rebuild.asked = r->rebuild.has = 0; /* what was copied for it goes */
     if (resync_want(r->resync, w))
         log_at(LOG_WARNING, "Out of memory for a full resync");
 }

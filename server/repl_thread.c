@@ -151,8 +151,8 @@ static void try_to_lead(struct repl *r, uint64_t now)
         log_at(LOG_WARNING, "This node was primary, and cannot be that again now");
 }
 
-/* What replicas that are there, and are not too far behind, still need of the log. */
-static void keep_log(struct repl *r)
+/* What replicas that are there, and are not too far behind, still need of the log; and what this node needs of it. */
+void repl_keep_log(struct repl *r)
 {
     const struct cell *c = cellnode_cell(r->node);
     struct wal_info info;
@@ -165,8 +165,11 @@ static void keep_log(struct repl *r)
         if (p != c->config.self && needs && has + 1 < keep)
             keep = has + 1;
     }
-    engine_keep_log(r->srv->engine,
-                    info.bytes > (uint64_t)config_int(r->srv->config, CFG_WBL_RETAIN) ? UINT64_MAX : keep);
+    if (repl_rebuild_needs_lsn(r) < keep)
+        keep = repl_rebuild_needs_lsn(r);
+    if (info.bytes > (uint64_t)config_int(r->srv->config, CFG_WBL_RETAIN) && !r->rebuild.counts)
+        keep = UINT64_MAX;
+    engine_keep_log(r->srv->engine, keep);
 }
 
 static void each_second(struct repl *r, uint64_t now)
@@ -174,7 +177,7 @@ static void each_second(struct repl *r, uint64_t now)
     if (now < r->second_ms)
         return;
     r->second_ms = now + SECOND_MS;
-    keep_log(r);
+    repl_keep_log(r);
     repl_links_check(r, now);
     repl_digest_turn(r, now);
     repl_resync_check(r, now);

@@ -367,7 +367,7 @@ static enum err finish_install(void)
     else if (e == ERR_CORRUPT)
         log_at(LOG_WARNING, "The file install in the data directory is damaged, or its snapshot in " INSTALL_FETCH
                             " is gone: move that file away to start with what was here before");
-    else if (e != ERR_NOTFOUND)
+    else if (e && e != ERR_NOTFOUND)
         log_at(LOG_WARNING, "A fetched snapshot cannot be put in its place: %s", err_text(e));
     return e == ERR_NOTFOUND ? ERR_OK : e;
 }

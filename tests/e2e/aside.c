@@ -108,6 +108,7 @@ static void await_back(struct trio *t, unsigned i)
     struct e2e *s = &t->node[i];
     e2e_log_wait(s, "it is set aside, and all of it copied from the other nodes");
     e2e_log_wait(s, "What was here is in the directory aside");
+    assert_int_equal(e2e_log_has(s, "cannot be put in its place"), 0);
     assert_true(has(s, "aside"));
     e2e_log_wait(s, "this node is not counted and does not vote");
     e2e_log_wait(s, "is counted again");
