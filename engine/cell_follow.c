@@ -98,6 +98,7 @@ static int hear_source(struct cell *c, const struct cell_msg *m)
 {
     if (m->hops >= CELL_HOPS) {
         cell_leave(c);
+        cell_stop_streams(c); /* or who follows it would go on as before, with what went round */
         return 0;
     }
     uint64_t heard_ms = m->age_ms < c->now_ms ? c->now_ms - m->age_ms : 0;
@@ -249,6 +250,8 @@ void cell_on_snapshot(struct cell *c, uint8_t from, const struct cell_msg *m, st
         return;
     if (MUTANT_RESYNC_REGRESS)
         cell_cut(c, c->commit_lsn, fx);
+    if (cell_alone(c) && m->at.lsn <= c->commit_lsn)
+        c->follow.full = 1; /* of another history: one that goes on from this node's is not behind it */
     c->follow.phase = CELL_FETCHING;
     struct cell_effect *e = cell_emit(fx, CELL_FETCH);
     e->to = from;

@@ -440,8 +440,8 @@ enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_m
     if (m->type == CELL_RECORDS) {
         if (!cellwire_records(m, records, &msg.end))
             return ERR_CORRUPT;
-        if (m->first <= m->last && !sequencer_has_room(n->q)) {
-            n->refused = 1;
+        if (m->first <= m->last && n->cell.follow.phase == CELL_LIVE && !sequencer_has_room(n->q)) {
+            n->refused = 1; /* while nobody is followed they are of no use, and the core drops them */
             return ERR_AGAIN;
         }
     }

@@ -641,12 +641,35 @@ static void a_primary_hands_over(void **state)
     assert_non_null(sent(&n, 2, CELL_PROBE));
 }
 
+/* It went on alone in an older term, and is told to follow the one that was promoted: whose log begins, by now, in a
+ * newer term and behind what both have, and whose snapshot is of fewer records. */
+static void alone_a_shorter_history_of_a_newer_term_is_taken_once(void **state)
+{
+    struct node n;
+    struct cell_point at = {.lsn = 6, .term = 2};
+    (void)state;
+    start(&n, 0, 1);
+    event(&n, CELL_PROMOTE);
+    synced(&n);
+    step(&n, (struct cell_event){.type = CELL_WRITE, .count = 9});
+    synced(&n);
+    assert_int_equal(n.c.commit_lsn, 10);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 1}), ERR_OK);
+    uint64_t session = sent(&n, 1, CELL_JOIN)->session;
+    receive(&n, 1, (struct cell_msg){.type = CELL_SNAPSHOT, .promised = 2, .term = 2, .session = session, .at = at});
+    assert_non_null(effect(&n, CELL_FETCH));
+    step(&n, (struct cell_event){.type = CELL_FETCHED, .ok = 1, .session = session, .at = at});
+    assert_non_null(effect(&n, CELL_INSTALL));
+    assert_int_equal(n.c.last_lsn, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alone_it_is_its_own_quorum),
         cmocka_unit_test(alone_a_higher_term_is_topped),
         cmocka_unit_test(alone_another_nodes_data_wins),
+        cmocka_unit_test(alone_a_shorter_history_of_a_newer_term_is_taken_once),
         cmocka_unit_test(master_is_shown_only_when_the_barrier_is_committed),
         cmocka_unit_test(a_failed_promotion_makes_lame_and_raises_no_term),
         cmocka_unit_test(who_may_not_be_promoted_says_so),

@@ -630,6 +630,37 @@ static void messages(void **state)
     assert_int_equal(cellwire_get(out, &got, &bytes), ERR_CORRUPT);
 }
 
+/* A frame of a primary that was, which was long under way: there is no room for its records, and no use. */
+static void stale_records_do_not_hold_up_a_busy_primary(void **state)
+{
+    enum { N = 40 };
+    static struct asked x[N];
+    struct cell_msg msg = {.type = CELL_RECORDS, .promised = 1, .term = 1, .session = 99, .first = 1, .last = 1};
+    struct buf b;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    UNTIL(same_end(0, 1) && same_end(0, 2));
+    buf_init(&b, 1 << 20);
+    assert_int_equal(wal_read(m[1].e->wal, 1, &b), ERR_OK);
+    m[1].cut_off = m[2].cut_off = 1;
+    for (unsigned i = 0; i < N && sequencer_has_room(atomic_load(&m[0].e->seq)); i++) {
+        uint64_t before = cellnode_cell(m[0].n)->durable_lsn;
+        ask_set(0, &x[i], "p", "many");
+        UNTIL(cellnode_cell(m[0].n)->durable_lsn > before); /* a group of its own */
+    }
+    assert_false(sequencer_has_room(atomic_load(&m[0].e->seq)));
+    for (int i = 0; i < 2; i++) {
+        now_ms += 5;
+        cellnode_tick(m[0].n, now_ms);
+        assert_int_equal(cellnode_received(m[0].n, 1, &msg, buf_bytes(&b), now_ms), ERR_OK);
+    }
+    now_ms += 5;
+    cellnode_tick(m[0].n, now_ms);
+    assert_true(serving(0));
+    buf_fini(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -638,6 +669,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_write_is_on_a_majority_before_it_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_replica_refuses_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frozen_one_acknowledges_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(stale_records_do_not_hold_up_a_busy_primary, setup, teardown),
         cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(who_was_away_for_long_may_be_promoted, setup, teardown),
