@@ -18,9 +18,11 @@
 #include "base/mem.h"
 #include "resp/answer.h"
 
-#define TRY_US 5000000  /* for all of a try */
-#define AGAIN_US 20000  /* behind a link that fell, and behind a first try that failed */
-#define PAUSE_US 200000 /* between tries, in the end: cells begin in some of them */
+#define TRY_US 5000000   /* for all of a try */
+#define AGAIN_US 20000   /* behind a link that fell, and behind a first try that failed */
+#define LIVED_US 1000000 /* a link that falls sooner makes the pause longer */
+#define FALLS_US 1000000 /* up to this */
+#define PAUSE_US 200000  /* between tries, in the end: cells begin in some of them */
 #define REFUSED_US 1000000
 #define SLICE_MS 100
 #define COMMAND_BYTES (64u << 10)
@@ -419,6 +421,39 @@ void dial_talk_close(struct dial_talk *k)
 
 /* ---- the thread ---- */
 
+static uint64_t grown(uint64_t last_us, uint64_t most_us)
+{
+    if (!last_us)
+        return AGAIN_US;
+    return 2 * last_us < most_us ? 2 * last_us : most_us;
+}
+
+/* Two nodes that each take the other's link away would go on for ever, and fill two log files: so a link that falls at
+ * once is waited behind longer each time, as is a try that fails. */
+uint64_t dial_pause(struct dial_pace *p, enum dial_outcome last, uint64_t lived_us)
+{
+    if (last == DIAL_WELCOME) {
+        p->try_us = 0;
+        p->link_us = grown(lived_us < LIVED_US ? p->link_us : 0, FALLS_US);
+        return p->link_us;
+    }
+    p->try_us = last == DIAL_REFUSED ? 0 : grown(p->try_us, PAUSE_US);
+    return last == DIAL_REFUSED ? REFUSED_US : p->try_us;
+}
+
+/* Until what was found is gone: how long that took. A link that falls says again too, which is no haste. */
+static uint64_t await_fall(struct dialer *d, int was_link)
+{
+    uint64_t since = clock_mono_us();
+    pthread_mutex_lock(&d->lock);
+    while (d->connected && !atomic_load(&d->stop))
+        pthread_cond_wait(&d->wake, &d->lock);
+    if (was_link)
+        d->again = 0;
+    pthread_mutex_unlock(&d->lock);
+    return clock_mono_us() - since;
+}
+
 /* 1: it is to end. Whoever says again need not wait for the pause. */
 static int rest(struct dialer *d, uint64_t us)
 {
@@ -426,42 +461,30 @@ static int rest(struct dialer *d, uint64_t us)
     pthread_mutex_lock(&d->lock);
     for (;;) {
         uint64_t end = now + (d->again ? AGAIN_US : us);
-        if (atomic_load(&d->stop) || (!d->connected && clock_mono_us() >= end))
+        if (atomic_load(&d->stop) || clock_mono_us() >= end)
             break;
-        if (d->connected)
-            pthread_cond_wait(&d->wake, &d->lock);
-        else
-            clock_cond_wait(&d->wake, &d->lock, end);
+        clock_cond_wait(&d->wake, &d->lock, end);
     }
     d->again = 0;
     pthread_mutex_unlock(&d->lock);
     return atomic_load(&d->stop);
 }
 
-/* Soon at first, then less and less often. */
-static uint64_t next_pause(const struct dial_result *r, uint64_t last_us)
-{
-    if (r->outcome == DIAL_REFUSED)
-        return REFUSED_US;
-    if (r->outcome == DIAL_WELCOME || last_us > PAUSE_US)
-        return AGAIN_US;
-    return 2 * last_us < PAUSE_US ? 2 * last_us : PAUSE_US;
-}
-
 static void *dialer_main(void *arg)
 {
     struct dialer *d = arg;
     struct dial_result r;
-    uint64_t pause_us = AGAIN_US / 2;
+    struct dial_pace pace = {0};
+    uint64_t lived_us;
     pthread_setname_np(pthread_self(), "coffer-dial");
     do {
         try_once(d, &r);
-        pause_us = next_pause(&r, pause_us);
         pthread_mutex_lock(&d->lock);
         d->connected = r.outcome == DIAL_WELCOME || r.outcome == DIAL_NOT_COFFER || r.outcome == DIAL_STRANGER;
         pthread_mutex_unlock(&d->lock);
         d->cfg.result(d->cfg.arg, d, &r);
-    } while (!rest(d, pause_us));
+        lived_us = await_fall(d, r.outcome == DIAL_WELCOME);
+    } while (!rest(d, dial_pause(&pace, r.outcome, lived_us)));
     atomic_store(&d->over, 1);
     return NULL;
 }

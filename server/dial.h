@@ -56,11 +56,21 @@ struct dialer_config {
 };
 
 must_use enum err dialer_new(struct dialer **out, const struct dialer_config *cfg); /* ERR_OOM */
-void dialer_again(struct dialer *d); /* the link is gone, or it is wanted now: the next try is at once. Any thread */
+/* The link is gone: the next try is soon, and less soon when the ones before were gone at once too. Or it is wanted
+ * now: the next try is at once. Any thread. */
+void dialer_again(struct dialer *d);
 void dialer_leave(struct dialer *d); /* it is to end; result() may still be called once */
 int dialer_has_left(struct dialer *d);
 void dialer_free(struct dialer *d); /* waits for the thread, up to some seconds; accepts NULL */
 const struct dialer_config *dialer_config(const struct dialer *d);
+
+/* How long a dialer waits before the next try: 20 ms first, then twice as long each time, up to 200 ms behind tries
+ * that fail, up to a second behind links that live for less than a second; a second behind a refusal. Zeroed initially.
+ * Pure. */
+struct dial_pace {
+    uint64_t try_us, link_us;
+};
+uint64_t dial_pause(struct dial_pace *p, enum dial_outcome last, uint64_t lived_us);
 
 /* ---- what is no link: commands and their answers ---- */
 
