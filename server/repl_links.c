@@ -4,6 +4,10 @@
  * Between two voters the one with the lower index opens. A replica that is no voter opens one to each of them; without
  * voters one to whom it follows. A new link to a peer takes the old one's place: that one is half open, or the peer
  * started anew.
+ *
+ * A replica that is no voter is known by its run id, and by its address only while nobody is linked from there: two
+ * that announce one address (behind one NAT, a replica-announce-port that was copied) would take the link from each
+ * other for ever. The price: one that started anew, and whose old link is half open, is there twice until repl-timeout.
  */
 #include <stdio.h>
 
@@ -296,47 +300,83 @@ struct guest {
     struct repl_guest g;
 };
 
-/* A replica that is no voter: its place is the one it had, when it comes again from there. CELL_NOBODY: there is none.
- */
-static uint8_t place_for(struct repl *r, const struct repl_guest *g)
+static int same_address(const struct repl_guest *a, const struct repl_guest *b)
+{
+    return a->port && a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
+/* Which of a replica's places it gets; the best are last. */
+enum fit { FIT_NOT, FIT_FREE, FIT_ADDRESS, FIT_RUN };
+
+static enum fit fit(const struct repl *r, unsigned p, const struct repl_guest *g)
+{
+    if (strcmp(r->guest[p].hello.run_id, g->hello.run_id) == 0)
+        return FIT_RUN;
+    if (r->link[p])
+        return FIT_NOT;
+    return same_address(&r->guest[p], g) ? FIT_ADDRESS : FIT_FREE;
+}
+
+/* A replica that is no voter: its place is the one it had, when it comes again, or else a free one. CELL_NOBODY: there
+ * is none. */
+static uint8_t place_for(const struct repl *r, const struct repl_guest *g)
 {
     unsigned from = r->voters.n ? r->voters.n + (r->self >= r->voters.n) : REPL_SOURCE + 1;
-    uint8_t free = CELL_NOBODY;
+    uint8_t best = CELL_NOBODY;
+    enum fit as = FIT_NOT;
     if (g->hello.index >= 0)
         return (uint8_t)g->hello.index;
-    for (unsigned p = CELL_PEERS; p-- > from;) {
-        const struct repl_guest *old = &r->guest[p];
-        int same = g->port ? old->port == g->port && strcmp(old->host, g->host) == 0
-                           : strcmp(old->hello.run_id, g->hello.run_id) == 0;
-        if (same)
-            return (uint8_t)p;
-        if (!r->link[p])
-            free = (uint8_t)p;
+    for (unsigned p = from; p < CELL_PEERS; p++) {
+        enum fit f = fit(r, p, g);
+        if (f > as) {
+            as = f;
+            best = (uint8_t)p;
+        }
     }
-    return free;
+    return best;
+}
+
+/* Once for each time that one of the two starts. */
+static void warn_of_twins(const struct repl *r, uint8_t place, const struct repl_guest *g)
+{
+    if (g->hello.index >= 0 || strcmp(r->guest[place].hello.run_id, g->hello.run_id) == 0)
+        return;
+    for (unsigned p = 0; p < CELL_PEERS; p++) {
+        if (p == place || !r->link[p] || !same_address(&r->guest[p], g))
+            continue;
+        log_at(LOG_WARNING,
+               "Two replicas announce %s:%d, unless one of the links is dead: each needs a replica-announce-ip and "
+               "replica-announce-port of its own",
+               g->host, g->port);
+        return;
+    }
+}
+
+static void take_in(struct repl *r, uint8_t peer, struct guest *x)
+{
+    char text[HELLO_TEXT_BYTES], line[HELLO_TEXT_BYTES + 16];
+    pthread_mutex_lock(&r->lock);
+    hello_put(&r->mine, text);
+    pthread_mutex_unlock(&r->lock);
+    int n = snprintf(line, sizeof line, "+CONTINUE %s\r\n", text);
+    warn_of_twins(r, peer, &x->g);
+    r->guest[peer] = x->g;
+    add_link(r, peer, x->sock, bytes_of(line, (size_t)n), bytes_of(NULL, 0));
 }
 
 static void run_guest(struct repl *r, struct repl_task *t)
 {
     struct guest *x = mpsc_entry(t, struct guest, task);
-    char text[HELLO_TEXT_BYTES], line[HELLO_TEXT_BYTES + 16];
-
     if (!r->node) {
         repl_turn_on(r); /* whom others follow leads */
         if (r->node)
             repl_lead_now(r);
     }
     uint8_t peer = r->node ? place_for(r, &x->g) : CELL_NOBODY;
-    if (peer == CELL_NOBODY) {
+    if (peer == CELL_NOBODY)
         sock_close(&x->sock);
-    } else {
-        pthread_mutex_lock(&r->lock);
-        hello_put(&r->mine, text);
-        pthread_mutex_unlock(&r->lock);
-        int n = snprintf(line, sizeof line, "+CONTINUE %s\r\n", text);
-        r->guest[peer] = x->g;
-        add_link(r, peer, x->sock, bytes_of(line, (size_t)n), bytes_of(NULL, 0));
-    }
+    else
+        take_in(r, peer, x);
     mem_free(x);
 }
 

@@ -1,5 +1,6 @@
 /* What an operator sees of links: why there is none, that one that falls is soon back, that those who are silent or do
- * not read are dropped, and that a replica that has all of the log never needs a copy. */
+ * not read are dropped, that two replicas of one address are both served, and that a replica that has all of the log
+ * never needs a copy. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -152,6 +153,33 @@ static void who_has_the_log_needs_no_copy(void **state)
     e2e_finish(&a);
 }
 
+/* Two behind one NAT, or a replica-announce-port that was copied: neither takes the other's link away. */
+static void two_replicas_that_announce_one_address_are_both_served(void **state)
+{
+    struct e2e a, b, c;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), "--replica-announce-port", "7379", NULL);
+    catches_up(&a, &b);
+    assert_false(e2e_log_has(&a, "Two replicas announce"));
+    e2e_start(&c, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), "--replica-announce-port", "7379", NULL);
+    e2e_info_wait(a.c, "connected_slaves", "2");
+    e2e_log_wait(&a, "Two replicas announce 127.0.0.1:7379");
+    catches_up(&a, &b);
+    catches_up(&a, &c);
+    assert_false(e2e_log_has(&a, "is gone"));
+    e2e_stop(&c); /* either may go, and come again */
+    e2e_info_wait(a.c, "connected_slaves", "1");
+    e2e_again(&c);
+    e2e_info_wait(a.c, "connected_slaves", "2");
+    catches_up(&a, &b);
+    catches_up(&a, &c);
+    assert_false(e2e_log_has(&b, "is gone"));
+    e2e_finish(&c);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 /* The last one: the network stays. */
 static void who_is_turned_away_at_the_door_learns_why(void **state)
 {
@@ -188,6 +216,7 @@ int main(void)
         cmocka_unit_test_teardown(who_is_silent_is_dropped, e2e_teardown),
         cmocka_unit_test_teardown(a_link_that_falls_is_back, e2e_teardown),
         cmocka_unit_test_teardown(who_has_the_log_needs_no_copy, e2e_teardown),
+        cmocka_unit_test_teardown(two_replicas_that_announce_one_address_are_both_served, e2e_teardown),
         cmocka_unit_test_teardown(who_is_turned_away_at_the_door_learns_why, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
