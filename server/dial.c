@@ -247,12 +247,18 @@ static enum err must_be_ok(struct try *t, const struct bytes *words, unsigned n)
     return e;
 }
 
+/* What a listener says, unasked, before it closes (listen.c). */
+static int is_turned_away(const struct answer *a)
+{
+    return a->type == ANSWER_ERROR && (starts(a, "DENIED") || starts(a, "ERR max number of clients"));
+}
+
 static enum err step_ping(struct try *t)
 {
     const struct answer *a;
     struct bytes words[] = {bytes_str("PING")};
     enum err e = ask(t, words, 1, &a); /* whatever it answers: it may want a login first, be loading, have no quorum */
-    return !e && a->type == ANSWER_ERROR && starts(a, "DENIED") ? refused(t, DIAL_REFUSED, a) : e;
+    return !e && is_turned_away(a) ? refused(t, DIAL_REFUSED, a) : e;
 }
 
 static enum err step_login(struct try *t)

@@ -144,6 +144,7 @@ struct repl {
     struct dialer *dialer[CELL_PEERS];
     uint64_t dialers; /* how many there have been */
     struct repl_guest guest[CELL_PEERS];
+    uint64_t full_said_us;              /* when it was logged last that there is no place; 0: never */
     struct dialer *leaving[CELL_PEERS]; /* told to end; joined when they have, or at the end */
     char trouble[CELL_PEERS][HELLO_WHY_BYTES];
     struct resync *resync;

@@ -364,6 +364,21 @@ static void take_in(struct repl *r, uint8_t peer, struct guest *x)
     add_link(r, peer, x->sock, bytes_of(line, (size_t)n), bytes_of(NULL, 0));
 }
 
+/* It asks again each second, and so may others: not each time is told. */
+static void turn_away(struct repl *r, struct guest *x)
+{
+    static const char full[] = "-ERR no place for more replicas\r\n",
+                      early[] = "-LOADING this node takes no replicas now\r\n";
+    const char *text = r->node ? full : early;
+    uint64_t now_us = clock_mono_us();
+    (void)!sock_send(&x->sock, text, strlen(text)); /* as far as the socket takes it at once */
+    sock_close(&x->sock);
+    if (!r->node || (r->full_said_us && now_us - r->full_said_us < REPL_SAY_US))
+        return;
+    r->full_said_us = now_us;
+    log_at(LOG_WARNING, "There is no place for more replicas: %s:%d is turned away", x->g.host, x->g.port);
+}
+
 static void run_guest(struct repl *r, struct repl_task *t)
 {
     struct guest *x = mpsc_entry(t, struct guest, task);
@@ -374,7 +389,7 @@ static void run_guest(struct repl *r, struct repl_task *t)
     }
     uint8_t peer = r->node ? place_for(r, &x->g) : CELL_NOBODY;
     if (peer == CELL_NOBODY)
-        sock_close(&x->sock);
+        turn_away(r, x);
     else
         take_in(r, peer, x);
     mem_free(x);

@@ -180,6 +180,79 @@ static void two_replicas_that_announce_one_address_are_both_served(void **state)
     e2e_finish(&a);
 }
 
+static void who_finds_too_many_clients_says_so(void **state)
+{
+    struct e2e a, b;
+    redisContext *u;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_expect(a.c, "+OK", "CONFIG SET maxclients 1"); /* this one */
+    e2e_begin(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), NULL);
+    e2e_log_wait(&b, "No link to");
+    u = e2e_connect(&b);
+    await_error(u, "it says: ERR max number of clients reached");
+    assert_false(e2e_log_has(&b, "Broken pipe"));
+    assert_false(e2e_log_has(&b, "Connection reset"));
+    e2e_expect(a.c, "+OK", "CONFIG SET maxclients 100");
+    e2e_ready(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    redisFree(u);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+#define PLACES 30 /* for replicas, without voters */
+
+struct ids {
+    char cell[33], realm[33];
+};
+
+/* Of a node, as it shows them to one of another realm, and to one of another cell. */
+static void ask_ids(const struct e2e *s, struct ids *id)
+{
+    static const char zeros[] = "00000000000000000000000000000000", is[] = "this node's is ";
+    struct e2e_raw r;
+    char *text;
+    e2e_raw_open(&r, s);
+    e2e_raw_expect(&r, "+OK", "REPLCONF wbl-version 1");
+    text = e2e_show_answer(e2e_raw_command(&r, "PSYNC ? 0 0 nobody %s %s - - r", zeros, zeros));
+    const char *at = strstr(text, is);
+    assert_non_null(at);
+    snprintf(id->realm, sizeof id->realm, "%s", at + strlen(is));
+    free(text);
+    text = e2e_show_answer(e2e_raw_command(&r, "PSYNC ? 0 0 nobody %s %s - - r", zeros, id->realm));
+    assert_int_equal(sscanf(text, "-NEWBORN %*s %*s %*s %*s %32s", id->cell), 1);
+    free(text);
+    e2e_raw_close(&r);
+}
+
+static void who_finds_no_place_says_so(void **state)
+{
+    struct e2e a, b;
+    struct e2e_raw r[PLACES];
+    struct ids id;
+    (void)state;
+    e2e_start(&a, "--port", "auto", "--repl-timeout", "3600", NULL);
+    ask_ids(&a, &id);
+    for (int i = 0; i < PLACES; i++) { /* nobody says anything */
+        e2e_raw_open(&r[i], &a);
+        e2e_raw_expect(&r[i], "+OK", "REPLCONF listening-port %d wbl-version 1", i + 1);
+        e2e_raw_expect(&r[i], "+CONTINUE ...", "PSYNC ? 0 0 %d %s %s - - r", i, id.cell, id.realm);
+    }
+    assert_false(e2e_log_has(&a, "no place for more replicas"));
+    e2e_begin(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), NULL);
+    e2e_log_wait(&b, "it says: ERR no place for more replicas");
+    e2e_log_wait(&a, "There is no place for more replicas: 127.0.0.1:");
+    e2e_raw_close(&r[PLACES / 2]);
+    e2e_ready(&b);
+    catches_up(&a, &b);
+    e2e_finish(&b);
+    for (int i = 0; i < PLACES; i++)
+        if (i != PLACES / 2)
+            e2e_raw_close(&r[i]);
+    e2e_finish(&a);
+}
+
 /* The last one: the network stays. */
 static void who_is_turned_away_at_the_door_learns_why(void **state)
 {
@@ -217,6 +290,8 @@ int main(void)
         cmocka_unit_test_teardown(a_link_that_falls_is_back, e2e_teardown),
         cmocka_unit_test_teardown(who_has_the_log_needs_no_copy, e2e_teardown),
         cmocka_unit_test_teardown(two_replicas_that_announce_one_address_are_both_served, e2e_teardown),
+        cmocka_unit_test_teardown(who_finds_too_many_clients_says_so, e2e_teardown),
+        cmocka_unit_test_teardown(who_finds_no_place_says_so, e2e_teardown),
         cmocka_unit_test_teardown(who_is_turned_away_at_the_door_learns_why, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
