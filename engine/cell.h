@@ -330,10 +330,13 @@ struct cell_boot {
 void cell_init(struct cell *c, const struct cell_config *config, const struct cell_boot *boot, struct cell_effects *fx);
 
 /* One event. fx is overwritten. Answers:
- *     PROMOTE, RECLAIM   ERR_OK: it tries, or is primary. ERR_READONLY: no voter; ERR_CORRUPT: mute; ERR_MISCONF: no
- * room FOLLOW, HAND_OVER  ERR_OK; ERR_RANGE: no such peer; ERR_READONLY: not serving WRITE              ERR_OK: the
- * first effect is ADMIT. Refused, nothing happened: ERR_READONLY, ERR_NOREPLICAS (no majority heard), ERR_MISCONF (no
- * room) READ ERR_OK with a ticket; ERR_READONLY (not primary, or not serving), ERR_NOQUORUM others             ERR_OK
+ *     PROMOTE, RECLAIM   ERR_OK: it tries, or is primary. ERR_READONLY: no voter. ERR_CORRUPT: mute. ERR_MISCONF: no
+ *                        room, and not alone
+ *     FOLLOW, HAND_OVER  ERR_OK. ERR_RANGE: no such peer. ERR_READONLY: not serving
+ *     WRITE              ERR_OK: the first effect is ADMIT. Refused, nothing happened: ERR_READONLY, ERR_NOREPLICAS (no
+ *                        majority heard), ERR_MISCONF (no room)
+ *     READ               ERR_OK, with a ticket. ERR_READONLY: not primary, or not serving. ERR_NOQUORUM
+ *     others             ERR_OK
  */
 void cell_step(struct cell *c, const struct cell_event *event, struct cell_effects *fx);
 

@@ -57,9 +57,15 @@ static void fail(struct cell *c, struct cell_effects *fx)
 
 /* ---- R5 ---- */
 
+/* Alone nobody else could be primary, and its clients want to read. */
+static int has_room(const struct cell *c)
+{
+    return c->room || cell_alone(c);
+}
+
 static void become_primary(struct cell *c, struct cell_effects *fx)
 {
-    if (!c->room) {
+    if (!has_room(c)) {
         fail(c, fx);
         return;
     }
@@ -176,7 +182,7 @@ static enum err may_stand(const struct cell *c)
         return ERR_READONLY;
     if (c->vote.mute)
         return ERR_CORRUPT;
-    return c->room && c->heard < UINT32_MAX ? ERR_OK : ERR_MISCONF;
+    return has_room(c) && c->heard < UINT32_MAX ? ERR_OK : ERR_MISCONF;
 }
 
 enum err cell_gate_start(struct cell *c, int reclaim, struct cell_effects *fx)

@@ -280,6 +280,22 @@ static void who_may_not_be_promoted_says_so(void **state)
     assert_int_equal(step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 9}), ERR_RANGE);
 }
 
+/* Or nobody could read there until somebody freed space. */
+static void alone_it_leads_without_room_too(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 1);
+    event(&n, CELL_ROOM);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_OK);
+    assert_int_equal(n.c.role, CELL_PRIMARY);
+    step(&n, (struct cell_event){.type = CELL_SYNCED, .lsn = n.c.last_lsn});
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1}), ERR_MISCONF);
+    step(&n, (struct cell_event){.type = CELL_ROOM, .ok = 1});
+    assert_int_equal(step(&n, (struct cell_event){.type = CELL_WRITE, .count = 1}), ERR_OK);
+}
+
 /* PING must not say PONG then, or Sentinel never fails over. */
 static void without_a_majority_everything_is_refused(void **state)
 {
@@ -673,6 +689,7 @@ int main(void)
         cmocka_unit_test(master_is_shown_only_when_the_barrier_is_committed),
         cmocka_unit_test(a_failed_promotion_makes_lame_and_raises_no_term),
         cmocka_unit_test(who_may_not_be_promoted_says_so),
+        cmocka_unit_test(alone_it_leads_without_room_too),
         cmocka_unit_test(without_a_majority_everything_is_refused),
         cmocka_unit_test(a_replica_is_fresh_for_a_while),
         cmocka_unit_test(a_new_link_is_joined_over_at_once),
