@@ -423,9 +423,24 @@ static void make_room(struct cellnode *n)
     n->refused_lsn = n->cell.commit_lsn;
 }
 
+/* Asked at each tick, since who has no room must not be promoted, and before records are taken, since between two ticks
+ * may come more than there is room for: what the log leaves free is the stores'. A primary stays one, and asks for each
+ * write (sequencer.c). */
+static void tell_room(struct cellnode *n, uint64_t now_ms)
+{
+    int ok = sequencer_fits(n->q, CELLWIRE_RECORDS_MAX) == ERR_OK;
+    if (n->halted || ok == n->cell.room || (!ok && n->cell.role == CELL_PRIMARY))
+        return;
+    n->cfg.log(n->cfg.arg, ok ? LOG_NOTICE : LOG_WARNING,
+               ok ? "the disk has room for the log again"
+                  : "the disk has no room for the log: this node takes no records until it has");
+    (void)!step(n, &(struct cell_event){.type = CELL_ROOM, .ok = (uint8_t)ok}, now_ms);
+}
+
 void cellnode_tick(struct cellnode *n, uint64_t now_ms)
 {
     make_room(n);
+    tell_room(n, now_ms);
     tell_trimmed(n, now_ms);
     tell_open(n, now_ms);
     (void)!step(n, &(struct cell_event){.type = CELL_TICK}, now_ms);
@@ -444,6 +459,8 @@ enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_m
             n->refused = 1; /* while nobody is followed they are of no use, and the core drops them */
             return ERR_AGAIN;
         }
+        if (m->first <= m->last)
+            tell_room(n, now_ms);
     }
     n->records = records;
     (void)!step(n, &(struct cell_event){.type = CELL_RECEIVED, .peer = from, .msg = &msg}, now_ms);

@@ -169,6 +169,18 @@ int sequencer_has_room(struct sequencer *q)
     return room;
 }
 
+/* What another thread gathers while the gate is open it has asked for itself. */
+enum err sequencer_fits(struct sequencer *q, uint64_t bytes)
+{
+    pthread_mutex_lock(&q->lock);
+    if (atomic_load(&q->closed))
+        bytes += buf_size(&q->g->records);
+    if (q->writing)
+        bytes += buf_size(&q->writing->records);
+    pthread_mutex_unlock(&q->lock);
+    return wal_room(q->e->wal, bytes);
+}
+
 void sequencer_spill(struct sequencer *q)
 {
     assert(atomic_load(&q->closed));

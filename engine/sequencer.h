@@ -80,6 +80,8 @@ void sequencer_resolve(struct sequencer *q, uint64_t first_lsn, uint64_t last_ls
 
 /* A closed one: 1 when the next sequencer_append will not be ERR_AGAIN, whatever it brings. */
 int sequencer_has_room(struct sequencer *q);
+/* As wal_room: of records that come behind those that wait to be written, or are being written. */
+must_use enum err sequencer_fits(struct sequencer *q, uint64_t bytes);
 /* Records that were appended, and written, do not wait for their commit in memory any more: they are read from the log
  * then. Makes room where no commit does. */
 void sequencer_spill(struct sequencer *q);

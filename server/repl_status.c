@@ -71,8 +71,10 @@ static void put_leader(struct repl *r, const struct cell_status *core, struct re
     put_host(r, leader, s->leader_host, &s->leader_port);
     if (!s->link_up && s->copy.waits_for[0])
         snprintf(s->trouble, sizeof s->trouble, "%s", s->copy.waits_for);
-    else if (!s->link_up)
+    else if (!s->link_up && r->trouble[leader][0])
         memcpy(s->trouble, r->trouble[leader], sizeof s->trouble);
+    else if (!s->link_up && !cellnode_cell(r->node)->room)
+        snprintf(s->trouble, sizeof s->trouble, "this node's disk has no room for the log");
 }
 
 /* master_replid2: of the newest term in the log that is not the one this node is in. */

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "tests/lib/trio.h"
 
@@ -213,6 +214,82 @@ static void a_voter_that_lost_its_disk_catches_up_and_votes(void **state)
     trio_finish(&t);
 }
 
+/* ---- a full disk ---- */
+
+static char disk[E2E_PATH + 8]; /* what is mounted; empty: nothing */
+
+static void take_disk_off(void)
+{
+    if (disk[0])
+        (void)umount2(disk, MNT_DETACH);
+    disk[0] = 0;
+}
+
+static int take_disk_off_and_teardown(void **state)
+{
+    take_disk_off();
+    return trio_teardown(state);
+}
+
+/* The log of a node that is stopped gets a disk of its own. 0: mounting is not allowed here. */
+static int give_log_a_disk(const struct e2e *node)
+{
+    char said[512], command[512];
+    snprintf(disk, sizeof disk, "%s/wal", node->dir);
+    snprintf(command, sizeof command, "cd %s && mv wal old && mkdir -m 700 wal", node->dir);
+    assert_int_equal(e2e_run(said, sizeof said, "sh", "-c", command, NULL), 0);
+    if (mount("tmpfs", disk, "tmpfs", 0, "size=1g,mode=700") != 0) {
+        disk[0] = 0;
+        return 0;
+    }
+    snprintf(command, sizeof command, "cd %s && cp -a old/. wal && rm -r old", node->dir);
+    assert_int_equal(e2e_run(said, sizeof said, "sh", "-c", command, NULL), 0);
+    return 1;
+}
+
+static void resize_disk(const char *options)
+{
+    assert_int_equal(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, options), 0);
+}
+
+/* Once it wrote until nothing was left, what the stores need included, and ended. */
+static void a_replica_whose_disk_is_full_waits_for_room(void **state)
+{
+    struct trio t;
+    (void)state;
+    trio_start(&t);
+    redisContext *first = t.node[0].c;
+    e2e_expect(first, "+OK", "SET k one");
+    e2e_stop(&t.node[2]);
+    if (!give_log_a_disk(&t.node[2])) {
+        trio_finish(&t);
+        skip();
+    }
+    trio_again(&t, 2);
+    trio_await_followers(&t, 0, 2);
+    resize_disk("size=64m"); /* less than the log leaves free */
+    trio_await(&t, 2, "slave_priority", "0");
+    e2e_log_wait(&t.node[2], "the disk has no room for the log");
+    for (int i = 0; i < 400; i++)
+        e2e_expect(first, "+OK", "SET k%d two", i);
+    trio_await(&t, 2, "master_link_status", "down");
+    trio_await(&t, 2, "master_link_error", "this node's disk has no room for the log");
+    trio_await(&t, 2, "slave_priority", "0");
+    e2e_expect(first, "+OK", "SET k two");
+
+    resize_disk("size=1g");
+    trio_await(&t, 2, "slave_priority", "100");
+    trio_await_followers(&t, 0, 2);
+    trio_await_equal(&t);
+    await(t.node[2].c, "$two", "GET k399");
+    trio_lead(&t, 2);
+    trio_await_followers(&t, 2, 2);
+    e2e_expect(t.node[2].c, "+OK", "SET k three");
+    e2e_stop(&t.node[2]);
+    take_disk_off();
+    trio_finish(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +301,7 @@ int main(void)
         cmocka_unit_test_teardown(a_primary_without_a_majority_refuses_and_comes_back, trio_teardown),
         cmocka_unit_test_teardown(a_cell_that_was_stopped_goes_on, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_lost_its_disk_catches_up_and_votes, trio_teardown),
+        cmocka_unit_test_teardown(a_replica_whose_disk_is_full_waits_for_room, take_disk_off_and_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@
 #include "engine/cellwire.h"
 #include "engine/sequencer_impl.h"
 #include "engine/vote.h"
+#include "engine/wal_impl.h"
 #include "tests/unit/plain_sealer.h"
 
 #define NODES 3
@@ -567,6 +568,99 @@ static void a_lost_voting_file_does_not_vote_at_once(void **state)
     UNTIL(reads(2, "p", "1:one"));
 }
 
+/* ---- a full disk ---- */
+
+/* Returns what was to be kept free of the log before. */
+static uint64_t keep_free(unsigned i, uint64_t bytes)
+{
+    uint64_t was = m[i].e->wal->cfg.reserve_bytes;
+    m[i].e->wal->cfg.reserve_bytes = bytes;
+    return was;
+}
+
+static int brings_records(const struct machine *x)
+{
+    const struct packet *p = x->in;
+    while (p && p->n == CELLWIRE_HEAD_BYTES)
+        p = p->next;
+    return p != NULL;
+}
+
+static void assert_it_stays_out(unsigned i, uint64_t last)
+{
+    struct cell_status s;
+    cell_status(cellnode_cell(m[i].n), now_ms, &s);
+    assert_false(s.link_up);
+    assert_int_equal(s.priority, 0);
+    assert_int_equal(cellnode_cell(m[i].n)->last_lsn, last);
+    assert_false(m[i].halted);
+}
+
+/* Between two ticks of the replica, which so far knew nothing of it: not one record comes into its log. */
+static void a_replica_without_room_takes_no_records_and_catches_up_later(void **state)
+{
+    static struct asked x; /* a failure leaves it on its way */
+    (void)state;
+    promote(0);
+    make_vault(0);
+    UNTIL(same_end(0, 1) && same_end(0, 2));
+    uint64_t last = last_lsn(1), kept = keep_free(1, UINT64_MAX);
+    ask_set(0, &x, "p", "first");
+    for (unsigned spins = 0; !brings_records(&m[1]); spins++) {
+        assert_true(spins < 100000000);
+        if (atomic_exchange(&m[0].changed, 0))
+            cellnode_changed(m[0].n, now_ms);
+        sched_yield();
+    }
+    while (deliver(&m[1])) {
+    }
+    assert_it_stays_out(1, last);
+    assert_int_equal(cellnode_promote(m[1].n, 0, now_ms), ERR_MISCONF);
+    assert_int_equal(outcome(&x), ERR_OK); /* the others go on */
+    for (unsigned i = 0; i < 50; i++)
+        assert_int_equal(set(0, "p", "more"), ERR_OK);
+    assert_int_equal(cellnode_cell(m[1].n)->last_lsn, last);
+    assert_int_equal(cellnode_promote(m[1].n, 0, now_ms), ERR_MISCONF);
+    assert_false(m[1].halted);
+
+    keep_free(1, kept);
+    UNTIL(same_end(0, 1) && reads(1, "p", "51:more"));
+    assert_logs_equal(0, 1);
+    promote(1);
+    assert_int_equal(set(1, "p", "end"), ERR_OK);
+}
+
+/* No record comes that would make it look. */
+static void a_replica_without_room_is_not_promoted(void **state)
+{
+    struct cell_status s;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    uint64_t kept = keep_free(1, UINT64_MAX);
+    UNTIL(!cellnode_cell(m[1].n)->room);
+    cell_status(cellnode_cell(m[1].n), now_ms, &s);
+    assert_int_equal(s.priority, 0);
+    assert_int_equal(cellnode_promote(m[1].n, 0, now_ms), ERR_MISCONF);
+    keep_free(1, kept);
+    UNTIL(cellnode_cell(m[1].n)->room);
+    promote(1);
+}
+
+static void a_primary_without_room_refuses_writes_and_stays_primary(void **state)
+{
+    (void)state;
+    promote(0);
+    make_vault(0);
+    uint64_t kept = keep_free(0, UINT64_MAX);
+    for (unsigned i = 0; i < 200; i++)
+        turn();
+    assert_int_equal(set(0, "p", "no"), ERR_MISCONF);
+    assert_true(serving(0));
+    keep_free(0, kept);
+    assert_int_equal(set(0, "p", "yes"), ERR_OK);
+}
+
 /* ---- the formats ---- */
 
 static void the_voting_file(void **state)
@@ -679,6 +773,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_a_majority_writes_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(who_was_away_for_long_reads_from_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_voting_file_does_not_vote_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_replica_without_room_takes_no_records_and_catches_up_later, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_replica_without_room_is_not_promoted, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_primary_without_room_refuses_writes_and_stays_primary, setup, teardown),
     };
     return cmocka_run_group_tests_name("cellnode", tests, NULL, NULL);
 }
