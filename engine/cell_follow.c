@@ -104,7 +104,8 @@ static int hear_source(struct cell *c, const struct cell_msg *m)
     uint64_t heard_ms = m->age_ms < c->now_ms ? c->now_ms - m->age_ms : 0;
     c->follow.alive_ms = c->now_ms;
     c->follow.hops = m->hops;
-    if (m->age_ms < UINT32_MAX && heard_ms > c->follow.heard_ms)
+    int stuck = !c->room && m->end.lsn > c->last_lsn; /* what is new there cannot come: what is here grows old */
+    if (m->age_ms < UINT32_MAX && heard_ms > c->follow.heard_ms && !stuck)
         c->follow.heard_ms = heard_ms;
     return 1;
 }

@@ -334,6 +334,38 @@ static void a_replica_is_fresh_for_a_while(void **state)
     assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_MASTERDOWN);
 }
 
+/* Its primary is away for four seconds, and then there, with a log that ends at last. */
+static void lose_and_join_again(struct node *n, uint64_t last)
+{
+    struct cell_msg go_on = {.type = CELL_CONTINUE, .promised = 1, .term = 1, .end = {.lsn = last, .term = 1}};
+    n->now_ms += 4000;
+    event(n, CELL_TICK);
+    n->now_ms += 500;
+    event(n, CELL_TICK);
+    go_on.session = sent(n, 0, CELL_JOIN)->session;
+    receive(n, 0, go_on);
+    assert_int_equal(n->c.follow.phase, CELL_LIVE);
+}
+
+/* It joins again and again, and hears of its primary each time, but of nothing that the primary wrote. */
+static void a_replica_without_room_grows_stale(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 1, 3);
+    receive(&n, 0, (struct cell_msg){.type = CELL_LEAD, .promised = 1, .term = 1});
+    event(&n, CELL_ROOM);
+    lose_and_join_again(&n, 0);
+    lose_and_join_again(&n, 0); /* there is nothing new */
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+    lose_and_join_again(&n, 1);
+    lose_and_join_again(&n, 1);
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_MASTERDOWN);
+    step(&n, (struct cell_event){.type = CELL_ROOM, .ok = 1});
+    lose_and_join_again(&n, 1);
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+}
+
 /* An order to follow comes before there is a link: what it says then goes nowhere. */
 static void a_new_link_is_joined_over_at_once(void **state)
 {
@@ -692,6 +724,7 @@ int main(void)
         cmocka_unit_test(alone_it_leads_without_room_too),
         cmocka_unit_test(without_a_majority_everything_is_refused),
         cmocka_unit_test(a_replica_is_fresh_for_a_while),
+        cmocka_unit_test(a_replica_without_room_grows_stale),
         cmocka_unit_test(a_new_link_is_joined_over_at_once),
         cmocka_unit_test(another_list_of_voters_is_refused),
         cmocka_unit_test(an_order_to_follow_leaves_writes_uncertain),
