@@ -509,7 +509,6 @@ static void test_a_default_user_without_password_is_for_this_machine_only(void *
 
 int main(void)
 {
-    signal(SIGPIPE, SIG_IGN); /* the prober's server is killed under it */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_keys_of_ours_are_guarded_by_their_canonical_names, e2e_teardown),
         cmocka_unit_test_teardown(test_classes_hold_what_they_hold_in_redis, e2e_teardown),

@@ -171,6 +171,13 @@ void e2e_log_wait(const struct e2e *s, const char *text)
 /* ---- programs ---- */
 
 /* Forks and execs; the child's output goes to fd, which is closed here. */
+/* A server may close a connection at any time: one that was made while it was loading, for one. Writing is an error then,
+ * as for its clients, and not the end of the test. */
+__attribute__((constructor)) static void no_sigpipe(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+}
+
 static pid_t spawn(char **argv, int fd)
 {
     pid_t parent = getpid(), pid;
@@ -180,6 +187,7 @@ static pid_t spawn(char **argv, int fd)
     assert_true(pid >= 0);
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        signal(SIGPIPE, SIG_DFL);
         if (getppid() != parent)
             _exit(126);
         int null = open("/dev/null", O_RDONLY);

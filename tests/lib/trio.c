@@ -27,7 +27,6 @@ static void plan(struct trio *t, int net)
 {
     memset(t, 0, sizeof *t);
     t->net = net;
-    signal(SIGPIPE, SIG_IGN); /* clients whose connections are killed */
     for (unsigned i = 0; i < TRIO; i++) {
         t->port[i] = e2e_free_port();
         snprintf(t->host[i], sizeof t->host[i], "%s", net ? net_address(i) : "127.0.0.1");
