@@ -207,23 +207,27 @@ static enum err answer(struct try *t, const struct answer **out)
 
 /* ---- commands ---- */
 
-static void word(struct try *t, struct bytes w)
+static enum err put_word(struct buf *b, struct bytes w)
 {
     char head[32];
-    size_t n = (size_t)snprintf(head, sizeof head, "$%zu\r\n", w.n);
-    if (buf_put(&t->command, head, n) || buf_put(&t->command, w.p, w.n) || buf_put(&t->command, "\r\n", 2))
-        buf_clear(&t->command); /* nothing is sent then, and the answer does not come */
+    enum err e = buf_put(b, head, (size_t)snprintf(head, sizeof head, "$%zu\r\n", w.n));
+    if (!e)
+        e = buf_put(b, w.p, w.n);
+    return e ? e : buf_put(b, "\r\n", 2);
 }
 
+/* All of it is sent, or nothing. */
 static enum err say(struct try *t, const struct bytes *words, unsigned n)
 {
     char head[16];
     buf_clear(&t->command);
-    if (buf_put(&t->command, head, (size_t)snprintf(head, sizeof head, "*%u\r\n", n)))
-        return fail(t, DIAL_FAILED, "out of memory");
-    for (unsigned i = 0; i < n; i++)
-        word(t, words[i]);
-    return send_command(t);
+    enum err e = buf_put(&t->command, head, (size_t)snprintf(head, sizeof head, "*%u\r\n", n));
+    for (unsigned i = 0; i < n && !e; i++)
+        e = put_word(&t->command, words[i]);
+    if (!e)
+        return send_command(t);
+    buf_clear(&t->command);
+    return fail(t, DIAL_FAILED, "out of memory");
 }
 
 static enum err ask(struct try *t, const struct bytes *words, unsigned n, const struct answer **a)
