@@ -14,10 +14,10 @@
 #include "server/repl.h"
 #include "server/server.h"
 
-#define OWN_WORDS 5
-
-struct asked {
-    int64_t lsn, db, proto;
+struct asked { /* in their order */
+    int64_t number, lsn;
+    struct bytes user;
+    int64_t db, proto;
 };
 
 /* Plaintext goes to another node as a link's secrets do, or not off this machine. */
@@ -29,11 +29,14 @@ static const char *is_open(const struct call *c)
     return "secrets are handed to a replica over TLS only (tls-replication), or on one machine";
 }
 
-static int parse(struct call *c, struct asked *a)
+static int parse(const struct call *c, struct asked *a)
 {
     int64_t databases = config_int(c->srv->config, CFG_DATABASES);
-    return number_parse(c->argv[1], &a->lsn) && a->lsn >= 0 && number_parse(c->argv[3], &a->db) && a->db >= 0 &&
-           a->db < databases && number_parse(c->argv[4], &a->proto) && (a->proto == 2 || a->proto == 3);
+    const struct bytes *w = c->argv;
+    a->user = w[3];
+    return number_parse(w[1], &a->number) && a->number >= 0 && number_parse(w[2], &a->lsn) && a->lsn >= 0 &&
+           number_parse(w[4], &a->db) && a->db >= 0 && a->db < databases && number_parse(w[5], &a->proto) &&
+           (a->proto == 2 || a->proto == 3);
 }
 
 /* 1: this node may answer; else it said why not. */
@@ -63,23 +66,24 @@ static enum err check(const struct acl_user *u, const struct call *read)
 }
 
 /* Who is logged in, and whom he asks for. */
-static enum err may_read(const struct call *c, const struct call *read)
+static enum err may_read(const struct call *c, const struct call *read, const struct asked *a)
 {
-    struct acl_user *u = acl_find(c->srv->acl, c->argv[2]);
+    struct acl_user *u = acl_find(c->srv->acl, a->user);
     enum err e = u && acl_user_enabled(u) ? check(u, read) : ERR_NOPERM;
     acl_user_unref(u);
     return e ? e : check(conn_user(c->conn), read);
 }
 
-static void put_answer(struct call *c, const struct reply *inner)
+static void put_answer(struct call *c, const struct reply *inner, const struct asked *a)
 {
     if (inner->failed) {
         call_error(c, inner->failed);
         return;
     }
-    reply_array(c->reply, 2);
+    reply_array(c->reply, 3);
+    reply_int(c->reply, a->number);
     reply_int(c->reply, (int64_t)engine_commit_lsn(c->srv->engine)); /* not less than what was seen */
-    if (c->argc == OWN_WORDS)
+    if (c->argc == FALLBACK_WORDS)
         reply_nil(c->reply);
     else
         reply_bulk(c->reply, buf_bytes(inner->b));
@@ -91,14 +95,14 @@ static enum call_result carry_out(struct call *c, struct call *read, const struc
     unsigned db = conn_db(c->conn);
     enum call_result result = CALL_DONE;
     conn_set_db(c->conn, (unsigned)a->db);
-    enum err e = may_read(c, read);
+    enum err e = may_read(c, read, a);
     if (!e)
         result = read->cmd->fn(read);
     conn_set_db(c->conn, db);
     if (e)
         call_errorf(c, e, "that user may not do that here");
     else if (result == CALL_DONE)
-        put_answer(c, read->reply);
+        put_answer(c, read->reply, a);
     return result;
 }
 
@@ -116,12 +120,12 @@ enum call_result cmd_repl_read(struct call *c)
     buf_init_secret(&out, FALLBACK_ANSWER_BYTES);
     reply_init(&inner, &out, (int)a.proto);
     struct call read = *c;
-    read.argv += OWN_WORDS;
-    read.argc -= OWN_WORDS;
+    read.argv += FALLBACK_WORDS;
+    read.argc -= FALLBACK_WORDS;
     read.reply = &inner;
     enum call_result result = CALL_DONE;
     if (!read.argc)
-        put_answer(c, &inner);
+        put_answer(c, &inner, &a);
     else if (!(read.cmd = command_find(read.argv, read.argc, &sub_unknown)) || !read.cmd->fn ||
              !command_is_lookup(read.cmd) || !command_arity_ok(read.cmd, read.argc))
         call_errorf(c, ERR_SYNTAX, "that is no read that is answered for others");

@@ -5,6 +5,9 @@
  *
  * A connection that was idle may be gone without a word: what is asked over it, and not answered, is asked once more
  * over a new one. These are reads.
+ *
+ * An answer must never come to another's question. So a connection over which something went wrong, whatever it was, is
+ * closed with the answers that may still be on their way over it; and an answer repeats the number of its request.
  */
 #include "server/fallback.h"
 
@@ -25,7 +28,6 @@
 #define SHUN_US 1000000
 #define SAY_US 10000000
 #define NUMBER_CHARS 21
-#define OWN_WORDS 5 /* REPL.READ lsn user database protocol */
 
 struct fallback {
     struct server *srv;
@@ -37,10 +39,12 @@ struct fallback {
     struct fallback_request *first, **last;
     char trouble[HELLO_WHY_BYTES];
 
-    _Atomic int stopping;   /* as stop */
+    _Atomic int stopping; /* as stop */
+    _Atomic uint64_t requests;
     struct dial_talk *talk; /* the thread's, as what follows */
     struct voter with;
-    unsigned timeout_ms; /* of talk */
+    unsigned timeout_ms;       /* of talk */
+    char why[HELLO_WHY_BYTES]; /* the last error of it */
     uint64_t shun_until_us, said_us;
 };
 
@@ -65,7 +69,7 @@ struct fallback_request *fallback_request_new(const struct call *c, uint64_t lsn
 {
     static const char name[] = "REPL.READ";
     const char *user = acl_user_name(conn_user(c->conn));
-    size_t words = OWN_WORDS + argc, bytes = sizeof name + strlen(user) + (size_t)3 * NUMBER_CHARS;
+    size_t words = FALLBACK_WORDS + argc, bytes = sizeof name + strlen(user) + (size_t)4 * NUMBER_CHARS;
 
     for (unsigned i = 0; i < argc; i++)
         bytes += c->argv[i].n;
@@ -76,9 +80,11 @@ struct fallback_request *fallback_request_new(const struct call *c, uint64_t lsn
         return NULL;
     buf_init_secret(&q->answer, FALLBACK_ANSWER_BYTES);
     q->err = ERR_IO;
+    q->number = atomic_fetch_add(&c->srv->fallback->requests, 1);
     q->bytes = bytes + words * WORD_BYTES;
     uint8_t *at = (uint8_t *)&q->word[words];
     at = add_word(q, at, name, sizeof name - 1);
+    at = add_number(q, at, q->number);
     at = add_number(q, at, lsn);
     at = add_word(q, at, user, strlen(user));
     at = add_number(q, at, conn_db(c->conn));
@@ -129,23 +135,35 @@ static void fail_all(struct fallback_request *q)
     }
 }
 
+static int is_number(const struct answer *a)
+{
+    return a->type == ANSWER_INTEGER && a->integer >= 0;
+}
+
+/* Whether it is q's, and of the kind that was asked for. */
+static int is_answer_to(const struct fallback_request *q, const struct answer *a)
+{
+    if (a->type != ANSWER_ARRAY || a->count != 3 || !is_number(a->item[0]) || !is_number(a->item[1]) ||
+        (uint64_t)a->item[0]->integer != q->number)
+        return 0;
+    return q->words > FALLBACK_WORDS ? a->item[2]->type == ANSWER_BULK && a->item[2]->text.n
+                                     : a->item[2]->type == ANSWER_NIL;
+}
+
 static enum err take_answer(struct fallback *f, struct fallback_request *q, const struct answer *a)
 {
-    char why[HELLO_WHY_BYTES];
-    enum answer_type want = q->words > OWN_WORDS ? ANSWER_BULK : ANSWER_NIL;
-    int ok = a->type == ANSWER_ARRAY && a->count == 2 && a->item[0]->type == ANSWER_INTEGER &&
-             a->item[1]->type == want && (want == ANSWER_NIL || a->item[1]->text.n);
-    if (ok) {
-        q->lsn = (uint64_t)a->item[0]->integer;
-        q->err = buf_put(&q->answer, a->item[1]->text.p, a->item[1]->text.n);
-        why[0] = 0;
-    } else if (a->type == ANSWER_ERROR) {
+    char why[HELLO_WHY_BYTES] = "";
+    if (a->type == ANSWER_ERROR) {
         snprintf(why, sizeof why, "it says: %.*s", (int)(a->text.n < 500 ? a->text.n : 500), (const char *)a->text.p);
+    } else if (is_answer_to(q, a)) {
+        q->lsn = (uint64_t)a->item[1]->integer;
+        q->err = buf_put(&q->answer, a->item[2]->text.p, a->item[2]->text.n);
     } else {
-        snprintf(why, sizeof why, "its answer to REPL.READ is not understood");
+        snprintf(f->why, sizeof f->why, "its answer to REPL.READ is not understood");
+        return ERR_PROTOCOL;
     }
     note_trouble(f, why);
-    return ok || a->type == ANSWER_ERROR ? ERR_OK : ERR_PROTOCOL;
+    return ERR_OK;
 }
 
 /* ---- the thread ---- */
@@ -193,6 +211,20 @@ static enum err exchange(struct fallback *f, struct fallback_request **q)
     return e;
 }
 
+/* Over the connection that there is, or a new one. After an error there is none, and f->why tells. */
+static enum err ask(struct fallback *f, struct fallback_request **q)
+{
+    enum err e = f->talk ? ERR_OK : call_up(f);
+    if (!e)
+        e = exchange(f, q);
+    if (!e)
+        return ERR_OK;
+    if (e != ERR_PROTOCOL)
+        snprintf(f->why, sizeof f->why, "%s", f->talk ? dial_talk_why(f->talk) : err_text(e));
+    hang_up(f);
+    return e;
+}
+
 static void serve(struct fallback *f, struct fallback_request *q)
 {
     struct voter who = {0};
@@ -205,18 +237,12 @@ static void serve(struct fallback *f, struct fallback_request *q)
     f->with = who;
     f->timeout_ms = timeout_ms;
     int was_idle = f->talk != NULL;
-    enum err e = !known || (!f->talk && clock_mono_us() < f->shun_until_us) ? ERR_AGAIN : ERR_OK;
-    if (!e && !f->talk)
-        e = call_up(f);
-    if (!e && (e = exchange(f, &q)) && was_idle && clock_mono_us() < end_us) {
-        hang_up(f);
-        if (!(e = call_up(f)))
-            e = exchange(f, &q);
-    }
+    enum err e = !known || (!f->talk && clock_mono_us() < f->shun_until_us) ? ERR_AGAIN : ask(f, &q);
+    if (e == ERR_IO && was_idle && clock_mono_us() < end_us)
+        e = ask(f, &q);
     if (e && e != ERR_AGAIN) {
-        note_trouble(f, f->talk ? dial_talk_why(f->talk) : err_text(e));
+        note_trouble(f, f->why);
         f->shun_until_us = clock_mono_us() + SHUN_US;
-        hang_up(f);
     }
     fail_all(q);
 }

@@ -32,6 +32,7 @@
 
 #define FALLBACK_REQUEST_BYTES (32u << 10) /* a longer one is not asked */
 #define FALLBACK_ANSWER_BYTES (16u << 20)  /* a longer one is not had */
+#define FALLBACK_WORDS 6                   /* of REPL.READ before the command: the answer repeats the number */
 
 struct fallback;
 struct server;
@@ -59,8 +60,9 @@ struct fallback_request {
     uint64_t end_us;
     void (*done)(struct fallback_request *q); /* any thread; once */
     void *arg;
-    enum err err; /* what came of it */
-    uint64_t lsn; /* the primary's, at least */
+    enum err err;    /* what came of it */
+    uint64_t number; /* of no other request of this process */
+    uint64_t lsn;    /* the primary's, at least */
     struct buf answer;
     unsigned words;
     size_t bytes;

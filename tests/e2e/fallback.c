@@ -116,8 +116,8 @@ static void without_it_a_replica_answers_by_itself(void **state)
     e2e_expect(b.c, "$2", "GET new");
     e2e_expect(b.c, "+OK", "CONFIG SET replica-read-fallback no");
     e2e_expect(b.c, "nil", "GET new");
-    e2e_expect(a.c, "[...", "REPL.READ 0 default 0 2 GET new"); /* a primary says what it has */
-    e2e_expect(b.c, "-READONLY ...", "REPL.READ 0 default 0 2 GET old");
+    e2e_expect(a.c, "[:7 ...", "REPL.READ 7 0 default 0 2 GET new"); /* a primary says what it has */
+    e2e_expect(b.c, "-READONLY ...", "REPL.READ 7 0 default 0 2 GET old");
     e2e_finish(&b);
     e2e_finish(&a);
 }
