@@ -355,7 +355,7 @@ static void look_again(struct call *c, struct exec *x)
     for (struct queued *q = x->first; q; q = q->next) {
         struct call sub = sub_call(c, x, q, c->reply);
         conn_set_db(c->conn, q->db);
-        if (!q->planned && part_of(q) == PART_READ)
+        if (!q->planned && part_of(q) == PART_READ && tracking_is_noted(&sub))
             tracking_look_again(&sub);
     }
     conn_set_db(c->conn, last);

@@ -22,6 +22,7 @@
 #include "server/conn_private.h"
 #include "server/dial.h"
 #include "server/repl.h"
+#include "server/tracking.h"
 
 #define BATCH_BYTES FALLBACK_REQUEST_BYTES
 #define WORD_BYTES 16 /* about what a word takes besides its bytes */
@@ -345,12 +346,28 @@ struct read {
     struct pending p;
     struct fallback_request *q;
     struct buf own; /* this node's answer */
+    int is_noted;   /* tracking.h */
 };
 
 static void answered(struct fallback_request *q)
 {
     struct read *r = q->arg;
     pending_complete(&r->p);
+}
+
+/* The client may keep the answer, and what it read may have changed here since it was noted: then it was told, before
+ * the answer. */
+static void look_again(const struct read *r)
+{
+    struct conn *conn = r->p.conn;
+    struct call c = {.srv = io_server(r->p.io),
+                     .io = r->p.io,
+                     .conn = conn,
+                     .cmd = r->p.cmd,
+                     .argc = r->q->words - FALLBACK_WORDS,
+                     .argv = r->q->word + FALLBACK_WORDS};
+    if (r->is_noted)
+        tracking_look_again(&c);
 }
 
 static void finish(struct pending *p, struct reply *out)
@@ -360,12 +377,13 @@ static void finish(struct pending *p, struct reply *out)
     if (r->q->err) {
         stat_add(&stats->fallback_failed, 1);
         reply_encoded(out, buf_bytes(&r->own));
-        return;
+    } else {
+        stat_add(&stats->fallback_reads, 1);
+        if (r->q->lsn > p->conn->shown_lsn)
+            p->conn->shown_lsn = r->q->lsn;
+        reply_encoded(out, buf_bytes(&r->q->answer));
     }
-    stat_add(&stats->fallback_reads, 1);
-    if (r->q->lsn > p->conn->shown_lsn)
-        p->conn->shown_lsn = r->q->lsn;
-    reply_encoded(out, buf_bytes(&r->q->answer));
+    look_again(r);
 }
 
 static void release(struct pending *p)
@@ -417,6 +435,7 @@ enum call_result fallback_ask(struct call *c, size_t mark)
     reply_rewind(c->reply, mark);
     r->q->done = answered;
     r->q->arg = r;
+    r->is_noted = tracking_is_noted(c);
     call_pending(c, &r->p, finish, release);
     fallback_post(c->srv->fallback, r->q);
     return CALL_PENDING;

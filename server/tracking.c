@@ -402,6 +402,11 @@ static struct tracker *reads_for(const struct call *c)
     return tr && tracker_wants(tr) && command_reads_secrets(c->cmd) ? tr : NULL;
 }
 
+int tracking_is_noted(const struct call *c)
+{
+    return reads_for(c) != NULL;
+}
+
 void tracking_note(struct call *c)
 {
     struct tracker *tr = reads_for(c);
@@ -418,9 +423,9 @@ void tracking_note(struct call *c)
 
 void tracking_look_again(struct call *c)
 {
-    struct tracker *tr = reads_for(c);
+    struct tracker *tr = tracker_of(c->conn);
     struct buf missing;
-    if (!tr)
+    if (!tr || !tr->on)
         return;
     struct reading r = {.t = tr->t, .tr = tr, .missing = &missing};
     buf_init(&missing, SIZE_MAX / 4);

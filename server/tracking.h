@@ -44,8 +44,11 @@ enum conn_tracking {                     /* bits of conn->tracking */
 };
 /* The call is about to read. Before its handler; of a transaction when it is planned. */
 void tracking_note(struct call *c);
-/* It read, and its answer is on its way: when its names are noted no more, they are told again, behind the answer. For
- * a transaction's commands. */
+/* 1: tracking_note notes what the call reads. Not any more behind tracking_ran: CLIENT CACHING is about one command. */
+int tracking_is_noted(const struct call *c);
+/* It was noted, it read, and its answer is on its way: when its names are noted no more, they are told again, behind
+ * the answer. For answers that are older than what is sent with them: of a transaction's commands, and of the primary
+ * (fallback.h). */
 void tracking_look_again(struct call *c);
 /* A command was carried out, or has begun: CLIENT CACHING was about this one. */
 void tracking_ran(struct conn *c, const struct command *cmd);

@@ -22,7 +22,8 @@
 
 #define CONNS 16
 
-/* What it answers to REPL.READ: a number that is so much too high, and these bytes; NULL: nothing at all. */
+/* What it answers to REPL.READ: a number that is so much too high, and these bytes; NULL: nothing, until there is
+ * another lie. */
 struct lie {
     int number;
     const char *bytes;
@@ -35,6 +36,8 @@ static struct liar {
         int fd;
         redisReader *reader;
     } conn[CONNS];
+    int owed_fd; /* 0: none */
+    long long owed;
     _Atomic(const struct lie *) lie;
     _Atomic int over, reads, open;
 } liar;
@@ -46,16 +49,17 @@ static void say(int fd, const char *text)
     (void)!send(fd, text, strlen(text), MSG_NOSIGNAL);
 }
 
-static void answer_read(int fd, const redisReply *r)
+static void answer_read(int fd, long long number)
 {
     const struct lie *lie = atomic_load(&liar.lie);
     char text[256];
-    if (lie->bytes) {
-        snprintf(text, sizeof text, "*3\r\n:%lld\r\n:1\r\n$%zu\r\n%s\r\n", atoll(r->element[1]->str) + lie->number,
-                 strlen(lie->bytes), lie->bytes);
-        say(fd, text);
-    }
-    atomic_fetch_add(&liar.reads, 1);
+    liar.owed_fd = lie->bytes ? 0 : fd;
+    liar.owed = number;
+    if (!lie->bytes)
+        return;
+    snprintf(text, sizeof text, "*3\r\n:%lld\r\n:1\r\n$%zu\r\n%s\r\n", number + lie->number, strlen(lie->bytes),
+             lie->bytes);
+    say(fd, text);
 }
 
 static void answer(int fd, const redisReply *r)
@@ -63,10 +67,12 @@ static void answer(int fd, const redisReply *r)
     const char *name = r->type == REDIS_REPLY_ARRAY && r->elements ? r->element[0]->str : "";
     if (strcmp(name, "PING") == 0)
         say(fd, "+PONG\r\n");
-    else if (strcmp(name, "REPL.READ") == 0)
-        answer_read(fd, r);
-    else
+    else if (strcmp(name, "REPL.READ") != 0)
         say(fd, "-ERR that is all\r\n");
+    else {
+        answer_read(fd, atoll(r->element[1]->str));
+        atomic_fetch_add(&liar.reads, 1);
+    }
 }
 
 static void serve(unsigned i)
@@ -111,6 +117,8 @@ static void *run(void *arg)
         poll(p, CONNS + 1, 20);
         if (p[0].revents)
             take();
+        if (liar.owed_fd)
+            answer_read(liar.owed_fd, liar.owed);
         for (unsigned i = 0; i < CONNS; i++)
             if (p[i + 1].revents)
                 serve(i);
@@ -148,24 +156,31 @@ static int liar_end(void **state)
     return e2e_teardown(state);
 }
 
-/* A node that was a replica of another once, and believes that the liar is its primary. */
-static void start_believer(struct e2e *b)
+/* b, which was a replica of a, believes that the liar is its primary. */
+static void start_believer(struct e2e *a, struct e2e *b)
 {
-    struct e2e a;
     char port[16];
-    e2e_start(&a, "--port", "auto", NULL);
-    e2e_expect(a.c, "+OK", "SET old 1");
-    snprintf(port, sizeof port, "%d", a.port);
+    e2e_start(a, "--port", "auto", NULL);
+    e2e_expect(a->c, "+OK", "SET old 1");
+    snprintf(port, sizeof port, "%d", a->port);
     e2e_start(b, "--port", "auto", "--replicaof", "127.0.0.1", port, NULL);
     e2e_info_wait(b->c, "master_link_status", "up");
-    e2e_expect(b->c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b->c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a->c, "CLIENT LASTLSN"));
     e2e_stop(b);
-    e2e_finish(&a);
     liar_start();
     snprintf(port, sizeof port, "%d", liar.port);
     e2e_again_with(b, "--port", "auto", "--io-threads", "1", "--replicaof", "127.0.0.1", port, "--quorum-timeout",
                    "30000", "--replica-read-fallback", "yes", NULL);
     e2e_info_wait(b->c, "loading", "0");
+}
+
+static void expect_next(struct e2e_raw *raw, const char *want)
+{
+    const struct answer *a = e2e_raw_next(raw);
+    assert_non_null(a);
+    char *text = e2e_show_answer(a);
+    assert_string_equal(text, want);
+    free(text);
 }
 
 /* Nobody asks for a second behind trouble. */
@@ -187,9 +202,9 @@ static void until_it_is_asked(struct e2e *b, const char *want)
 static void an_answer_to_another_question_is_none(void **state)
 {
     static const struct lie other = {.number = -1, .bytes = "$5\r\nother\r\n"};
-    struct e2e b;
+    struct e2e a, b;
     (void)state;
-    start_believer(&b);
+    start_believer(&a, &b);
     e2e_expect(b.c, "$1", "GET old");
     until_it_is_asked(&b, "$new");
     atomic_store(&liar.lie, &other);
@@ -198,17 +213,18 @@ static void an_answer_to_another_question_is_none(void **state)
     atomic_store(&liar.lie, &honest);
     until_it_is_asked(&b, "$new");
     e2e_finish(&b);
+    e2e_finish(&a);
 }
 
 /* What is asked behind a question that was given up would hear its answer. */
 static void a_connection_that_is_owed_an_answer_is_not_used_again(void **state)
 {
     static const struct lie nothing;
+    struct e2e a, b;
     redisContext *first, *second;
     int done = 0;
-    struct e2e b;
     (void)state;
-    start_believer(&b);
+    start_believer(&a, &b);
     atomic_store(&liar.lie, &nothing);
     first = e2e_connect(&b);
     second = e2e_connect(&b);
@@ -228,6 +244,37 @@ static void a_connection_that_is_owed_an_answer_is_not_used_again(void **state)
     redisFree(first);
     redisFree(second);
     e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* What came from elsewhere was told of before the answer that it makes stale: it is told again. */
+static void a_client_does_not_keep_what_changed_before_it_was_answered(void **state)
+{
+    static const struct lie nothing;
+    struct e2e a, b;
+    struct e2e_raw raw;
+    (void)state;
+    start_believer(&a, &b);
+    e2e_expect(a.c, "+OK", "SET new newer");
+    atomic_store(&liar.lie, &nothing);
+    e2e_raw_open3(&raw, &b);
+    e2e_raw_expect(&raw, "+OK", "CLIENT TRACKING ON OPTIN");
+    e2e_raw_expect(&raw, "+OK", "CLIENT CACHING YES");
+    e2e_raw_send(&raw, "GET new\r\n", 9);
+    for (struct e2e_deadline w = {.what = "the primary is asked"}; !atomic_load(&liar.reads) && e2e_not_yet(&w);) {
+    }
+    e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "$newer", "GET new");
+    expect_next(&raw, ">[$invalidate [$new]]");
+    atomic_store(&liar.lie, &honest);
+    expect_next(&raw, "$new");
+    e2e_raw_send(&raw, "PING\r\n", 6);
+    expect_next(&raw, ">[$invalidate [$new]]");
+    expect_next(&raw, "+PONG");
+    e2e_raw_close(&raw);
+    e2e_finish(&b);
+    e2e_finish(&a);
 }
 
 int main(void)
@@ -235,6 +282,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(an_answer_to_another_question_is_none, liar_end),
         cmocka_unit_test_teardown(a_connection_that_is_owed_an_answer_is_not_used_again, liar_end),
+        cmocka_unit_test_teardown(a_client_does_not_keep_what_changed_before_it_was_answered, liar_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
