@@ -2,6 +2,7 @@
  *
  * The command is carried out as if it had come by itself, in the database and the protocol that its client has. It is
  * one that answers at once, or parks; then this one parks, and is dispatched anew. */
+#include "base/hex.h"
 #include "base/mem.h"
 #include "resp/number.h"
 #include "server/access.h"
@@ -15,6 +16,7 @@
 #include "server/server.h"
 
 struct asked { /* in their order */
+    uint8_t cell[16];
     int64_t number, lsn;
     struct bytes user;
     int64_t db, proto;
@@ -29,14 +31,26 @@ static const char *is_open(const struct call *c)
     return "secrets are handed to a replica over TLS only (tls-replication), or on one machine";
 }
 
+static int is_number(struct bytes word, int64_t min, int64_t max, int64_t *out)
+{
+    return number_parse(word, out) && *out >= min && *out <= max;
+}
+
 static int parse(const struct call *c, struct asked *a)
 {
     int64_t databases = config_int(c->srv->config, CFG_DATABASES);
     const struct bytes *w = c->argv;
-    a->user = w[3];
-    return number_parse(w[1], &a->number) && a->number >= 0 && number_parse(w[2], &a->lsn) && a->lsn >= 0 &&
-           number_parse(w[4], &a->db) && a->db >= 0 && a->db < databases && number_parse(w[5], &a->proto) &&
-           (a->proto == 2 || a->proto == 3);
+    a->user = w[4];
+    return hex_get(w[1], a->cell, sizeof a->cell) && is_number(w[2], 0, INT64_MAX, &a->number) &&
+           is_number(w[3], 0, INT64_MAX, &a->lsn) && is_number(w[5], 0, databases - 1, &a->db) &&
+           is_number(w[6], 2, 3, &a->proto);
+}
+
+static int is_of_this_cell(const struct call *c, const struct asked *a)
+{
+    uint8_t mine[16];
+    engine_cell_id(c->srv->engine, mine);
+    return bytes_equal(bytes_of(a->cell, sizeof a->cell), bytes_of(mine, sizeof mine));
 }
 
 /* 1: this node may answer; else it said why not. */
@@ -47,6 +61,8 @@ static int may_answer(struct call *c, const struct asked *a)
     uint64_t lsn = engine_commit_lsn(c->srv->engine);
     if (open)
         call_errorf(c, ERR_NOPERM, "%s", open);
+    else if (!is_of_this_cell(c, a))
+        call_errorf(c, ERR_CONFLICT, "this node is of another cell");
     else if (!repl_is_master(c->srv))
         call_errorf(c, ERR_READONLY, "this node is no primary, and forwards nothing");
     else if (e)

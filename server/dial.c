@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -413,6 +414,32 @@ enum err dial_talk_hear(struct dial_talk *k, const struct answer **a)
 {
     k->t.end_us = clock_mono_us() + k->timeout_us;
     return talk_error(k, answer(&k->t, a));
+}
+
+void dial_talk_forget(struct dial_talk *k)
+{
+    answer_parser_reset(&k->t.parser);
+    buf_shrink(&k->t.in, TALK_READ_BYTES);
+}
+
+static int is_loopback(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } a;
+    socklen_t n = sizeof a;
+    if (getpeername(fd, &a.any, &n) != 0)
+        return 0;
+    return a.any.sa_family == AF_INET    ? ntohl(a.v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET
+           : a.any.sa_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr)
+                                         : 0;
+}
+
+int dial_talk_is_private(const struct dial_talk *k)
+{
+    return k->t.r.sock.tls || is_loopback(k->t.r.sock.fd);
 }
 
 const char *dial_talk_why(const struct dial_talk *k)

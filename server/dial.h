@@ -97,7 +97,9 @@ must_use enum err dial_talk_open(struct dial_talk **out, const struct dial_talk_
 must_use enum err dial_talk_say(struct dial_talk *t, const struct bytes *words, unsigned n);
 /* The next answer; it lives until the next call. Errors of the other side are answers. */
 must_use enum err dial_talk_hear(struct dial_talk *t, const struct answer **a);
+void dial_talk_forget(struct dial_talk *t); /* gives up the last answer, and its memory, before the next call does */
 const char *dial_talk_why(const struct dial_talk *t);
-void dial_talk_close(struct dial_talk *t); /* accepts NULL */
+int dial_talk_is_private(const struct dial_talk *t); /* over TLS, or it does not leave this machine */
+void dial_talk_close(struct dial_talk *t);           /* accepts NULL */
 
 #endif

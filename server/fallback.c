@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "resp/answer.h"
@@ -29,6 +30,7 @@
 #define SHUN_US 1000000
 #define SAY_US 10000000
 #define NUMBER_CHARS 21
+#define CELL_CHARS 32
 
 struct fallback {
     struct server *srv;
@@ -66,11 +68,20 @@ static uint8_t *add_number(struct fallback_request *q, uint8_t *at, uint64_t n)
     return add_word(q, at, digits, (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)n));
 }
 
+static uint8_t *add_cell(struct fallback_request *q, uint8_t *at, struct engine *e)
+{
+    uint8_t id[CELL_CHARS / 2];
+    char hex[CELL_CHARS + 1];
+    engine_cell_id(e, id);
+    hex_put(hex, id, sizeof id);
+    return add_word(q, at, hex, CELL_CHARS);
+}
+
 struct fallback_request *fallback_request_new(const struct call *c, uint64_t lsn, unsigned argc)
 {
     static const char name[] = "REPL.READ";
     const char *user = acl_user_name(conn_user(c->conn));
-    size_t words = FALLBACK_WORDS + argc, bytes = sizeof name + strlen(user) + (size_t)4 * NUMBER_CHARS;
+    size_t words = FALLBACK_WORDS + argc, bytes = sizeof name + CELL_CHARS + strlen(user) + (size_t)4 * NUMBER_CHARS;
 
     for (unsigned i = 0; i < argc; i++)
         bytes += c->argv[i].n;
@@ -85,6 +96,7 @@ struct fallback_request *fallback_request_new(const struct call *c, uint64_t lsn
     q->bytes = bytes + words * WORD_BYTES;
     uint8_t *at = (uint8_t *)&q->word[words];
     at = add_word(q, at, name, sizeof name - 1);
+    at = add_cell(q, at, c->srv->engine);
     at = add_number(q, at, q->number);
     at = add_number(q, at, lsn);
     at = add_word(q, at, user, strlen(user));
@@ -151,20 +163,45 @@ static int is_answer_to(const struct fallback_request *q, const struct answer *a
                                      : a->item[2]->type == ANSWER_NIL;
 }
 
+/* It goes to a client as it is: one value, and nothing that would shift what comes behind it. */
+static enum err check_value(struct bytes b)
+{
+    struct answer_parser p;
+    size_t used;
+    answer_parser_init(&p, &answer_default_limits, 1);
+    enum answer_status s = answer_parse(&p, b, &used);
+    int one = s == ANSWER_READY && used == b.n && p.root->type != ANSWER_PUSH;
+    answer_parser_fini(&p);
+    return s == ANSWER_OOM ? ERR_OOM : one ? ERR_OK : ERR_PROTOCOL;
+}
+
+/* Takes a's memory back before the answer is looked into: it may be large. */
+static enum err take_value(struct fallback *f, struct fallback_request *q, const struct answer *a)
+{
+    uint64_t lsn = (uint64_t)a->item[1]->integer;
+    enum err e = buf_put(&q->answer, a->item[2]->text.p, a->item[2]->text.n);
+    dial_talk_forget(f->talk);
+    if (!e && buf_size(&q->answer))
+        e = check_value(buf_bytes(&q->answer));
+    if (!e)
+        q->lsn = lsn;
+    q->err = e;
+    return e == ERR_PROTOCOL ? e : ERR_OK;
+}
+
 static enum err take_answer(struct fallback *f, struct fallback_request *q, const struct answer *a)
 {
     char why[HELLO_WHY_BYTES] = "";
-    if (a->type == ANSWER_ERROR) {
+    enum err e = ERR_OK;
+    if (a->type == ANSWER_ERROR)
         snprintf(why, sizeof why, "it says: %.*s", (int)(a->text.n < 500 ? a->text.n : 500), (const char *)a->text.p);
-    } else if (is_answer_to(q, a)) {
-        q->lsn = (uint64_t)a->item[1]->integer;
-        q->err = buf_put(&q->answer, a->item[2]->text.p, a->item[2]->text.n);
-    } else {
+    else
+        e = is_answer_to(q, a) ? take_value(f, q, a) : ERR_PROTOCOL;
+    if (e)
         snprintf(f->why, sizeof f->why, "its answer to REPL.READ is not understood");
-        return ERR_PROTOCOL;
-    }
-    note_trouble(f, why);
-    return ERR_OK;
+    else
+        note_trouble(f, why);
+    return e;
 }
 
 /* ---- the thread ---- */
@@ -191,7 +228,8 @@ static enum err call_up(struct fallback *f)
     struct dial_talk_config cfg = {
         .port = f->with.port, .self = fill_self, .over = is_over, .arg = f, .timeout_ms = f->timeout_ms, .secret = 1};
     memcpy(cfg.host, f->with.host, sizeof cfg.host);
-    return dial_talk_open(&f->talk, &cfg);
+    enum err e = dial_talk_open(&f->talk, &cfg);
+    return e || dial_talk_is_private(f->talk) ? e : ERR_NOPERM;
 }
 
 /* All of *q, in order; *q is what has no answer yet. */
@@ -220,7 +258,9 @@ static enum err ask(struct fallback *f, struct fallback_request **q)
         e = exchange(f, q);
     if (!e)
         return ERR_OK;
-    if (e != ERR_PROTOCOL)
+    if (e == ERR_NOPERM)
+        snprintf(f->why, sizeof f->why, "secrets are asked for over TLS only (tls-replication), or on one machine");
+    else if (e != ERR_PROTOCOL)
         snprintf(f->why, sizeof f->why, "%s", f->talk ? dial_talk_why(f->talk) : err_text(e));
     hang_up(f);
     return e;

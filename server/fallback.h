@@ -14,8 +14,9 @@
  *
  * **Who sees what.** This node checks its user first, as always. Then REPL.READ has the primary check that user, as it
  * knows it, and the one that the link logs in as: so nobody sees more than on either node, and a user for links that
- * may read nothing makes this node answer as without it. The primary hands plaintext out over TLS, or on one machine.
- * It carries a read out itself or refuses: nothing is ever forwarded twice.
+ * may read nothing makes this node answer as without it. The primary must be of this cell, and what it answers be one
+ * RESP value. Plaintext is handed out, and asked for, over TLS or on one machine. The primary carries a read out itself
+ * or refuses: nothing is ever forwarded twice.
  *
  * Order: the answer is a pending (call.h), and what comes behind on its connection waits for it.
  *
@@ -32,7 +33,7 @@
 
 #define FALLBACK_REQUEST_BYTES (32u << 10) /* a longer one is not asked */
 #define FALLBACK_ANSWER_BYTES (16u << 20)  /* a longer one is not had */
-#define FALLBACK_WORDS 6                   /* of REPL.READ before the command: the answer repeats the number */
+#define FALLBACK_WORDS 7                   /* of REPL.READ before the command: the answer repeats the number */
 
 struct fallback;
 struct server;

@@ -20,6 +20,7 @@
 #define LINK_USER                                                                                                  \
     "ACL SETUSER link reset on >pw ~* +psync +replconf +ping +repl.snapshot +repl.piece +repl.records +repl.read " \
     "+@read"
+#define CELL_CHARS 32
 #define ON "--replica-read-fallback", "yes"
 #define OPEN "--protected-mode", "no", "--user", "default", "on", "nopass", "~*", "&*", "+@all"
 #define PATIENT "--quorum-timeout", "30000"
@@ -104,20 +105,35 @@ static void what_is_not_here_yet_comes_from_the_primary(void **state)
     e2e_finish(&a);
 }
 
+/* As a request names it. */
+static void learn_cell(struct e2e *a, struct e2e *b, char cell[CELL_CHARS + 1])
+{
+    e2e_expect(a->c, "+OK", "CONFIG SET slowlog-log-slower-than 0");
+    e2e_expect(b->c, "$2", "GET new");
+    redisReply *r = e2e_command(a->c, "SLOWLOG GET 100");
+    char *text = e2e_show_reply(r), *at = strstr(text, "$REPL.READ $");
+    assert_non_null(at);
+    snprintf(cell, CELL_CHARS + 1, "%s", at + sizeof "$REPL.READ $" - 1);
+    free(text);
+    freeReplyObject(r);
+}
+
 static void without_it_a_replica_answers_by_itself(void **state)
 {
     struct e2e a, b;
+    char cell[CELL_CHARS + 1];
     (void)state;
     start_pair(&a, &b, "no", "yes");
     e2e_expect(a.c, "+OK", "SET new 2");
     e2e_expect(b.c, "nil", "GET new");
     e2e_expect(b.c, "-MASTERDOWN ...", "READ.AFTER %lld TIMEOUT 1", e2e_int(a.c, "CLIENT LASTLSN"));
     e2e_expect(b.c, "+OK", "CONFIG SET replica-read-fallback yes");
-    e2e_expect(b.c, "$2", "GET new");
+    learn_cell(&a, &b, cell);
     e2e_expect(b.c, "+OK", "CONFIG SET replica-read-fallback no");
     e2e_expect(b.c, "nil", "GET new");
-    e2e_expect(a.c, "[:7 ...", "REPL.READ 7 0 default 0 2 GET new"); /* a primary says what it has */
-    e2e_expect(b.c, "-READONLY ...", "REPL.READ 7 0 default 0 2 GET old");
+    e2e_expect(a.c, "[:7 ...", "REPL.READ %s 7 0 default 0 2 GET new", cell); /* a primary says what it has */
+    e2e_expect(a.c, "-CONFLICT this node is of another cell", "REPL.READ %032d 7 0 default 0 2 GET new", 1);
+    e2e_expect(b.c, "-READONLY ...", "REPL.READ %s 7 0 default 0 2 GET old", cell);
     e2e_finish(&b);
     e2e_finish(&a);
 }
@@ -327,8 +343,15 @@ static void plaintext_does_not_leave_the_machine_without_tls(void **state)
     net_leave();
     e2e_expect(a.c, "+OK", "SET new 2");
     e2e_expect(b.c, "nil", "GET new");
-    assert_non_null(strstr(e2e_info(b.c, "fallback_error"), "over TLS only"));
+    assert_non_null(strstr(e2e_info(b.c, "fallback_error"), "secrets are asked for over TLS only"));
     assert_int_equal(counted(&b, "fallback_failed"), 1);
+    net_enter(1); /* and this node does not hand them out */
+    redisContext *c = redisConnect(net_address(0), 7379);
+    net_leave();
+    assert_true(c && !c->err);
+    e2e_expect(c, "-NOPERM secrets are handed to a replica over TLS only...", "REPL.READ %032d 7 0 default 0 2 GET new",
+               1);
+    redisFree(c);
     e2e_finish(&b);
     e2e_finish(&a);
 }

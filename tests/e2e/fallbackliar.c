@@ -70,8 +70,8 @@ static void answer(int fd, const redisReply *r)
     else if (strcmp(name, "REPL.READ") != 0)
         say(fd, "-ERR that is all\r\n");
     else {
-        answer_read(fd, atoll(r->element[1]->str));
         atomic_fetch_add(&liar.reads, 1);
+        answer_read(fd, atoll(r->element[2]->str));
     }
 }
 
@@ -216,6 +216,24 @@ static void an_answer_to_another_question_is_none(void **state)
     e2e_finish(&a);
 }
 
+/* It would shift what comes behind it, or be taken for something else. */
+static void what_is_not_one_value_is_not_passed_on(void **state)
+{
+    static const struct lie lies[] = {
+        {.bytes = "$3\r\none\r\n$3\r\ntwo\r\n"}, {.bytes = "$5\r\none\r\n"}, {.bytes = "*2\r\n$3\r\none\r\n"},
+        {.bytes = ">1\r\n$3\r\none\r\n"},        {.bytes = "one"},           {.bytes = ""}};
+    struct e2e a, b;
+    (void)state;
+    start_believer(&a, &b);
+    for (unsigned i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        atomic_store(&liar.lie, &lies[i]);
+        until_it_is_asked(&b, "nil");
+        assert_non_null(strstr(e2e_info(b.c, "fallback_error"), "is not understood"));
+    }
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 /* What is asked behind a question that was given up would hear its answer. */
 static void a_connection_that_is_owed_an_answer_is_not_used_again(void **state)
 {
@@ -281,6 +299,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(an_answer_to_another_question_is_none, liar_end),
+        cmocka_unit_test_teardown(what_is_not_one_value_is_not_passed_on, liar_end),
         cmocka_unit_test_teardown(a_connection_that_is_owed_an_answer_is_not_used_again, liar_end),
         cmocka_unit_test_teardown(a_client_does_not_keep_what_changed_before_it_was_answered, liar_end),
     };

@@ -207,7 +207,7 @@ static void forwarded_reads_go_over_tls_too(void **state)
     e2e_expect(b.c, "+OK", "CONFIG SET replica-read-fallback yes quorum-timeout 30000");
     e2e_expect(b.c, "$1", "GET new");
     e2e_expect(a.c, "-NOPERM tls-replication: this node takes links over TLS only",
-               "REPL.READ 7 0 default 0 2 GET new");
+               "REPL.READ %032d 7 0 default 0 2 GET new", 1);
     e2e_expect(a.c, ":1", "CLIENT KILL USER default");
     e2e_expect(a.c, "+OK", "CONFIG SET tls-auth-clients no"); /* connections without a certificate */
     e2e_expect(b.c, "nil", "GET new");
