@@ -258,7 +258,7 @@ static int is_here(struct waiting *w)
 static void answer_here(struct waiting *w, struct reply *r)
 {
     int there = w->ask && !w->ask->err && !is_here(w);
-    if (there)
+    if (there && w->lsn > w->p.conn->after_lsn)
         w->p.conn->after_lsn = w->lsn;
     if (there || is_here(w))
         reply_ok(r);

@@ -19,7 +19,7 @@ COMMAND("READ.AFTER", -2, CMD_BLOCKING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALON
         "O(1)", "lsn [TIMEOUT milliseconds]",
         "Waits until this node has what was written up to an LSN (CLIENT LASTLSN on the node written to); 1,000 ms by "
         "default. With replica-read-fallback, until then, or else until the primary says that it has it, and answers this "
-        "connection's look-ups from then on",
+        "connection's look-ups from then on; what else shows this node's state is MASTERDOWN until it has that LSN",
         "OK; MASTERDOWN: it is not to be had yet", cmd_read_after)
 COMMAND("REPLCONF", -1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "[option value ...]", "What a replica says of itself before PSYNC; not for people", "OK", cmd_replconf)

@@ -318,7 +318,7 @@ static enum call_result carry_out(struct call *c)
     if (reads_only(c->cmd) && !dispatch_confirmed(c, &result))
         return result;
     size_t mark = reply_mark(c->reply);
-    result = c->stale ? call_error(c, c->stale) : c->cmd->fn(c);
+    result = fallback_refuses(c, c->cmd) ? CALL_DONE : c->cmd->fn(c);
     return result == CALL_DONE && fallback_is_wanted(c) ? fallback_ask(c, mark) : result;
 }
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "server/access.h"
 #include "server/acl.h"
+#include "server/fallback.h"
 #include "server/keyevent.h"
 #include "server/monitor.h"
 #include "server/multi_impl.h"
@@ -420,6 +421,10 @@ static enum call_result begin(struct call *c, struct exec *x)
         if (err || (err = dispatch_here(c->io, q->cmd))) {
             exec_end(c->conn);
             return call_error(c, err);
+        }
+        if (fallback_refuses(c, q->cmd)) {
+            exec_end(c->conn);
+            return CALL_DONE;
         }
         writes |= (q->cmd->flags & CMD_WRITE) != 0;
         reads |= (q->cmd->flags & CMD_READ) != 0;

@@ -450,20 +450,33 @@ static enum err keep_own(struct call *c, size_t mark, struct buf *own)
     return buf_put(own, buf_data(b) + mark, buf_size(b) - mark);
 }
 
-static uint64_t missing_lsn(const struct call *c, uint64_t lsn)
+static int is_missing(const struct call *c, uint64_t lsn)
 {
-    return lsn && lsn > engine_commit_lsn(c->srv->engine) ? lsn : 0;
+    return lsn && lsn > engine_commit_lsn(c->srv->engine);
+}
+
+/* Uses of keys too: whether there is that key, or that version of it, is state. */
+static int shows_state(const struct command *cmd)
+{
+    return cmd->flags & (CMD_READ | CMD_HSM) && !(cmd->flags & (CMD_WRITE | CMD_LOADING));
+}
+
+int fallback_refuses(struct call *c, const struct command *cmd)
+{
+    if (shows_state(cmd) && is_missing(c, c->conn->after_lsn)) {
+        c->stale = ERR_MASTERDOWN;
+        call_errorf(c, c->stale,
+                    "this node has LSN %llu, and not %llu yet, which READ.AFTER of this connection asked for",
+                    (unsigned long long)engine_commit_lsn(c->srv->engine), (unsigned long long)c->conn->after_lsn);
+    } else if (c->stale) {
+        call_error(c, c->stale);
+    }
+    return c->stale != ERR_OK;
 }
 
 enum call_result fallback_ask(struct call *c, size_t mark)
 {
     const struct conn *conn = c->conn;
-    uint64_t after = c->stale ? 0 : missing_lsn(c, conn->after_lsn);
-    if (after) {
-        reply_rewind(c->reply, mark);
-        call_errorf(c, ERR_MASTERDOWN, "this node has LSN %llu, and not %llu yet",
-                    (unsigned long long)engine_commit_lsn(c->srv->engine), (unsigned long long)after);
-    }
     struct read *r = c->reply->failed ? NULL : read_new();
     if (!r)
         return CALL_DONE;
@@ -497,7 +510,6 @@ int fallback_takes_stale(const struct call *c, enum err e)
 int fallback_is_wanted(const struct call *c)
 {
     const struct conn *conn = c->conn;
-    return command_is_lookup(c->cmd) &&
-           (c->missed || c->stale || missing_lsn(c, conn->after_lsn) || missing_lsn(c, conn->shown_lsn)) &&
-           !conn->linear && fallback_is_on(c);
+    return command_is_lookup(c->cmd) && (c->missed || c->stale || is_missing(c, conn->shown_lsn)) && !conn->linear &&
+           fallback_is_on(c);
 }

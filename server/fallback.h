@@ -8,6 +8,9 @@
  *                                      time, whether the primary has that LSN
  *     comes behind an answer like that and this node has not got there yet: a connection never sees things go back
  *
+ * Of READ.AFTER's promise nothing is taken back: what shows this node's state, and is not asked of the primary, is
+ * refused with -MASTERDOWN until this node has that LSN; whatever has become of it or of the fallback since.
+ *
  * When the primary cannot be reached, or does not want to, the answer is the one that this node would have given
  * without all of this. The fallback takes `quorum-timeout` at most to connect, and again for an answer; then nobody
  * waits for a second, since the next ones would wait in vain as well. A name in `replicaof` takes what names take.
@@ -48,6 +51,9 @@ int fallback_trouble(struct fallback *f, char why[HELLO_WHY_BYTES]);
 
 /* Instead of refusing a read with e: 1: let its handler's place be taken by fallback_ask. */
 int fallback_takes_stale(const struct call *c, enum err e);
+/* 1: what this node has is too old for cmd, which may be one that EXEC has of c's connection, and it said so: c->stale.
+ */
+int fallback_refuses(struct call *c, const struct command *cmd);
 /* c->reply has an answer of this node behind mark: 1: another one is to be asked for. */
 int fallback_is_wanted(const struct call *c);
 /* Keeps that answer, and asks. CALL_DONE: it cannot be, and the answer stands. */

@@ -166,7 +166,11 @@ static void a_pipeline_keeps_its_order(void **state)
     e2e_expect(b.c, "$3", "GET there");
     e2e_expect(b.c, "+OK", "MULTI");
     e2e_expect(b.c, "+QUEUED", "GET there");
-    e2e_expect(b.c, "[nil]", "EXEC"); /* a transaction reads what is here */
+    e2e_expect(b.c, "[nil]", "EXEC"); /* a transaction reads what is here: that database is not */
+    e2e_expect(b.c, "+OK", "SELECT 0");
+    e2e_expect(b.c, "+OK", "MULTI");
+    e2e_expect(b.c, "+QUEUED", "GET new-1");
+    e2e_expect(b.c, "-READONLY ...", "EXEC"); /* and is a write where there is one */
 
     e2e_raw_open3(&raw, &b);
     e2e_expect(a.c, ":1", "SECRET.SET v s one");
@@ -324,6 +328,46 @@ static void reads_behind_what_is_not_here(void **state)
     e2e_finish(&a);
 }
 
+/* Whatever is not asked of the primary is refused, and whatever becomes of this node or its settings. */
+static void what_was_promised_is_not_taken_back(void **state)
+{
+    static const char *const shows[] = {"DBSIZE",        "SCAN 0",         "KEYS *",    "RANDOMKEY",
+                                        "SECRET.LIST v", "KEY.SIGN v k m", "VAULT.LIST"};
+    char want[32];
+    struct e2e a, b;
+    (void)state;
+    start_pair(&a, &b, "yes", "yes");
+    e2e_expect(a.c, "+OK", "SET old 2");
+    long long first = e2e_int(a.c, "CLIENT LASTLSN");
+    for (int i = 0; i < 100; i++)
+        e2e_expect(a.c, "+OK", "SET old 3");
+    long long second = e2e_int(a.c, "CLIENT LASTLSN");
+    e2e_expect(b.c, ":2", "DBSIZE");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 1", second);
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 1", first); /* which takes back nothing of it */
+    snprintf(want, sizeof want, "not %lld yet", second);
+    redisReply *r = e2e_command(b.c, "DBSIZE");
+    assert_int_equal(r->type, REDIS_REPLY_ERROR);
+    assert_non_null(strstr(r->str, want));
+    freeReplyObject(r);
+    for (unsigned i = 0; i < sizeof shows / sizeof shows[0]; i++)
+        e2e_expect(b.c, "-MASTERDOWN this node has LSN...", shows[i]);
+    e2e_expect(b.c, "$3", "GET old");
+    e2e_expect(b.c, "+OK", "MULTI");
+    e2e_expect(b.c, "+QUEUED", "GET old");
+    e2e_expect(b.c, "-MASTERDOWN this node has LSN...", "EXEC");
+    e2e_expect(b.c, "+OK", "CONFIG SET replica-read-fallback no");
+    e2e_expect(b.c, "-MASTERDOWN this node has LSN...", "GET old");
+    e2e_expect(b.c, "+OK", "REPLICAOF NO ONE");
+    e2e_info_wait(b.c, "role", "master");
+    e2e_expect(b.c, "-MASTERDOWN this node has LSN...", "GET old");
+    e2e_expect(b.c, "-MASTERDOWN this node has LSN...", "DBSIZE");
+    e2e_expect(b.c, "+RESET", "RESET");
+    e2e_expect(b.c, "$1", "GET old");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 /* Secrets do not go to another machine as they are. The last one: the network stays. */
 static void plaintext_does_not_leave_the_machine_without_tls(void **state)
 {
@@ -367,6 +411,7 @@ int main(void)
         cmocka_unit_test_teardown(without_the_primary_it_answers_by_itself, e2e_teardown),
         cmocka_unit_test_teardown(reads_that_are_refused_as_stale, e2e_teardown),
         cmocka_unit_test_teardown(reads_behind_what_is_not_here, e2e_teardown),
+        cmocka_unit_test_teardown(what_was_promised_is_not_taken_back, e2e_teardown),
         cmocka_unit_test_teardown(plaintext_does_not_leave_the_machine_without_tls, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
