@@ -125,7 +125,7 @@ static struct bytes key_shown(const struct call *c, unsigned arg, struct buf *b)
     return e ? c->argv[arg] : buf_bytes(b);
 }
 
-void acl_log_add(struct acl_log *l, const struct call *c, const struct acl_denial *d)
+void acl_log_add(struct acl_log *l, const struct call *c, const struct acl_user *u, const struct acl_denial *d)
 {
     char name[COMMAND_NAME_MAX];
     struct buf *b = &c->io->scratch;
@@ -135,7 +135,7 @@ void acl_log_add(struct acl_log *l, const struct call *c, const struct acl_denia
     struct bytes object = d->reason == ACL_COMMAND ? bytes_of(name, command_lower(c->cmd, name))
                           : d->reason == ACL_KEY   ? key_shown(c, d->arg, b)
                                                    : c->argv[d->arg];
-    add(l, c, d->reason, object, acl_user_name(conn_user(c->conn)));
+    add(l, c, d->reason, object, acl_user_name(u));
 }
 
 void acl_log_add_login(struct acl_log *l, const struct call *c, struct bytes user)

@@ -17,8 +17,8 @@ struct acl_log;
 must_use enum err acl_log_new(struct acl_log **out, struct config *cfg); /* ERR_OOM */
 void acl_log_free(struct acl_log *l);                                    /* accepts NULL */
 
-/* Notes that a call was refused; on its I/O thread. No memory means that it is not noted. l may be NULL. */
-void acl_log_add(struct acl_log *l, const struct call *c, const struct acl_denial *d);
+/* Notes that a call was refused to u; on its I/O thread. No memory means that it is not noted. l may be NULL. */
+void acl_log_add(struct acl_log *l, const struct call *c, const struct acl_user *u, const struct acl_denial *d);
 /* The same of a login: user is what was given. */
 void acl_log_add_login(struct acl_log *l, const struct call *c, struct bytes user);
 

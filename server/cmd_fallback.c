@@ -7,6 +7,7 @@
 #include "resp/number.h"
 #include "server/access.h"
 #include "server/acl.h"
+#include "server/acl_log.h"
 #include "server/command.h"
 #include "server/conn.h"
 #include "server/fallback.h"
@@ -75,19 +76,34 @@ static int may_answer(struct call *c, const struct asked *a)
     return 0;
 }
 
+/* A refusal is noted as one of the command itself would be. */
 static enum err check(const struct acl_user *u, const struct call *read)
 {
     struct acl_denial why;
-    return acl_check(u, 1, read, &why);
+    enum err e = acl_check(u, 1, read, &why);
+    if (e == ERR_NOPERM) {
+        stat_add(&io_stats(read->io)->acl_denied, 1);
+        acl_log_add(read->srv->acl_log, read, u, &why);
+    }
+    return e;
+}
+
+static enum err check_name(struct bytes name, const struct call *read)
+{
+    struct acl_user *u = acl_find(read->srv->acl, name);
+    int enabled = u && acl_user_enabled(u);
+    enum err e = enabled ? check(u, read) : ERR_NOPERM;
+    if (!enabled)
+        acl_log_add_login(read->srv->acl_log, read, name);
+    acl_user_unref(u);
+    return e;
 }
 
 /* Who is logged in, and whom he asks for. */
-static enum err may_read(const struct call *c, const struct call *read, const struct asked *a)
+static enum err may_read(const struct call *read, const struct asked *a)
 {
-    struct acl_user *u = acl_find(c->srv->acl, a->user);
-    enum err e = u && acl_user_enabled(u) ? check(u, read) : ERR_NOPERM;
-    acl_user_unref(u);
-    return e ? e : check(conn_user(c->conn), read);
+    enum err e = check_name(a->user, read);
+    return e ? e : check(conn_user(read->conn), read);
 }
 
 static void put_answer(struct call *c, const struct reply *inner, const struct asked *a)
@@ -111,7 +127,7 @@ static enum call_result carry_out(struct call *c, struct call *read, const struc
     unsigned db = conn_db(c->conn);
     enum call_result result = CALL_DONE;
     conn_set_db(c->conn, (unsigned)a->db);
-    enum err e = may_read(c, read, a);
+    enum err e = may_read(read, a);
     if (!e)
         result = read->cmd->fn(read);
     conn_set_db(c->conn, db);

@@ -38,7 +38,7 @@ COMMAND("REPL.RECORDS", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE
         "O(N) of the bytes, at most 256 KiB, or one record", "first-lsn last-lsn",
         "Records of the log as they are on the disk, for a node that lost them; not for people",
         "whole records, from the first on; those that are missing are asked for again", cmd_repl_records)
-COMMAND("REPL.READ", -7, CMD_ADMIN | CMD_NOSCRIPT | CMD_NOMULTI, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
+COMMAND("REPL.READ", -7, CMD_ADMIN | CMD_NOSCRIPT | CMD_NOMULTI | CMD_REDACT, 0, LANE_NONE, KEYS_NONE, 7, "server", "1.0.0",
         "that of the command", "cell number lsn user database protocol [command [argument ...]]",
         "A read that a replica cannot answer, for one of its users (replica-read-fallback): carried out when this node is "
         "primary, has the LSN, and both that user and who is logged in may do it; not for people",

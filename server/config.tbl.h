@@ -221,7 +221,7 @@ CONFIG(REPLICA_SERVE_STALE_DATA, "replica-serve-stale-data", CONFIG_BOOL, 0, "ye
        "does.")
 CONFIG(REPLICA_READ_FALLBACK, "replica-read-fallback", CONFIG_BOOL, CONFIG_OURS, "no", 0, 0, NULL,
        "A replica asks the primary for what it does not have yet, or is too stale to answer; as the user who asks, over "
-       "TLS or on one machine only.")
+       "TLS or on one machine only. A replica of a replica does not: the one that it follows would have to be primary.")
 CONFIG(REPLICA_PRIORITY, "replica-priority", CONFIG_NUMBER, 0, "100", 0, 2147483647, NULL,
        "For Sentinel: the lowest is promoted first; 0: never.")
 CONFIG(REPLICA_ANNOUNCE_IP, "replica-announce-ip", CONFIG_TEXT, 0, "", 0, 0, NULL,

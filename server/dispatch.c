@@ -100,7 +100,7 @@ void dispatch_refuse(struct call *c, enum err err, const struct acl_denial *why)
     }
     command_lower(c->cmd, name);
     stat_add(&c->io->stats.acl_denied, 1);
-    acl_log_add(c->srv->acl_log, c, why);
+    acl_log_add(c->srv->acl_log, c, c->conn->user, why);
     if (why->reason == ACL_KEY)
         call_errorf(c, ERR_NOPERM, "this user has no permissions to access one of the keys used as arguments");
     else if (why->reason == ACL_CHANNEL)

@@ -114,6 +114,7 @@ static void learn_cell(struct e2e *a, struct e2e *b, char cell[CELL_CHARS + 1])
     char *text = e2e_show_reply(r), *at = strstr(text, "$REPL.READ $");
     assert_non_null(at);
     snprintf(cell, CELL_CHARS + 1, "%s", at + sizeof "$REPL.READ $" - 1);
+    assert_non_null(strstr(at, "$default $0 $2 $(redacted) $(redacted)]")); /* and nothing of what is read */
     free(text);
     freeReplyObject(r);
 }
@@ -203,6 +204,15 @@ static void large_values_come_whole(void **state)
     e2e_finish(&a);
 }
 
+static void expect_logged(struct e2e *s, const char *entry)
+{
+    redisReply *r = e2e_command(s->c, "ACL LOG 1");
+    char *text = e2e_show_reply(r);
+    assert_non_null(strstr(text, entry));
+    free(text);
+    freeReplyObject(r);
+}
+
 /* Nobody sees more than on either node, whoever the link logs in as. */
 static void users_see_what_they_may(void **state)
 {
@@ -227,9 +237,11 @@ static void users_see_what_they_may(void **state)
     e2e_expect(u, "-NOPERM ...", "EXISTS mine:newer");
     e2e_expect(a.c, "+OK", "ACL SETUSER some resetkeys ~its:*"); /* what it lost there it has no more here */
     e2e_expect(u, "nil", "GET mine:newer");
+    expect_logged(&a, "$reason $key $context $toplevel $object $mine:newer $username $some ");
     e2e_expect(u, "-NOPERM ...", "GET its:newer");
     e2e_expect(a.c, ":1", "ACL DELUSER some");
     e2e_expect(u, "nil", "GET mine:newer");
+    expect_logged(&a, "$reason $auth $context $toplevel $object $GET $username $(unknown) ");
     assert_int_equal(counted(&b, "fallback_reads"), 1);
     assert_int_equal(counted(&b, "fallback_failed"), 2);
     assert_non_null(strstr(e2e_info(b.c, "fallback_error"), "that user may not do that here"));
@@ -240,6 +252,7 @@ static void users_see_what_they_may(void **state)
     e2e_expect(b.c, "$3", "GET mine:newer");
     u = e2e_connect(&b);
     e2e_expect(u, "nil", "GET its:newer");
+    expect_logged(&a, "$reason $key $context $toplevel $object $its:newer $username $link ");
     e2e_expect(a.c, "+OK", "ACL SETUSER link -repl.read");
     e2e_expect(u, "nil", "GET mine:newer");
     redisFree(u);
