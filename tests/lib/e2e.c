@@ -170,14 +170,14 @@ void e2e_log_wait(const struct e2e *s, const char *text)
 
 /* ---- programs ---- */
 
-/* Forks and execs; the child's output goes to fd, which is closed here. */
-/* A server may close a connection at any time: one that was made while it was loading, for one. Writing is an error then,
- * as for its clients, and not the end of the test. */
+/* A server may close a connection at any time: one that was made while it was loading, for one. Writing is an error
+ * then, as for its clients, and not the end of the test. */
 __attribute__((constructor)) static void no_sigpipe(void)
 {
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* Forks and execs; the child's output goes to fd, which is closed here. */
 static pid_t spawn(char **argv, int fd)
 {
     pid_t parent = getpid(), pid;
