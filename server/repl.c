@@ -479,6 +479,9 @@ static void run_order(struct repl *r, struct repl_task *t)
         repl_lead_now(r);
     else if (r->node)
         repl_follow_now(r, o->peer);
+    pthread_mutex_lock(&r->lock);
+    r->ordered--;
+    pthread_mutex_unlock(&r->lock);
     mem_free(o);
 }
 
@@ -493,6 +496,10 @@ static enum err post_order(struct repl *r, uint8_t peer, const char *host, int p
     snprintf(o->source.host, sizeof o->source.host, "%s", host);
     pthread_mutex_lock(&r->lock);
     enum err e = repl_thread_start(r);
+    if (!e) {
+        r->ordered++;
+        r->status.link_up = 0; /* who asks from now on asks for the new link */
+    }
     pthread_mutex_unlock(&r->lock);
     if (e) {
         mem_free(o);

@@ -121,6 +121,7 @@ struct repl {
     enum repl_phase phase;
     int running, stop;     /* the thread */
     _Atomic int has_aside; /* something is set aside here (install.h), as of the start or the last second */
+    int ordered;           /* REPLICAOF was answered so often, and not carried out yet */
     int own_cell;          /* NO ONE: a blank node without voters is to begin a cell of its own */
     struct hello_node mine;
     struct founding founding;

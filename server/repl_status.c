@@ -202,6 +202,7 @@ void repl_publish(struct repl *r, uint64_t now)
     atomic_store_explicit(&srv->cell.seen_us, r->voters.n ? clock_mono_us() : 0, memory_order_relaxed);
     pthread_mutex_lock(&r->lock);
     r->status = s;
+    r->status.link_up &= !r->ordered;
     r->seeks = r->source != CELL_NOBODY && !s.link_up;
     look_for_replicas(r);
     r->mine.lsn = s.offset;

@@ -139,6 +139,23 @@ static void writes_wait_while_replication_is_turned_on(void **state)
     e2e_finish(&a);
 }
 
+/* As with a Redis: who asks right behind REPLICAOF is not told of the link that was there before. */
+static void the_old_link_is_not_shown_behind_an_order(void **state)
+{
+    struct e2e a, b;
+    int nobody = e2e_free_port();
+    (void)state;
+    start_pair(&a, &b);
+    for (int i = 0; i < 20; i++) {
+        e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", nobody);
+        assert_string_equal(e2e_info(b.c, "master_link_status"), "down");
+        e2e_expect(b.c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+        e2e_info_wait(b.c, "master_link_status", "up");
+    }
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void no_one_promotes_at_once(void **state)
 {
     struct e2e a, b;
@@ -300,6 +317,7 @@ int main(void)
         cmocka_unit_test_teardown(writes_wait_for_enough_replicas, e2e_teardown),
         cmocka_unit_test_teardown(a_copy_of_a_node_is_told_to_follow_it, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
+        cmocka_unit_test_teardown(the_old_link_is_not_shown_behind_an_order, e2e_teardown),
         cmocka_unit_test_teardown(no_one_promotes_at_once, e2e_teardown),
         cmocka_unit_test_teardown(both_come_back_after_a_restart, e2e_teardown),
         cmocka_unit_test_teardown(a_replica_keeps_its_data_until_its_primary_is_there, e2e_teardown),
