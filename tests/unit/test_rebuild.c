@@ -152,10 +152,12 @@ static int setup_held(void **state)
 
 static int teardown_aside(void **state)
 {
+    shell("rm -f %s", hold);
+    int rc = teardown(state); /* from then on nobody fetches */
     fetch = NULL;
-    shell("rm -rf %s.aside %s", dir, hold);
+    shell("rm -rf %s.aside", dir);
     unsetenv("COFFER_TEST_REBUILD_HOLD");
-    return teardown(state);
+    return rc;
 }
 
 static void one_from_elsewhere_will_do(void **state)

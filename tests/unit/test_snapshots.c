@@ -510,9 +510,10 @@ static int setup_elsewhere(void **state)
 
 static int teardown_elsewhere(void **state)
 {
+    int rc = teardown(state); /* from then on nobody fetches */
     fetch = NULL;
     shell("rm -rf %s.aside", dir);
-    return teardown(state);
+    return rc;
 }
 
 /* One was made from the stores, which do not have them, though there was a whole one elsewhere. */
