@@ -18,18 +18,6 @@
 #define SMALL "--wbl-segment-bytes", "65536", "--snapshot-log-bytes", "0", "--snapshot-interval", "0"
 #define VALUE_BYTES 2000
 
-static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void shell(const char *fmt, ...)
-{
-    char said[512], command[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(command, sizeof command, fmt, ap);
-    va_end(ap);
-    if (e2e_run(said, sizeof said, "sh", "-c", command, NULL) != 0)
-        fail_msg("%s: %s", command, said);
-}
-
 static int has(const struct e2e *s, const char *name)
 {
     char path[512];
@@ -91,14 +79,14 @@ static void start_cell(struct trio *t)
  * copy put back. */
 static void damage(const struct e2e *s)
 {
-    shell("cd %s && cp -r wal whole && for f in $(ls wal | grep 'wbl$' | tail -n 2); do "
-          "printf DAMAGED | dd of=wal/$f bs=1 seek=160 conv=notrunc 2>/dev/null || exit 1; done",
-          s->dir);
+    e2e_shell("cd %s && cp -r wal whole && for f in $(ls wal | grep 'wbl$' | tail -n 2); do "
+              "printf DAMAGED | dd of=wal/$f bs=1 seek=160 conv=notrunc 2>/dev/null || exit 1; done",
+              s->dir);
 }
 
 static void repair(const struct e2e *s)
 {
-    shell("cd %s && rm -rf wal && mv whole wal", s->dir);
+    e2e_shell("cd %s && rm -rf wal && mv whole wal", s->dir);
 }
 
 /* It sets its data aside and begins anew, once more with a snapshot maybe; and has caught up. The connection is a new
@@ -184,7 +172,7 @@ static void a_node_whose_voting_file_is_gone_too(void **state)
     fill(t.node[0].c, "old", 50);
     e2e_kill(&t.node[1]);
     damage(&t.node[1]);
-    shell("rm %s/vote", t.node[1].dir);
+    e2e_shell("rm %s/vote", t.node[1].dir);
     come_back(&t, 1);
     trio_await_equal(&t);
     check(t.node[1].c, "old", 50);
@@ -205,7 +193,7 @@ static void a_node_that_lost_its_stores_and_snapshots(void **state)
         e2e_int(t.node[2].c, "SNAPSHOT.CREATE");
     }
     e2e_kill(&t.node[2]);
-    shell("cd %s && rm -rf base shard-* snapshots", t.node[2].dir);
+    e2e_shell("cd %s && rm -rf base shard-* snapshots", t.node[2].dir);
     come_back(&t, 2);
     trio_await_equal(&t);
     check(t.node[2].c, "old", 50);
@@ -296,12 +284,12 @@ static void what_was_set_aside_is_not_joined_by_more(void **state)
     fill(t.node[0].c, "old", 50);
     e2e_kill(&t.node[2]);
     damage(&t.node[2]);
-    shell("mv %s/whole %s/elsewhere", t.node[2].dir, t.node[2].dir);
+    e2e_shell("mv %s/whole %s/elsewhere", t.node[2].dir, t.node[2].dir);
     come_back(&t, 2);
     e2e_kill(&t.node[2]);
     damage(&t.node[2]);
     assert_refused(&t.node[2], "what was set aside before");
-    shell("mv %s/aside %s/looked-at", t.node[2].dir, t.node[2].dir);
+    e2e_shell("mv %s/aside %s/looked-at", t.node[2].dir, t.node[2].dir);
     come_back(&t, 2);
     trio_await_equal(&t);
     check(t.node[2].c, "old", 50);

@@ -155,22 +155,11 @@ static const char *object(const char *prefix, const char *suffix, unsigned i)
     "--object-store", url, "--object-store-endpoint", at, "--object-store-credentials-file", credentials, \
         "--node-name", "node-1", "--object-store-interval", "0", "--enable-debug-command", "yes"
 
-static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void shell(const char *fmt, ...)
-{
-    char cmd[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(cmd, sizeof cmd, fmt, ap);
-    va_end(ap);
-    assert_int_equal(system(cmd), 0);
-}
-
 /* The disk is new; the token is not on it. */
 static void lose_the_disk(struct e2e *s)
 {
     e2e_kill(s);
-    shell("cd %s && rm -rf wal snapshots base shard-* cell state begin vote upload restore", s->dir);
+    e2e_shell("cd %s && rm -rf wal snapshots base shard-* cell state begin vote upload restore", s->dir);
 }
 
 static void expect_ciphertext_opens(struct e2e *s, const redisReply *c)
@@ -299,7 +288,7 @@ static void it_comes_back_from_the_bucket(void **state)
     assert_int_equal(list("back")->n, 2);
 
     e2e_stop(&s);
-    shell("cd %s && test ! -e begin && test ! -e restore && test ! -e upload", s.dir);
+    e2e_shell("cd %s && test ! -e begin && test ! -e restore && test ! -e upload", s.dir);
     e2e_again(&s);
     check(&s, k);
     e2e_expect(s.c, "$after", "SECRET.GET v path/3");
@@ -395,7 +384,7 @@ static void snapshots_without_a_log_are_not_begun_over(void **state)
     struct kept k = fill(&s);
     snapshot(&s);
     e2e_kill(&s);
-    shell("cd %s && rm -rf wal base shard-*", s.dir);
+    e2e_shell("cd %s && rm -rf wal base shard-*", s.dir);
     e2e_again(&s);
     e2e_expect(s.c, "-MISCONF there is no log here, but 1 snapshots here and 0 in the object store...", "PING");
     e2e_stop(&s); /* it waits for nobody */
@@ -534,7 +523,7 @@ static void killed_and_failing_while_it_recovers(void **state)
         check(&s, k);
         e2e_expect(s.c, "nil", "GET lost");
         assert_int_equal(info_number(&s, "wbl_first_lsn"), lsn + 1);
-        shell("cd %s && test ! -e begin", s.dir);
+        e2e_shell("cd %s && test ! -e begin", s.dir);
     }
     e2e_finish(&s);
     drop(k);
@@ -573,7 +562,7 @@ static void one_that_is_being_sent_may_be_deleted(void **state)
         e2e_expect(s.c, "+OK", "SET counter %d", i);
         snapshot(&s);
     }
-    shell("test ! -e %s/snapshots/%020lld-1.snap", s.dir, lsn);
+    e2e_shell("test ! -e %s/snapshots/%020lld-1.snap", s.dir, lsn);
     cut_release(&proxy);
     redisReply *r;
     assert_int_equal(redisGetReply(c, (void **)&r), REDIS_OK);
@@ -730,7 +719,7 @@ static void a_new_token_of_the_realm_will_do(void **state)
     upload(&s);
     lose_the_disk(&s);
     snprintf(hsm, sizeof hsm, "%s/hsm", s.dir);
-    shell("rm -rf %s/tokens", hsm);
+    e2e_shell("rm -rf %s/tokens", hsm);
     if (e2e_run(out, sizeof out, "coffer-hsm", "provision", hsm, "--rejoin", NULL) != 0)
         fail_msg("%s", out);
     e2e_again(&s);
@@ -750,7 +739,7 @@ static void another_realms_are_not_believed(void **state)
     snapshot(&s);
     upload(&s);
     lose_the_disk(&s);
-    shell("rm -rf %s/hsm", s.dir); /* the token too: the next start makes one of a new realm */
+    e2e_shell("rm -rf %s/hsm", s.dir); /* the token too: the next start makes one of a new realm */
     e2e_again(&s);
     e2e_expect(s.c, "-MISCONF ...", "PING");
     e2e_expect(s.c, "-ERR not recovered: no snapshot in the object store verifies with this HSM's token...",
@@ -772,7 +761,7 @@ static void several_cells_want_a_word(void **state)
     upload(&s);
     snprintf(cell, sizeof cell, "%.32s", object("cells", ".snap", 0));
     e2e_kill(&s);
-    shell("cd %s && rm -rf wal snapshots base shard-* cell state", s.dir);
+    e2e_shell("cd %s && rm -rf wal snapshots base shard-* cell state", s.dir);
     e2e_again_with(&s, "--object-store", "", NULL);
     e2e_expect(s.c, "+OK", "SET cell two");
     snapshot(&s);
@@ -812,7 +801,7 @@ static void the_next_tier_is_used(void **state)
     upload(&s);
     e2e_expect(s.c, "+OK", "SET behind it");
     e2e_stop(&s);
-    shell(
+    e2e_shell(
         "cd %s && rm -rf base shard-* && for f in snapshots/*.snap; do dd if=/dev/zero of=$f bs=1 count=8 conv=notrunc "
         "status=none; done",
         s.dir);
@@ -823,7 +812,7 @@ static void the_next_tier_is_used(void **state)
     e2e_expect(s.c, "$it", "GET behind");
 
     e2e_stop(&s); /* the stores are whole: only old values need it */
-    shell("rm %s/snapshots/*.snap", s.dir);
+    e2e_shell("rm %s/snapshots/*.snap", s.dir);
     e2e_again(&s);
     check(&s, k);
     e2e_finish(&s);
@@ -841,9 +830,9 @@ static void the_next_tier_is_used_beside_traffic(void **state)
     write_until_the_log_is_trimmed(&s);
     upload(&s);
     e2e_expect(s.c, "+OK", "SET behind it");
-    shell("cd %s && for f in snapshots/*.snap; do for at in $(seq 300 5000 90000); do "
-          "printf XXXX | dd of=$f bs=1 seek=$at conv=notrunc status=none; done; done",
-          s.dir);
+    e2e_shell("cd %s && for f in snapshots/*.snap; do for at in $(seq 300 5000 90000); do "
+              "printf XXXX | dd of=$f bs=1 seek=$at conv=notrunc status=none; done; done",
+              s.dir);
     for (int shard = 0; shard < 4; shard++)
         e2e_expect(s.c, "[$shard...", "SHARD.REBUILD %d", shard);
     assert_true(e2e_log_has(&s, "the object store is asked for one"));

@@ -32,18 +32,6 @@ static const char *port_of(int port)
     return number;
 }
 
-static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void shell(const char *fmt, ...)
-{
-    char said[512], command[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(command, sizeof command, fmt, ap);
-    va_end(ap);
-    if (e2e_run(said, sizeof said, "sh", "-c", command, NULL) != 0)
-        fail_msg("%s: %s", command, said);
-}
-
 /* ---- data ---- */
 
 static void value_of(char out[VALUE_BYTES + 1], const char *name, int i)
@@ -106,7 +94,7 @@ static void await_held_copy(struct e2e *b, struct cut *cut)
 
 static void lose_disk(struct e2e *s) /* all but the token */
 {
-    shell("cd %s && rm -rf base cell shard-* snapshots state vote wal begin fetch", s->dir);
+    e2e_shell("cd %s && rm -rf base cell shard-* snapshots state vote wal begin fetch", s->dir);
 }
 
 /* ---- without voters ---- */
@@ -248,7 +236,7 @@ static void who_is_to_lead_when_the_copy_counts_already_does_not(void **state)
     e2e_start(&a, "--port", "auto", SMALL, NULL);
     fill(a.c, "theirs", 3);
     snprintf(hold, sizeof hold, "%s.hold", a.dir);
-    shell("touch %s", hold);
+    e2e_shell("touch %s", hold);
     setenv("COFFER_TEST_INSTALL_HOLD", hold, 1);
     e2e_start(&b, "--port", "auto", SMALL, NULL);
     unsetenv("COFFER_TEST_INSTALL_HOLD");
@@ -258,7 +246,7 @@ static void who_is_to_lead_when_the_copy_counts_already_does_not(void **state)
     }
     e2e_expect(b.c, "+OK", "REPLICAOF NO ONE"); /* it waits behind the copy */
     e2e_expect(b.c, "-READONLY ...", "SET mine 1");
-    shell("rm %s", hold);
+    e2e_shell("rm %s", hold);
     e2e_log_wait(&b, "This node cannot be primary: another state takes the place of its own");
     await_anew(&b);
     assert_false(e2e_log_has(&b, "This node is the primary"));
@@ -506,7 +494,7 @@ static void a_signal_waits_until_it_has_begun_anew(void **state)
 
 static void assert_gone_on(const struct e2e *b)
 {
-    shell("grep -q 'KiB of the snapshot at LSN [0-9]* are here from an earlier try' %s", b->log);
+    e2e_shell("grep -q 'KiB of the snapshot at LSN [0-9]* are here from an earlier try' %s", b->log);
 }
 
 static void what_has_come_is_not_sent_again(void **state)
@@ -597,11 +585,11 @@ static void a_damaged_snapshot_is_passed_over_for_the_one_before(void **state)
     start_primary(&a);
     fill(a.c, "new", 100);
     e2e_int(a.c, "SNAPSHOT.CREATE");
-    shell("printf XXXXXXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=40000 conv=notrunc 2>/dev/null",
-          a.dir);
+    e2e_shell("printf XXXXXXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=40000 conv=notrunc 2>/dev/null",
+              a.dir);
     start_replica_of(&b, a.port);
     await_anew(&b);
-    shell("grep -q 'a snapshot is passed over: its snapshot at LSN [0-9]* does not verify: a block' %s", b.log);
+    e2e_shell("grep -q 'a snapshot is passed over: its snapshot at LSN [0-9]* does not verify: a block' %s", b.log);
     e2e_info_wait(b.c, "master_link_status", "up");
     e2e_same_state(a.c, b.c);
     check(b.c, "new", 100);

@@ -256,6 +256,17 @@ int e2e_run(char *out, size_t n, const char *program, ...)
     return run_program(out, n, argv);
 }
 
+void e2e_shell(const char *fmt, ...)
+{
+    char said[512], command[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(command, sizeof command, fmt, ap);
+    va_end(ap);
+    if (e2e_run(said, sizeof said, "sh", "-c", command, NULL) != 0)
+        fail_msg("%s: %s", command, said);
+}
+
 pid_t e2e_spawn(const char *log, const char *program, ...)
 {
     char *argv[E2E_ARGS + 2] = {(char *)(uintptr_t)program};

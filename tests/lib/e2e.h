@@ -86,6 +86,8 @@ int e2e_teardown(void **state);
 /* Runs a program of the build folder ("coffer-server") or of PATH to its end, with arguments up to NULL. Standard
  * output and error go to out, NUL-terminated, cut to n. Its status as waitpid has it. */
 int e2e_run(char *out, size_t n, const char *program, ...) __attribute__((sentinel));
+/* Runs a command of the shell, which must succeed; its output is shown when it does not. */
+void e2e_shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Starts another program, whose output goes to a file (appended). It ends with the test program, or by e2e_end. */
 pid_t e2e_spawn(const char *log, const char *program, ...) __attribute__((sentinel));
 void e2e_end(pid_t pid); /* kill -9 */
