@@ -28,7 +28,6 @@ static void let_overlay_go(struct rebuild *r)
     for (unsigned s = 0; s <= r->e->shards; s++)
         if (!engine_store_ok(r->e, s))
             return;
-    engine_overlay_set(r->e, NULL);
     pthread_mutex_lock(&r->lock);
     int filled = r->fill_all && !r->fill_said;
     uint64_t ms = r->fill_ms;
@@ -36,6 +35,7 @@ static void let_overlay_go(struct rebuild *r)
     pthread_mutex_unlock(&r->lock);
     if (filled)
         engine_logf(r->e, LOG_NOTICE, "All stores are there again: filled in %llu ms", (unsigned long long)ms);
+    engine_overlay_set(r->e, NULL);
 }
 
 static void begin(struct rebuild *r, struct rebuild_job *j, unsigned store)

@@ -55,6 +55,14 @@ static void log_line(int level, const char *line)
     pthread_mutex_unlock(&said_lock);
 }
 
+__attribute__((unused)) static int was_said(const char *text)
+{
+    pthread_mutex_lock(&said_lock);
+    int it_was = strstr(said, text) != NULL;
+    pthread_mutex_unlock(&said_lock);
+    return it_was;
+}
+
 /* As engine_config.fetch_snapshot; NULL: there is no next tier. */
 static enum err (*fetch)(void *arg, const uint8_t cell_id[16], uint64_t from, uint64_t to,
                          int (*fits)(void *fits_arg, const struct snapfile_header *h), void *fits_arg);

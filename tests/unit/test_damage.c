@@ -234,14 +234,6 @@ static void restore(void)
     shell("rm -rf %s && cp -r %s %s", dir, gold, dir);
 }
 
-static int was_said(const char *text)
-{
-    pthread_mutex_lock(&said_lock);
-    int it_was = strstr(said, text) != NULL;
-    pthread_mutex_unlock(&said_lock);
-    return it_was;
-}
-
 /* What verifies is served and what does not is put right: nothing has to be done but to wait. */
 static void wait_for_stores(void)
 {

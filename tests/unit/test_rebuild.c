@@ -102,7 +102,7 @@ static void a_damaged_block_sends_it_to_an_older_snapshot(void **state)
     open_engine();
     assert_int_equal(rebuild(1, &w), ERR_OK);
     assert_true(w.from_lsn && w.from_lsn < i.lsn);
-    assert_non_null(strstr(said, "has damage: it is passed over"));
+    assert_true(was_said("has damage: it is passed over"));
     assert_filled(40);
 }
 

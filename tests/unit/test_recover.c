@@ -40,6 +40,15 @@ static int end(void **state)
     return teardown(state);
 }
 
+/* Where readers look before the stores begins at this LSN; 0: there is no such thing. */
+static uint64_t covered_from(void)
+{
+    struct overlay *o = engine_overlay_take(e);
+    uint64_t lsn = o ? overlay_base_lsn(o) : 0;
+    overlay_unref(o);
+    return lsn;
+}
+
 static unsigned stores_left(void)
 {
     struct engine_recovery r;
@@ -104,11 +113,12 @@ static void everything_is_read_before_it_is_filled(void **state)
     let_it_fill();
     engine_recovery(e, &r);
     assert_true(r.stores_left == 0 && r.done == r.total && r.filled_ms >= r.ready_ms);
-    assert_null(e->overlay);
+    while (covered_from()) /* let go once the last store is known to be filled */
+        nap();
     hot_drop_clean(e->hot, UINT16_MAX);
     for (unsigned key = 0; key < KEYS; key++)
         assert_int_equal(read_value(key, 43, 1), key % 5 ? ERR_OK : ERR_NOTFOUND);
-    assert_non_null(strstr(said, "All stores are there again"));
+    assert_true(was_said("All stores are there again"));
     checkpoint();
     assert_true(report.tier == 0 && report.clean);
 }
@@ -273,8 +283,8 @@ static void a_damaged_block_sends_reads_to_an_older_snapshot(void **state)
     assert_int_equal(stores_left(), 3);
     for (unsigned key = 0; key < MANY; key++)
         assert_int_equal(settled(read_value, key, 4), ERR_OK);
-    assert_true(from > overlay_base_lsn(e->overlay));
-    assert_non_null(strstr(said, "has damage: reads go to LSN"));
+    assert_true(from > covered_from());
+    assert_true(was_said("has damage: reads go to LSN"));
     for (unsigned key = 0; key < MANY; key++)
         assert_int_equal(set(key, 5), ERR_OK);
     let_it_fill();
@@ -324,7 +334,7 @@ static void a_damaged_block_with_the_vaults_in_it(void **state)
     shell("rm -rf %s/base* %s/shard-*", dir, dir);
     open_engine();
     assert_false(vaults_are_gone());
-    assert_non_null(strstr(said, "it is passed over"));
+    assert_true(was_said("it is passed over"));
     assert_filled(40);
     let_it_fill();
     assert_filled(40);
@@ -342,7 +352,7 @@ static void damage_in_the_log_is_found_after_the_start(void **state)
     for (unsigned i = 0; i < 30000 && first_lsn() == 1; i++)
         nap();
     assert_true(first_lsn() > 1);
-    assert_non_null(strstr(said, "the log has damage from LSN"));
+    assert_true(was_said("the log has damage from LSN"));
     fill(15, 15);
     for (unsigned key = 0; key < KEYS; key++)
         assert_int_equal(read_value(key, 15, 1), ERR_OK);

@@ -122,7 +122,7 @@ static void a_damaged_snapshot_is_skipped(void **state)
              dir);
     assert_int_equal(system(command), 0);
     open_engine();
-    assert_non_null(strstr(said, "does not verify and is skipped"));
+    assert_true(was_said("does not verify and is skipped"));
     assert_int_equal(report.stores_lost, 3);
     wait_for_filling();
     assert_filled(40);
@@ -144,7 +144,7 @@ static void a_snapshot_with_a_damaged_block_is_passed_over(void **state)
              "printf XXXX | dd of=$(ls %s/snapshots/*.snap | tail -1) bs=1 seek=5000 conv=notrunc 2>/dev/null", dir);
     assert_int_equal(system(command), 0);
     open_engine();
-    assert_non_null(strstr(said, "it is passed over"));
+    assert_true(was_said("it is passed over"));
     assert_int_equal(report.stores_lost, 3);
     wait_for_filling();
     assert_filled(40);
@@ -178,7 +178,7 @@ static void a_damaged_snapshot_is_made_again_under_its_name(void **state)
     shell("rm -rf %s/base %s/shard-*", dir, dir);
     open_engine();
     assert_int_equal(report.snapshot_lsn, lsn);
-    assert_null(strstr(said, "passed over"));
+    assert_false(was_said("passed over"));
     assert_filled(40);
 }
 
@@ -194,8 +194,8 @@ static void a_block_that_is_found_bad_when_the_next_is_made_costs_nothing(void *
     make_snapshot();
     snapshots_info(engine_snapshots(e), &i);
     assert_int_equal(i.lost, 0);
-    assert_non_null(strstr(said, "has damage: it is passed over"));
-    assert_null(strstr(said, "from the stores"));
+    assert_true(was_said("has damage: it is passed over"));
+    assert_false(was_said("from the stores"));
     checkpoint();
     fill(43, 43);
     make_snapshot();
@@ -423,8 +423,8 @@ static void a_snapshot_that_cannot_be_read_is_passed_over(void **state)
     make_snapshot();
     snapshots_info(engine_snapshots(e), &i);
     assert_int_equal(i.lost, 0);
-    assert_non_null(strstr(said, "has damage: it is passed over"));
-    assert_null(strstr(said, "from the stores"));
+    assert_true(was_said("has damage: it is passed over"));
+    assert_false(was_said("from the stores"));
     assert_filled(42);
 }
 
@@ -529,7 +529,7 @@ static void old_values_come_from_elsewhere_before_they_are_given_up(void **state
     snapshots_info(engine_snapshots(e), &i);
     assert_int_equal(i.lost, 0);
     assert_int_equal(fetches, 1);
-    assert_null(strstr(said, "from the stores"));
+    assert_false(was_said("from the stores"));
     assert_filled(10);
 }
 
