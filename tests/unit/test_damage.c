@@ -17,12 +17,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine_keys.h"
+#include "sweep.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define FLIPS 120
-#else
-#define FLIPS 1000
-#endif
+#define FLIPS (SANITIZED ? 120 : 1000)
 
 static char gold[72], where[600]; /* what every flip begins with; where the bit was */
 static unsigned newest[KEYS];     /* version, 0: destroyed */

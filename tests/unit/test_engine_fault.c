@@ -29,6 +29,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "engine/engine.h"
+#include "sweep.h"
 
 #define DIR_BYTES 64
 #define PATHS 5
@@ -40,12 +41,6 @@ static const struct {
     const char *name;
 } faults[] = {{FAULT_FILE, EIO, "EIO"}, {FAULT_FILE, ENOSPC, "ENOSPC"}, {FAULT_MEM, ENOMEM, "memory"}};
 #define FAULTS (sizeof faults / sizeof *faults)
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STRIDE 3 /* there a round takes that much longer */
-#else
-#define STRIDE 1
-#endif
 
 /* ---- a sealer for tests: 29 bytes of header, and the plaintext turned around ---- */
 
@@ -450,12 +445,12 @@ static void each_fault(const char *from, const struct expected *start, round_fn 
 {
     for (size_t k = 0; k < FAULTS; k++) {
         long n = 1;
-        for (int fired = 1; fired; n += STRIDE) {
+        for (int fired = 1; fired; n += SWEEP_STEP) {
             struct expected x = *start;
             copy_dir(from, "dir");
             round(&x, k, n, &fired);
         }
-        assert_true(n > 1 + STRIDE); /* the first has something to fail */
+        assert_true(n > 1 + SWEEP_STEP); /* the first has something to fail */
     }
 }
 
@@ -570,7 +565,7 @@ static void reading_without_memory(void **state)
 {
     int fired = 1;
     (void)state;
-    for (long n = 1; fired; n += STRIDE) {
+    for (long n = 1; fired; n += SWEEP_STEP) {
         struct expected x = written;
         copy_dir("closed", "dir");
         read_round(&x, FAULTS - 1, n, &fired);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine_fixture.h"
+#include "sweep.h"
 
 #include "base/fault.h"
 #include "base/file.h"
@@ -371,7 +372,7 @@ static void fail_at_each_step(void)
     static const int codes[] = {ENOSPC, EIO};
     for (unsigned c = 0; c < 2; c++) {
         int fired = 1;
-        for (long n = 1; fired; n++) {
+        for (long n = 1; fired; n += SWEEP_STEP) {
             as_it_was();
             fault_arm(FAULT_FILE, n, codes[c]);
             enum err err = install_it();

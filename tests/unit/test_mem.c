@@ -20,18 +20,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/mpsc.h"
-
-/* The sanitizers' runtimes ignore mlock and take SIGSEGV. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
+#include "sweep.h"
 
 #define LARGE ((size_t)64 * 1024 + 1)
 
@@ -267,7 +256,7 @@ static void touching_a_guard_is_fatal(void **state)
     size_t usable = mem_secret_usable(LARGE);
     int status;
     (void)state;
-    if (SANITIZED)
+    if (SANITIZED) /* its runtime ignores mlock and takes SIGSEGV */
         skip();
     assert_int_equal(in_child(write_byte, p), 0);
     assert_int_equal(in_child(write_byte, p + usable - 1), 0);

@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "rebuild_fixture.h"
+#include "sweep.h"
 
 static void every_store_is_rebuilt_when_asked(void **state)
 {
@@ -351,18 +352,12 @@ static void it_is_not_rebuilt_in_a_loop(void **state)
 
 /* ---- faults and crashes ---- */
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STRIDE 5
-#else
-#define STRIDE 1
-#endif
-
 /* Rebuilds with the n-th operation failing, for every n. Returns how many failed. */
 static unsigned fail_every(enum fault_kind kind, int out)
 {
     unsigned store = vault_of(0)->store, failed = 0;
     int fired = 1;
-    for (unsigned n = 1; fired; n += STRIDE) {
+    for (unsigned n = 1; fired; n += SWEEP_STEP) {
         if (out)
             put_out(store);
         fault_arm(kind, n, EIO);
@@ -387,8 +382,8 @@ static void faults_during_a_rebuild(void **state)
     fill(7, 8);
     apply_all();
     for (int out = 0; out < 2; out++) {
-        assert_true(fail_every(FAULT_MEM, out) * STRIDE > 5);
-        assert_true(fail_every(FAULT_FILE, out) * STRIDE > 5);
+        assert_true(fail_every(FAULT_MEM, out) * SWEEP_STEP > 5);
+        assert_true(fail_every(FAULT_FILE, out) * SWEEP_STEP > 5);
     }
     assert_int_equal(rebuild(vault_of(0)->store, NULL), ERR_OK);
     assert_filled(8);

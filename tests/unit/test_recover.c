@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "engine/overlay.h"
 #include "rebuild_fixture.h"
+#include "sweep.h"
 
 static char hold[80];
 
@@ -494,12 +495,6 @@ static void reads_and_writes_throughout(void **state)
     assert_all_as_written();
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STRIDE 7
-#else
-#define STRIDE 1
-#endif
-
 /* The n-th allocation or file operation of such a start fails: it is refused, or all is there; and the next one is as
  * if nothing had been. */
 static void faults_during_the_start(void **state)
@@ -513,7 +508,7 @@ static void faults_during_the_start(void **state)
     shell("rm -rf %s/base* %s/shard-*; cp -r %s %s.lost", dir, dir, dir, dir);
     for (unsigned k = 0; k < 2; k++) {
         int fired = 1;
-        for (unsigned n = 1; fired; n += STRIDE) {
+        for (unsigned n = 1; fired; n += SWEEP_STEP) {
             shell("rm -rf %s && cp -r %s.lost %s", dir, dir, dir);
             fault_arm(kinds[k], n, EIO);
             enum err err = try_open();

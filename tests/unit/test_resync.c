@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine_fixture.h"
+#include "sweep.h"
 
 #include "base/fault.h"
 #include "base/file.h"
@@ -431,7 +432,7 @@ static void a_failure_at_each_step(void **state)
     (void)state;
     for (unsigned c = 0; c < 2; c++) {
         int fired = 1;
-        for (long n = 1; fired; n++) {
+        for (long n = 1; fired; n += SWEEP_STEP) {
             shell("rm -rf %s/fetch", dir);
             fault_arm(FAULT_FILE, n, codes[c]);
             int ok = try_it();

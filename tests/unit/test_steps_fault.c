@@ -12,12 +12,9 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "engine_keys.h"
+#include "sweep.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STRIDE 41
-#else
-#define STRIDE 7
-#endif
+#define STRIDE (SANITIZED ? 71 : 7)
 
 #define NEWEST 16
 

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "snap_fixture.h"
+#include "sweep.h"
 
 #include "engine/snapshots.h"
 #include "server/upload.h"
@@ -362,7 +363,7 @@ static void a_failure_in_every_step(void **state)
     static const enum objstore_why whys[] = {OBJSTORE_UNREACHABLE, OBJSTORE_QUOTA, OBJSTORE_CREDENTIALS};
 
     for (size_t why = 0; why < 3; why++)
-        for (long n = 1;; n++) {
+        for (long n = 1;; n += SWEEP_STEP) {
             struct upload_wait w;
             begin_anew(state);
             struct upload *u = start_upload();
@@ -618,7 +619,7 @@ static void old_ones_go_manifest_first(void **state)
 
 static void a_fault_in_every(enum fault_kind kind, int code, void **state)
 {
-    for (long n = 1;; n++) {
+    for (long n = 1;; n += SWEEP_STEP) {
         begin_anew(state);
         struct upload *u = start_upload();
         fault_arm(kind, n, code);
@@ -688,7 +689,7 @@ static void a_fault_in_every_step_of_a_fetch(void **state)
     begin_anew(state);
     upload_once();
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
-        for (long n = 1;; n++) {
+        for (long n = 1;; n += SWEEP_STEP) {
             struct snapmanifest m;
             empty(back);
             fake_calm();

@@ -2,22 +2,23 @@
 #include "wal_sample.h"
 
 #include "engine/wal_mark.h"
+#include "sweep.h"
 
 /* ---- one byte flipped, everywhere ---- */
 
 static void flip_in_segments(struct sample *s, const struct buf *mark, size_t from)
 {
-    size_t damaged = 0, torn = 0, all = 0, tail;
+    size_t damaged = 0, torn = 0, all = 0, tail = 0, end = frame_at(last_file(s), frames_in(last_file(s)));
 
-    tail = buf_size(last_file(s)) - frame_at(last_file(s), frames_in(last_file(s)));
     restore(s, mark);
     for (size_t f = from; f < s->count; f++) {
         struct buf *content = &s->files[f].content;
-        all += buf_size(content);
-        for (size_t at = 0; at < buf_size(content); at++) {
+        for (size_t at = 0; at < buf_size(content); at += SWEEP_STEP) {
             struct wal_report rep;
             uint8_t bit = (uint8_t)(at % 9 == 8 ? 0xff : 1 << at % 9);
             buf_data(content)[at] ^= bit;
+            all++;
+            tail += f == s->count - 1 && at >= end;
             fx_write(s->dir, s->files[f].name, buf_bytes(content));
             struct wal *w = open_it(s, &rep);
             buf_data(content)[at] ^= bit;
