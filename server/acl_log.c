@@ -101,7 +101,7 @@ static void add(struct acl_log *l, const struct call *c, enum acl_reason reason,
     e->count = 1;
     e->time_ms = c->now_ms;
     e->reason = reason;
-    e->in_multi = conn_slot(c->conn, SLOT_MULTI) != NULL;
+    e->in_multi = c->exec || c->conn->mode & CONN_MULTI;
     e->object_n = object.n < OBJECT_BYTES ? object.n : OBJECT_BYTES;
     if (e->object_n)
         memcpy(e->object, object.p, e->object_n);

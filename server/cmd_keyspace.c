@@ -84,6 +84,11 @@ static enum err take_over(struct change *ch, struct step *s, int there, struct b
     return ERR_OK;
 }
 
+static int onto_itself(const struct transfer *t)
+{
+    return t->from.vault == t->to.vault && bytes_equal(t->from.path, t->to.path);
+}
+
 static void transfer_fill(struct change *ch, const struct transfer *t)
 {
     struct bytes from = change_keep(ch, t->from.path);
@@ -104,7 +109,7 @@ static void transfer_fill(struct change *ch, const struct transfer *t)
     ch->step[n].flags = SET_AFTER;
     ch->step[n].event = (uint8_t)t->arrives;
     ch->step[n].vault = t->to.vault;
-    ch->w.steps = n + 1;
+    ch->w.steps = onto_itself(t) ? 1 : n + 1; /* onto itself: all that is asked is whether it is there */
 }
 
 static enum call_result transfer(struct call *c, const struct transfer *t,
@@ -148,7 +153,7 @@ static void answer_renamed(struct change *ch, struct reply *r)
     if (ch->step[0].nil)
         reply_errorf(r, "ERR", "no such key");
     else if (ch->arg)
-        reply_int(r, !ch->step[ch->w.steps - 1].nil);
+        reply_int(r, ch->w.steps > 1 && !ch->step[ch->w.steps - 1].nil);
     else
         reply_ok(r);
 }

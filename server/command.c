@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "server/facade.h"
 #include "server/options.h"
 
 #include "resp/number.h"
@@ -344,13 +345,6 @@ int command_folder(const struct bytes *argv, unsigned argc, struct bytes *folder
     return given;
 }
 
-/* 1 when a façade key names its vault itself: "{vault}/path". */
-static int names_vault(struct bytes key)
-{
-    const uint8_t *end = key.n > 2 && key.p[0] == '{' ? memchr(key.p, '}', key.n) : NULL;
-    return end && end > key.p + 1 && (size_t)(end - key.p) + 1 < key.n && end[1] == '/';
-}
-
 static enum err put_vault(struct buf *b, struct bytes vault)
 {
     enum err e = buf_put_u8(b, '{');
@@ -368,7 +362,8 @@ static enum err put_path(struct buf *b, struct bytes path)
 static enum err put_facade_key(struct buf *b, struct bytes key, unsigned db)
 {
     char vault[16];
-    if (names_vault(key))
+    struct bytes own, path;
+    if (facade_split(key, &own, &path)) /* it is the canonical key already */
         return buf_put(b, key.p, key.n);
     enum err e = put_vault(b, bytes_of(vault, (size_t)snprintf(vault, sizeof vault, "db%u", db)));
     return e ? e : put_path(b, key);

@@ -216,6 +216,8 @@ static int admit(struct call *c, int sub_unknown)
     enum err e = acl_check(c->conn->user, c->conn->authenticated, c, &why);
     if (e)
         dispatch_refuse(c, e, &why);
+    else if (c->conn->monitor && cmd->flags & (CMD_READ | CMD_WRITE)) /* as Redis */
+        e = ERR_UNSUPPORTED, call_errorf(c, e, "Replica can't interact with the keyspace");
     else if (cmd->flags & CMD_LOADING)
         return 1;
     else if ((e = c->ready) == ERR_LOADING)

@@ -10,8 +10,7 @@
 #include "server/multi.h"
 #include "server/server.h"
 
-/* Splits "{vault}/path". 1 when key has that form and vault could be a name. */
-static int split_tagged(struct bytes key, struct bytes *vault, struct bytes *path)
+int facade_split(struct bytes key, struct bytes *vault, struct bytes *path)
 {
     if (key.n < 4 || key.p[0] != '{')
         return 0;
@@ -50,7 +49,7 @@ enum err facade_resolve_in(struct call *c, struct bytes key, unsigned db, int cr
     struct bytes vault;
     enum err err;
 
-    if (split_tagged(key, &vault, &out->path)) {
+    if (facade_split(key, &vault, &out->path)) {
         err = access_vault(c, vault, &out->vault);
     } else {
         out->path = key;

@@ -10,6 +10,10 @@
 #include "engine/engine.h"
 #include "server/call.h"
 
+/* Splits "{vault}/path"; the parts point into key. 1 when key has that form and vault could be a name; 0: key is a path
+ * of the selected database, whatever braces it has. */
+int facade_split(struct bytes key, struct bytes *vault, struct bytes *path);
+
 struct facade_key {
     struct vault *vault;
     struct bytes path;

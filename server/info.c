@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/databases.h"
 #include "engine/rebuild.h"
 #include "engine/scrub.h"
 #include "engine/snapshots.h"
@@ -531,12 +532,14 @@ static void keyspace_section(struct printer *p)
     if (!p->ready)
         return;
     struct vaults *vs = engine_vaults(p->srv->engine);
+    struct databases *dbs = engine_databases(p->srv->engine);
     for (int64_t db = 0; db < config_int(p->srv->config, CFG_DATABASES) && db < 1024; db++) {
-        char name[32];
-        struct vault *v = vaults_find(vs, bytes_of(name, (size_t)snprintf(name, sizeof name, "db%lld", (long long)db)));
+        char name[16];
+        size_t n = (size_t)snprintf(name, sizeof name, "db%u", databases_vault(dbs, (unsigned)db));
+        struct vault *v = vaults_find(vs, bytes_of(name, n));
         uint64_t keys = v ? atomic_load_explicit(&v->secrets, memory_order_relaxed) : 0;
         if (keys)
-            PUT(p, "%s:keys=%llu,expires=0,avg_ttl=0\r\n", name, (unsigned long long)keys);
+            PUT(p, "db%lld:keys=%llu,expires=0,avg_ttl=0\r\n", (long long)db, (unsigned long long)keys);
     }
     PUT_U64(p, "vaults", vaults_count(vs));
 }

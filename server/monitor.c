@@ -79,7 +79,7 @@ void monitor_feed(const struct call *c)
         return;
     for (unsigned i = 0; i < c->srv->io_count; i++) {
         struct io *io = c->srv->io[i];
-        if (io == c->io) {
+        if (io == c->io && !c->conn->monitor) { /* a monitor hears of its own command when that is through */
             show(io, buf_bytes(b));
             continue;
         }

@@ -68,6 +68,10 @@ static void test_keys_of_ours_are_guarded_by_their_canonical_names(void **state)
     e2e_expect(c, "$x", "GET app/plain");
     e2e_expect(c, "$secret", "GET {prod}/app/db");
     e2e_expect(c, "-NOPERM...", "GET {prod}/other/db");
+    e2e_expect(s.c, "+OK", "SET {user:1}/x y"); /* no vault can have that name: it is a path in the database */
+    e2e_expect(c, "-NOPERM...", "GET {user:1}/x");
+    e2e_expect(s.c, "+OK", "ACL SETUSER app ~{db0}/{user:*");
+    e2e_expect(c, "$y", "GET {user:1}/x");
     e2e_expect(c, "-NOPERM...", "SET {prod}/app/db new");
     e2e_expect(c, "+RESET", "RESET");
     redisFree(c);
@@ -372,7 +376,14 @@ static void test_refusals_are_logged(void **state)
     r = e2e_command(s.c, "ACL LOG 1");
     assert_int_equal(r->elements, 1);
     freeReplyObject(r);
-    assert_string_equal(e2e_info(s.c, "acl_access_denied_cmd"), "5");
+    e2e_expect(s.c, "+OK", "ACL SETUSER ann +watch +multi");
+    e2e_expect(c, "+OK", "WATCH mine"); /* that is no transaction yet */
+    e2e_expect(c, "-NOPERM...", "CLIENT ID");
+    assert_string_equal(entry(s.c, 0, "context"), "toplevel");
+    e2e_expect(c, "+OK", "MULTI");
+    e2e_expect(c, "-NOPERM...", "CLIENT ID");
+    assert_string_equal(entry(s.c, 0, "context"), "multi");
+    assert_string_equal(e2e_info(s.c, "acl_access_denied_cmd"), "7");
     e2e_expect(s.c, "+OK", "ACL LOG RESET");
     e2e_expect(s.c, "[]", "ACL LOG");
     redisFree(c);

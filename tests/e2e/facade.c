@@ -24,6 +24,64 @@ static int start(void **state)
     return 0;
 }
 
+/* ---- names ---- */
+
+static void a_name_onto_itself_changes_nothing(void **state)
+{
+    (void)state;
+    EXPECT(":1", "SECRET.SET v x one");
+    EXPECT(":2", "SECRET.SET v x two");
+    redisContext *other = e2e_connect(&s);
+    e2e_expect(other, "+OK", "WATCH {v}/x");
+    EXPECT("+OK", "RENAME {v}/x {v}/x");
+    EXPECT(":0", "RENAMENX {v}/x {v}/x");
+    EXPECT("-ERR no such key", "RENAME {v}/nothing {v}/nothing");
+    EXPECT("-ERR no such key", "RENAME nothing nothing");
+    EXPECT("$one", "SECRET.GET v x VERSION 1");
+    e2e_expect(other, "+OK", "MULTI");
+    e2e_expect(other, "+QUEUED", "GET {v}/x");
+    e2e_expect(other, "[$two]", "EXEC");
+    redisFree(other);
+    e2e_finish(&s);
+}
+
+/* Until a line of MONITOR has this. */
+static void expect_shown(struct e2e_raw *r, const char *part)
+{
+    int shown = 0;
+    while (!shown) {
+        const struct answer *a = e2e_raw_next(r);
+        assert_non_null(a);
+        char *text = e2e_show_answer(a);
+        shown = strstr(text, part) != NULL;
+        free(text);
+    }
+}
+
+/* Its commands are shown to itself, those that are answered later too; keys are not its affair, as in Redis. */
+static void a_monitor_sees_itself(void **state)
+{
+    struct e2e_raw r;
+    (void)state;
+    e2e_raw_open(&r, &s);
+    e2e_raw_expect(&r, "+OK", "MULTI");
+    e2e_raw_expect(&r, "+QUEUED", "MONITOR");
+    e2e_raw_expect(&r, "+QUEUED", "SET a b");
+    e2e_raw_expect(&r, "+QUEUED", "GET a");
+    e2e_raw_expect(&r, "[+OK +OK $b]", "EXEC");
+    expect_shown(&r, "\"SET\" \"a\"");
+    e2e_raw_close(&r);
+    e2e_raw_open(&r, &s);
+    e2e_raw_expect(&r, "+OK", "MONITOR");
+    e2e_raw_expect(&r, "-ERR Replica can't interact with the keyspace", "SET a c");
+    e2e_raw_expect(&r, "-ERR Replica can't interact with the keyspace", "SECRET.GET v x");
+    e2e_raw_send(&r, "WAIT 1 10\r\n", 11);
+    expect_shown(&r, "\"WAIT\" \"1\"");
+    EXPECT("$b", "GET a");
+    e2e_raw_close(&r);
+    e2e_finish(&s);
+}
+
 /* ---- transactions ---- */
 
 /* A read before a SELECT was looked for in the database behind it, and was nil. */
@@ -159,6 +217,8 @@ static void databases_are_flushed_and_swapped(void **state)
     EXPECT("+OK", "SET k1 other");
     EXPECT("+OK", "SELECT 4");
     EXPECT(":2000", "DBSIZE");
+    assert_non_null(strstr(e2e_info(s.c, "db4"), "keys=2000,"));
+    assert_non_null(strstr(e2e_info(s.c, "db0"), "keys=1,"));
     EXPECT("$v", "GET k1");
     e2e_kill(&s);
     e2e_again(&s);
@@ -578,6 +638,8 @@ static void events_follow_the_log(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(a_name_onto_itself_changes_nothing),
+        T(a_monitor_sees_itself),
         T(a_transaction_reads_in_the_database_selected_at_that_place),
         T(edits_in_a_pipeline),
         T(edits_do_not_meet),

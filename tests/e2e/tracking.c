@@ -112,6 +112,9 @@ static void names_are_those_that_were_read(void **state)
     e2e_raw_expect(&r, "$2", "GET k");
     EXPECT("+OK", "SET k 3");
     expect_next(&r, ">[$invalidate [$k ${db0}/k]]");
+    e2e_raw_expect(&r, "nil", "GET {user:1}/k"); /* no vault has such a name: it is a path */
+    EXPECT("+OK", "SET {user:1}/k 1");
+    expect_next(&r, ">[$invalidate [${user:1}/k]]");
     e2e_raw_expect(&r, "+OK", "SELECT 1");
     e2e_raw_expect(&r, "nil", "GET k");
     EXPECT("+OK", "SET k 4"); /* of database 0 */
