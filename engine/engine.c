@@ -1,17 +1,18 @@
-/* engine.c - opening, recovery, closing. The life of a write is in sequencer.c, of a read in read.c.
+/* engine.c - opening and closing. The life of a write is in sequencer.c, of a read in read.c.
  *
  *     DIR/lock        one process owns the directory
  *     DIR/cell        identity: cell id, number of shards; text (celldir.h)
  *     DIR/begin       where a log begins that has no record yet, behind a snapshot; text (celldir.h)
- *     DIR/state       boot id of the last start, and whether it was closed cleanly; text
+ *     DIR/state       boot id of the last start, and whether it was closed cleanly; text (statefile.h)
  *     DIR/wal/        the log (wal.h)
  *     DIR/base/       base store
  *     DIR/shard-N/    shards (storedir.h)
  *     DIR/snapshots/  (snapshots.h)
  *     DIR/scrub       where the scrub is (scrub.h); text
  *
- * How the stores are brought up to the log at a start is in recover.c. A log that ends before what a store has applied,
- * or is damaged within what was durable, is not cut: the engine refuses to open and says so.
+ * How the stores are opened is in stores.c, how they are brought up to the log at a start in recover.c. A log that ends
+ * before what a store has applied, or is damaged within what was durable, is not cut: the engine refuses to open and
+ * says so.
  */
 #include "engine/engine.h"
 
@@ -31,14 +32,7 @@
 #include "engine/logcheck.h"
 #include "engine/overlay.h"
 #include "engine/room.h"
-#include "engine/storedir.h"
-
-#define ROUND_MS 2000
-#define CHECKPOINT_MS 30000
-#define CHECKPOINT_BYTES (256u << 20)
-#define SNAPSHOT_BYTES_PER_S (64u << 20)
-#define SNAPSHOT_STEP_BYTES ((size_t)12 << 20) /* some 100,000 keys */
-#define SNAPSHOT_PATIENCE_MS 120000
+#include "engine/statefile.h"
 
 void engine_logf(struct engine *e, int level, const char *fmt, ...)
 {
@@ -61,31 +55,21 @@ enum err engine_refuse(struct engine *e, enum err err, const char *fmt, ...)
     return err;
 }
 
-struct path {
-    char s[4096];
-};
-
-static const char *in_dir(struct engine *e, struct path *p, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static const char *in_dir(struct engine *e, struct path *p, const char *fmt, ...)
+const char *engine_in_dir(struct engine *e, struct engine_path *p, const char *name)
 {
-    va_list ap;
-    int n = snprintf(p->s, sizeof p->s, "%s/", e->dir);
-    va_start(ap, fmt);
-    if (n > 0 && (size_t)n < sizeof p->s)
-        vsnprintf(p->s + n, sizeof p->s - (size_t)n, fmt, ap);
-    va_end(ap);
+    snprintf(p->s, sizeof p->s, "%s/%s", e->dir, name);
     return p->s;
 }
 
-/* ---- identity and state files ---- */
+/* ---- identity ---- */
 
 static enum err lock_dir(struct engine *e)
 {
-    struct path p;
+    struct engine_path p;
     enum err err = file_mkdir(e->dir, 0700);
     if (err)
         return engine_refuse(e, err, "cannot make the directory %s: %s", e->dir, strerror(file_errno()));
-    if ((err = file_open(in_dir(e, &p, "lock"), O_RDWR | O_CREAT, 0600, &e->lock_fd)) != ERR_OK)
+    if ((err = file_open(engine_in_dir(e, &p, "lock"), O_RDWR | O_CREAT, 0600, &e->lock_fd)) != ERR_OK)
         return engine_refuse(e, err, "cannot open %s: %s", p.s, strerror(file_errno()));
     if (flock(e->lock_fd, LOCK_EX | LOCK_NB) != 0)
         return engine_refuse(e, ERR_IO, "%s is in use by another process", e->dir);
@@ -117,213 +101,21 @@ static enum err load_cell(struct engine *e)
     return err;
 }
 
-static void boot_id(char out[64])
-{
-    struct buf b;
-    const char *test = getenv("COFFER_TEST_BOOT_ID"); /* tests play a power loss with it */
-    buf_init(&b, 256);
-    snprintf(out, 64, "%s", test ? test : "unknown");
-    if (!test && file_read_all("/proc/sys/kernel/random/boot_id", &b, 128) == ERR_OK && buf_size(&b) >= 36)
-        snprintf(out, 64, "%.36s", (const char *)buf_data(&b));
-    buf_fini(&b);
-}
-
-/* was: the boot that the stores were last whole in, "unknown" when there is none. */
-static void load_state(struct engine *e, struct engine_report *rep, char was[64])
-{
-    struct path p;
-    struct buf text;
-    char now[64], clean[8];
-    snprintf(was, 64, "unknown");
-    buf_init(&text, 4096);
-    boot_id(now);
-    if (file_read_all(in_dir(e, &p, "state"), &text, 4000) == ERR_OK && buf_put_u8(&text, 0) == ERR_OK &&
-        sscanf((const char *)buf_data(&text), "boot %63s\nclean %7s\n", was, clean) == 2) {
-        rep->same_boot = strcmp(now, was) == 0 && strcmp(now, "unknown") != 0;
-        rep->clean = strcmp(clean, "yes") == 0;
-    }
-    buf_fini(&text);
-}
+/* ---- open and close ---- */
 
 static enum err save_state(struct engine *e, const char *boot, int clean)
 {
-    struct path p;
-    char text[128];
-    snprintf(text, sizeof text, "boot %s\nclean %s\n", boot, clean ? "yes" : "no");
-    enum err err = file_write_atomic(in_dir(e, &p, "state"), bytes_str(text), 0600);
-    return err ? engine_refuse(e, err, "cannot write %s: %s", p.s, strerror(file_errno())) : ERR_OK;
-}
-
-/* A store that failed may lack what its applied LSN claims: only a replay from its checkpoint makes it whole. One that
- * is lost claims nothing. */
-static int stores_whole(struct engine *e)
-{
-    for (unsigned s = 0; s <= e->shards; s++)
-        if (e->stores[s] && atomic_load(&e->store_failed[s]))
-            return 0;
-    return 1;
-}
-
-/* Everything that is applied is on the disk for sure: a next start may believe it whatever happened to the machine. */
-static int stores_synced(struct engine *e)
-{
-    for (unsigned s = 0; s <= e->shards; s++)
-        if (!e->stores[s] || store_checkpointed(e->stores[s]) != store_applied(e->stores[s]))
-            return 0;
-    return stores_whole(e);
+    enum err err = statefile_write(e->dir, boot, clean);
+    return err ? engine_refuse(e, err, "cannot write %s/state: %s", e->dir, strerror(file_errno())) : ERR_OK;
 }
 
 /* From now on applied LSNs are to be trusted while this boot lasts. */
 static enum err stores_recovered(struct engine *e)
 {
-    char now[64];
-    boot_id(now);
-    return stores_whole(e) ? save_state(e, now, 0) : ERR_OK;
+    char now[STATEFILE_BOOT_BYTES];
+    statefile_boot(now);
+    return engine_stores_whole(e) ? save_state(e, now, 0) : ERR_OK;
 }
-
-/* ---- stores ---- */
-
-void engine_store_path(struct engine *e, unsigned store, uint32_t generation, int unfinished, char *out, size_t n)
-{
-    char name[STOREDIR_NAME_BYTES];
-    storedir_name(name, store, generation, unfinished);
-    snprintf(out, n, "%s/%s", e->dir, name);
-}
-
-enum err engine_store_open(struct engine *e, const char *path, struct store **out)
-{
-    struct store_config cfg = {.path = path, .write_buffer_bytes = e->cfg.write_buffer_bytes, .max_open_files = 100};
-    return store_open(out, &cfg);
-}
-
-struct store *engine_store_take(struct engine *e, unsigned store)
-{
-    if (!engine_store_ok(e, store))
-        return NULL;
-    pthread_mutex_lock(&e->store_lock[store]);
-    struct store *s = store_ref(e->stores[store]);
-    pthread_mutex_unlock(&e->store_lock[store]);
-    return s;
-}
-
-/* A file that is gone is ERR_IO. */
-enum err engine_store_saw(struct engine *e, unsigned store, enum err err)
-{
-    if (err == ERR_CORRUPT || err == ERR_IO)
-        rebuild_damaged(e->rebuild, store);
-    return err;
-}
-
-/* *has: LevelDB has, or had, a store there. */
-static enum err has_store(const char *path, int *has)
-{
-    char **names;
-    size_t n;
-    *has = 0;
-    enum err err = file_list(path, &names, &n);
-    if (err)
-        return err == ERR_NOTFOUND ? ERR_OK : err;
-    for (size_t i = 0; i < n; i++)
-        *has |= strcmp(names[i], "CURRENT") == 0;
-    file_free_names(names, n);
-    return ERR_OK;
-}
-
-/* One that is not there any more, or does not verify, is not opened: it is lost (recover.c). */
-static enum err open_store(struct engine *e, unsigned s)
-{
-    struct path p;
-    engine_store_path(e, s, e->generation[s], 0, p.s, sizeof p.s);
-    int has;
-    enum err err = has_store(p.s, &has);
-    if (err == ERR_OK && (has || e->fresh))
-        err = engine_store_open(e, p.s, &e->stores[s]);
-    return err && err != ERR_CORRUPT ? engine_refuse(e, err, "cannot open the store %s", p.s) : ERR_OK;
-}
-
-static enum err open_stores(struct engine *e)
-{
-    int has_log = 0;
-    enum err err = celldir_has_log(e->dir, &has_log);
-    e->fresh = !has_log;
-    if (err == ERR_OK)
-        err = storedir_tidy(e->dir, e->generation, e->shards + 1);
-    if (err)
-        return engine_refuse(e, err, "cannot tidy up the stores in %s: %s", e->dir, err_text(err));
-    for (unsigned s = 0; s <= e->shards && err == ERR_OK; s++)
-        err = open_store(e, s);
-    return err;
-}
-
-static void on_applied(void *arg, uint64_t lsn)
-{
-    struct engine *e = arg;
-    struct sequencer *q = atomic_load(&e->seq);
-    if (q)
-        sequencer_applied(q);
-    if (e->cfg.on_applied)
-        e->cfg.on_applied(e->cfg.arg, lsn);
-}
-
-static void on_store_failure(void *arg, unsigned store, enum err err)
-{
-    struct engine *e = arg;
-    atomic_store(&e->store_failed[store], 1);
-    engine_logf(e, LOG_WARNING, "%s %u failed (%s): it is rebuilt, and read from snapshot and log meanwhile",
-                store ? "shard" : "base store", store ? store - 1 : 0, err_name(err));
-    rebuild_failed(e->rebuild, store);
-}
-
-/* What stands for stores that are out keeps up. When it cannot, it answers LOADING by itself. */
-static void on_round(void *arg, uint64_t lsn)
-{
-    struct engine *e = arg;
-    struct overlay *o = engine_overlay_take(e);
-    enum err err = o ? overlay_advance(o, lsn) : ERR_OK;
-    if (err && err != ERR_LOADING)
-        engine_logf(e, LOG_WARNING,
-                    "the log cannot be followed (%s): what is not in memory is not answered until the "
-                    "stores are filled",
-                    err_name(err));
-    overlay_unref(o);
-}
-
-static int has_room(void *arg)
-{
-    struct engine *e = arg;
-    return room_free(e->dir) >= room_for_stores(hot_dirty_bytes(e->hot));
-}
-
-static void on_stall(void *arg, int stalled)
-{
-    struct engine *e = arg;
-    if (stalled)
-        engine_logf(e, LOG_WARNING,
-                    "only %llu MiB of the disk are free: nothing is written to the stores until there is room",
-                    (unsigned long long)room_free(e->dir) >> 20);
-    else
-        engine_logf(e, LOG_NOTICE, "there is room on the disk again: writing to the stores goes on");
-}
-
-static enum err start_apply(struct engine *e)
-{
-    struct apply_config cfg = {.hot = e->hot,
-                               .stores = e->stores,
-                               .store_count = e->shards + 1,
-                               .round_bytes = e->cfg.dirty_bytes / 3 * 2,
-                               .round_ms = ROUND_MS,
-                               .checkpoint_ms = CHECKPOINT_MS,
-                               .checkpoint_bytes = CHECKPOINT_BYTES,
-                               .on_applied = on_applied,
-                               .on_failure = on_store_failure,
-                               .on_round = on_round,
-                               .has_room = has_room,
-                               .on_stall = on_stall,
-                               .arg = e};
-    return apply_start(&e->apply, &cfg);
-}
-
-/* ---- open and close ---- */
 
 static uint64_t highest_applied(const struct engine *e)
 {
@@ -344,8 +136,8 @@ static int is_log_missing(const struct engine *e, const struct wal_report *w, ui
 
 static enum err open_log(struct engine *e, struct engine_report *rep)
 {
-    struct path p;
-    struct wal_config cfg = {.dir = in_dir(e, &p, "wal"),
+    struct engine_path p;
+    struct wal_config cfg = {.dir = engine_in_dir(e, &p, "wal"),
                              .segment_bytes = e->cfg.wal_segment_bytes,
                              .known_lsn = highest_applied(e),
                              .reserve_bytes = room_for_log(e->cfg.dirty_bytes),
@@ -409,106 +201,6 @@ static enum err has_begun(struct engine *e, const struct engine_report *rep)
     return err ? engine_refuse(e, err, "cannot remove %s/begin: %s", e->dir, strerror(file_errno())) : ERR_OK;
 }
 
-/* ---- snapshots ---- */
-
-static uint64_t snapshots_commit_lsn(void *arg)
-{
-    return engine_commit_lsn(arg);
-}
-
-/* What a power loss would have to replay; less the next time it is asked. */
-static uint64_t snapshots_needed_lsn(void *arg)
-{
-    struct engine *e = arg;
-    struct apply_stats a;
-    apply_stats(e->apply, &a);
-    apply_want_checkpoint(e->apply);
-    uint64_t needed = a.checkpoint_lsn + 1, rebuild = rebuild_needed_lsn(e->rebuild), asof = asof_needed_lsn(e);
-    struct overlay *o = engine_overlay_take(e);
-    uint64_t base = o ? overlay_base_lsn(o) + 1 : needed;
-    overlay_unref(o);
-    needed = rebuild < needed ? rebuild : needed;
-    needed = base < needed ? base : needed;
-    uint64_t keep = atomic_load(&e->keep_lsn);
-    needed = keep < needed ? keep : needed;
-    if (e->cfg.kept_lsn) {
-        struct wal_info w;
-        wal_info(e->wal, &w);
-        keep = e->cfg.kept_lsn(e->cfg.arg, w.bytes);
-        needed = keep < needed ? keep : needed;
-    }
-    return asof < needed ? asof : needed;
-}
-
-enum err engine_view(struct engine *e, struct snapmerge_view **view, uint64_t *lsn)
-{
-    struct store *stores[ENGINE_STORES_MAX];
-    /* Up to now, as near to the end of the log as it can be: it may have damage in front of that. */
-    enum err err = apply_wait_lsn(e->apply, engine_commit_lsn(e));
-    if (err)
-        return err;
-    *lsn = apply_pause(e->apply);
-    for (unsigned s = 0; s <= e->shards; s++)
-        stores[s] = engine_store_take(e, s);
-    err = snapmerge_view_new(view, stores, e->shards + 1);
-    apply_resume(e->apply);
-    struct overlay *o = err == ERR_CORRUPT ? engine_overlay_take(e) : NULL;
-    if (o) /* one is missing that is being filled */
-        err = ERR_LOADING;
-    overlay_unref(o);
-    for (unsigned s = 0; s <= e->shards; s++)
-        store_unref(stores[s]); /* the view's iterators have their own */
-    return err;
-}
-
-static enum err snapshots_view(void *arg, struct snapmerge_view **view, uint64_t *lsn)
-{
-    return engine_view(arg, view, lsn);
-}
-
-static enum err snapshots_fetch(void *arg)
-{
-    return engine_fetch_snapshot(arg, engine_commit_lsn(arg));
-}
-
-static void snapshots_log(void *arg, int level, const char *line)
-{
-    engine_logf(arg, level, "%s", line);
-}
-
-static int snapshots_has_room(void *arg, uint64_t bytes)
-{
-    struct engine *e = arg;
-    uint64_t left = room_free(e->dir), keep = room_for_snapshot(e->cfg.dirty_bytes);
-    return left >= keep && left - keep >= bytes;
-}
-
-static enum err open_snapshots(struct engine *e)
-{
-    struct path p;
-    struct snapshots_config cfg = {.dir = in_dir(e, &p, "snapshots"),
-                                   .wal = e->wal,
-                                   .signer = e->cfg.signer,
-                                   .log_bytes = e->cfg.snapshot_log_bytes,
-                                   .interval_ms = e->cfg.snapshot_interval_ms,
-                                   .keep = e->cfg.snapshot_keep,
-                                   .bytes_per_s = SNAPSHOT_BYTES_PER_S,
-                                   .step_bytes = SNAPSHOT_STEP_BYTES,
-                                   .patience_ms = SNAPSHOT_PATIENCE_MS,
-                                   .commit_lsn = snapshots_commit_lsn,
-                                   .needed_lsn = snapshots_needed_lsn,
-                                   .view = snapshots_view,
-                                   .fetch = snapshots_fetch,
-                                   .has_room = snapshots_has_room,
-                                   .log = snapshots_log,
-                                   .arg = e};
-    memcpy(cfg.cell_id, e->cell_id, sizeof cfg.cell_id);
-    if (!cfg.signer.sign)
-        return ERR_OK;
-    enum err err = snapshots_open(&e->snapshots, &cfg);
-    return err ? engine_refuse(e, err, "cannot look into %s: %s", p.s, err_text(err)) : ERR_OK;
-}
-
 /* Before the threads run that may be asked for it. */
 static void note_recovery(struct engine *e, const struct engine_report *rep)
 {
@@ -522,19 +214,19 @@ static void note_recovery(struct engine *e, const struct engine_report *rep)
 
 static enum err open_all(struct engine *e, struct engine_report *rep)
 {
-    char was[64];
+    char was[STATEFILE_BOOT_BYTES];
     enum err err;
     if ((err = lock_dir(e)) || (err = load_cell(e)))
         return err;
-    load_state(e, rep, was);
+    statefile_read(e->dir, was, &rep->same_boot, &rep->clean);
     if ((err = vaults_new(&e->vaults)) || (err = databases_new(&e->databases)) ||
-        (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = open_stores(e)) || (err = open_log(e, rep)))
+        (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = engine_stores_open(e)) || (err = open_log(e, rep)))
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
      * behind. */
     if ((err = save_state(e, was, 0)) || (!e->cfg.gate && (err = begin_term(e, rep))) || (err = has_begun(e, rep)) ||
-        (err = open_snapshots(e)) || (err = rebuild_new(&e->rebuild, e)) || (err = engine_cover_lost(e, rep)) ||
-        (err = start_apply(e)) || (err = engine_replay(e, rep)) || (err = stores_recovered(e)))
+        (err = engine_snapshots_open(e)) || (err = rebuild_new(&e->rebuild, e)) || (err = engine_cover_lost(e, rep)) ||
+        (err = engine_stores_apply(e)) || (err = engine_replay(e, rep)) || (err = stores_recovered(e)))
         return err;
     int has_base = e->stores[0] != NULL; /* else the replay has seen all vaults */
     note_recovery(e, rep);
@@ -609,7 +301,7 @@ void engine_close(struct engine *e)
     if (!e)
         return;
     struct engine_info info = {0};
-    char now[64];
+    char now[STATEFILE_BOOT_BYTES];
     int complete = e->keeper != NULL; /* a start that failed half-way leaves the state file as it was */
     keeper_stop(e->keeper);
     logcheck_stop(e->logcheck);
@@ -623,7 +315,7 @@ void engine_close(struct engine *e)
     scrub_free(e->scrub);
     rebuild_free(e->rebuild);
     sequencer_free(q);
-    complete = complete && !info.failed && stores_synced(e);
+    complete = complete && !info.failed && engine_stores_synced(e);
     for (unsigned s = 0; s <= e->shards && s < ENGINE_STORES_MAX; s++)
         if (e->stores[s])
             store_close(e->stores[s]);
@@ -631,7 +323,7 @@ void engine_close(struct engine *e)
     engine_overlay_set(e, NULL);
     if (e->wal)
         wal_close(e->wal);
-    boot_id(now);
+    statefile_boot(now);
     if (complete && save_state(e, now, 1))
         engine_logf(e, LOG_WARNING, "cannot write the clean mark: the next start replays from the last checkpoint");
     if (e->hot)

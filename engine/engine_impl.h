@@ -1,5 +1,5 @@
-/* engine_impl.h - the engine's insides, shared by its own files: engine.c (open, close), recover.c, registry.c,
- * sequencer.c, read.c, rebuild.c, keeper.c, txn.c. */
+/* engine_impl.h - the engine's insides, shared by its own files: engine.c (open, close), stores.c, snapneeds.c,
+ * recover.c, registry.c, sequencer.c, read.c, rebuild.c, keeper.c, txn.c. */
 #ifndef COFFER_ENGINE_ENGINE_IMPL_H
 #define COFFER_ENGINE_ENGINE_IMPL_H
 
@@ -79,6 +79,21 @@ static inline int engine_observes(struct bytes key)
     return key.p[0] == 'c' || key.p[0] == 'V' || key.p[0] == 'D' || key.p[0] == 'U' || key.p[0] == DATABASES_KEY;
 }
 
+struct engine_path {
+    char s[4096];
+};
+const char *engine_in_dir(struct engine *e, struct engine_path *p, const char *name); /* DIR/name; returns p->s */
+
+/* ---- stores.c ---- */
+/* At the start: those that are there and verify. ERR_CORRUPT is no error here: such a store is lost (recover.c). */
+must_use enum err engine_stores_open(struct engine *e);
+must_use enum err engine_stores_apply(struct engine *e); /* the applier runs */
+/* A store that failed may lack what its applied LSN claims: only a replay from its checkpoint makes it whole. One that
+ * is lost claims nothing. */
+int engine_stores_whole(struct engine *e);
+/* Everything that is applied is on the disk for sure: a next start may believe it whatever happened to the machine. */
+int engine_stores_synced(struct engine *e);
+
 /* 1: its values are to be had. A relaxed look: it may have failed since. */
 static inline int engine_store_ok(struct engine *e, unsigned store)
 {
@@ -127,6 +142,9 @@ must_use enum err engine_get(struct engine *e, uint16_t store, struct bytes key,
  * ERR_LOADING while one is being filled. */
 struct snapmerge_view;
 must_use enum err engine_view(struct engine *e, struct snapmerge_view **view, uint64_t *lsn);
+
+/* ---- snapneeds.c ---- */
+must_use enum err engine_snapshots_open(struct engine *e);
 
 /* Notes why the engine cannot be opened. Returns err. */
 enum err engine_refuse(struct engine *e, enum err err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
