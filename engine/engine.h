@@ -184,6 +184,7 @@ enum set_flags {
     SET_AFTER = 2048, /* only if the step before was not nil; else this one is nil too */
     SET_HEAD = 4096,  /* READ: hand out the head, visible or not */
     SET_PAST = 8192,  /* EXPIRE: a time that is over destroys */
+    SET_ELSE = 16384, /* only if the step before was nil; else this one is nil too */
 };
 
 /* One step. All bytes are borrowed and must live until done(). */

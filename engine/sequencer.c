@@ -33,7 +33,7 @@ static enum err run_step(struct txn *t, struct write *w, unsigned i)
     enum err err = s->vault && s->vault != t->vault ? txn_enter(t, s->vault) : ERR_OK;
     if (err)
         return err;
-    if ((s->flags & SET_AFTER) && i && w->step[i - 1].nil) {
+    if (i && s->flags & (w->step[i - 1].nil ? SET_AFTER : SET_ELSE)) {
         s->nil = 1;
         return ERR_OK;
     }

@@ -120,24 +120,29 @@ void change_editor_drop_stale(void)
     pthread_mutex_unlock(&editor.lock);
 }
 
-/* The value that `from` handed out, in the editor's buffer. */
-static enum err open_old(const struct step *from, const struct vault *v)
+/* The value that `from` handed out. The editor is locked. */
+static enum err open_old(const struct step *from, const struct vault *v, struct buf *out)
 {
     uint8_t *room;
     struct seal_bind bind = {.vault = v->id, .version = from->old.version, .path = from->path};
     size_t n = sealed_plain_len(from->old.value);
-    enum err err = from->old.hold ? buf_reserve(&editor.value, n, &room) : ERR_OK;
+    enum err err = from->old.hold ? buf_reserve(out, n, &room) : ERR_OK;
     if (err || !from->old.hold)
         return err;
     if ((err = opener_open(editor.opener, from->old.value, &bind, room)) == ERR_OK)
-        buf_added(&editor.value, n);
+        buf_added(out, n);
     return err == ERR_AGAIN ? ERR_HSMDOWN : err; /* its data key was there when the command came, and went since */
+}
+
+enum err change_open_old(const struct step *from, struct buf *out)
+{
+    return open_old(from, from->vault, out);
 }
 
 static enum err edit_locked(struct change *ch, struct step *s, struct vault *v)
 {
     const struct step *from = s - ch->edit_of;
-    enum err err = open_old(from, from->vault ? from->vault : v);
+    enum err err = open_old(from, from->vault ? from->vault : v, &editor.value);
     if (err == ERR_OK)
         err = ch->edit(ch, s, from->old.hold != NULL, &editor.value);
     if (err || s->nil)

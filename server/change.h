@@ -73,6 +73,10 @@ void change_reply(struct change *ch, struct reply *r);
 /* The vault that a step was about. */
 struct vault *change_vault(const struct change *ch, const struct step *s);
 
+/* In an edit whose step is of several: the value that another one's SET_OLD handed out, appended to out, a secret
+ * buffer; nothing when there was none. Its vault must be set. */
+must_use enum err change_open_old(const struct step *from, struct buf *out);
+
 /* The one opener for edits, on whatever thread the sequencer is; the scratch that values are edited in. One in a
  * process. ERR_OOM. */
 must_use enum err change_editor_init(struct keyring *k, size_t value_max_bytes);

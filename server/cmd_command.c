@@ -108,7 +108,7 @@ static void reply_key_specs(struct reply *r, const struct command *cmd)
     if (!first)
         return;
     reply_map(r, 3);
-    int varies = (cmd->flags & CMD_GETOPT) != 0;
+    int varies = (cmd->flags & (CMD_GETOPT | CMD_GETONLY)) != 0;
     reply_bulk_str(r, "flags");
     reply_access(r, command_access(cmd, NULL, 0, (unsigned)first) | (varies ? KEY_READS : 0u), varies);
     reply_bulk_str(r, "begin_search");
@@ -415,6 +415,7 @@ static const struct {
     {"key", "Keys"},
     {"vault", "Vaults"},
     {"string", "String facade"},
+    {"bitmap", "String facade, bits"},
     {"generic", "Facade, any type"},
     {"transactions", "Transactions"},
     {"pubsub", "Publish and subscribe"},

@@ -10,50 +10,13 @@
 #include "server/access.h"
 #include "server/change.h"
 #include "server/command.h"
-#include "server/dek.h"
-#include "server/facade.h"
 #include "server/handlers.h"
-#include "server/keyevent.h"
 #include "server/server.h"
+#include "server/valueedit.h"
 
 #define FLOAT_BYTES_MAX 5120 /* of a long double written out */
 
-static const char too_long_text[] = "string exceeds maximum allowed size (secret-max-bytes)";
 static const struct bytes none = {NULL, 0};
-
-/* An edit of argv[1] with room to keep operand. ERR_OK, or else what access_fail wants. */
-static enum err edit_new(struct call *c, struct bytes operand, size_t room, edit_fn fn, enum key_event event,
-                         struct facade_key *k, struct change **out)
-{
-    struct dek *d;
-    enum err err = facade_resolve(c, c->argv[1], 1, k);
-    if (err == ERR_OK)
-        err = access_openable(c, k->vault, k->path);
-    if (err == ERR_OK)
-        err = deks_writer(c->srv->deks, c, k->vault, &d);
-    if (err == ERR_OK)
-        err = change_new_edit(d, 1, k->path.n + operand.n + room, fn, out);
-    if (err)
-        return err;
-    struct change *ch = *out;
-    ch->step[0] = change_edit_step(ch, 0, k->path);
-    ch->step[0].flags |= SET_KEEPTTL;
-    ch->step[0].event = (uint8_t)event;
-    ch->out = change_keep(ch, operand);
-    return ERR_OK;
-}
-
-static enum err refuse(struct change *ch, const char *why)
-{
-    ch->why = why;
-    return ERR_RANGE;
-}
-
-/* Whatever grows a value past its limit. */
-static enum err grown(struct change *ch, enum err err)
-{
-    return err == ERR_TOOBIG ? refuse(ch, too_long_text) : err;
-}
 
 static void answer_arg(struct change *ch, struct reply *r)
 {
@@ -68,33 +31,28 @@ static enum err append(struct change *ch, struct step *s, int there, struct buf 
     (void)there;
     enum err err = buf_put(value, ch->out.p, ch->out.n);
     ch->arg = (int64_t)buf_size(value);
-    return grown(ch, err);
+    return value_edit_grown(ch, err);
 }
 
 enum call_result string_append(struct call *c)
 {
     struct facade_key k;
     struct change *ch;
-    enum err err = edit_new(c, c->argv[2], 0, append, EVENT_APPEND, &k, &ch);
+    enum err err = value_edit_new(c, c->argv[2], 0, append, EVENT_APPEND, &k, &ch);
     return err ? access_fail(c, err, none) : change_submit(c, ch, k.vault, answer_arg);
 }
 
 /* ch->arg is the offset. */
 static enum err set_range(struct change *ch, struct step *s, int there, struct buf *value)
 {
-    size_t n = buf_size(value), from = (size_t)ch->arg, end = from + ch->out.n;
-    uint8_t *room;
+    size_t from = (size_t)ch->arg;
     (void)there;
-    ch->arg = (int64_t)n;
+    ch->arg = (int64_t)buf_size(value);
     if ((s->nil = ch->out.n == 0))
         return ERR_OK;
-    if (end > n) {
-        enum err err = buf_reserve(value, end - n, &room);
-        if (err)
-            return grown(ch, err);
-        memset(room, 0, end - n);
-        buf_added(value, end - n);
-    }
+    enum err err = value_edit_extend(ch, value, from + ch->out.n);
+    if (err)
+        return err;
     memcpy(buf_data(value) + from, ch->out.p, ch->out.n);
     ch->arg = (int64_t)buf_size(value);
     return ERR_OK;
@@ -110,8 +68,8 @@ enum call_result string_setrange(struct call *c)
     if (offset < 0)
         return call_errorf(c, ERR_RANGE, "offset is out of range");
     if (c->argv[3].n && (offset > max || (int64_t)c->argv[3].n > max - offset))
-        return call_errorf(c, ERR_RANGE, "%s", too_long_text);
-    enum err err = edit_new(c, c->argv[3], 0, set_range, EVENT_SETRANGE, &k, &ch);
+        return call_errorf(c, ERR_RANGE, "%s", value_too_long);
+    enum err err = value_edit_new(c, c->argv[3], 0, set_range, EVENT_SETRANGE, &k, &ch);
     if (err)
         return access_fail(c, err, none);
     ch->arg = offset;
@@ -136,9 +94,9 @@ static enum err add(struct change *ch, struct step *s, int there, struct buf *va
     int64_t v = 0;
     (void)s;
     if (there && !number_parse(buf_bytes(value), &v))
-        return refuse(ch, "value is not an integer or out of range");
+        return value_edit_refuse(ch, "value is not an integer or out of range");
     if (__builtin_add_overflow(v, ch->arg, &v))
-        return refuse(ch, "increment or decrement would overflow");
+        return value_edit_refuse(ch, "increment or decrement would overflow");
     ch->arg = v;
     return put_number(value, v);
 }
@@ -147,7 +105,7 @@ static enum call_result increment(struct call *c, int64_t by)
 {
     struct facade_key k;
     struct change *ch;
-    enum err err = edit_new(c, none, 0, add, EVENT_INCRBY, &k, &ch);
+    enum err err = value_edit_new(c, none, 0, add, EVENT_INCRBY, &k, &ch);
     if (err)
         return access_fail(c, err, none);
     ch->arg = by;
@@ -214,16 +172,16 @@ static enum err add_float(struct change *ch, struct step *s, int there, struct b
     long double v = 0, by;
     (void)s;
     if ((there && !parse_float(buf_bytes(value), &v)) || !parse_float(ch->out, &by))
-        return refuse(ch, "value is not a valid float");
+        return value_edit_refuse(ch, "value is not a valid float");
     v += by;
     if (isnan(v) || isinf(v))
-        return refuse(ch, "increment would produce NaN or Infinity");
+        return value_edit_refuse(ch, "increment would produce NaN or Infinity");
     size_t n = format_float((char *)ch->keep, FLOAT_BYTES_MAX, v);
     if (!n)
-        return refuse(ch, "value is not a valid float");
+        return value_edit_refuse(ch, "value is not a valid float");
     ch->out = bytes_of(ch->keep, n);
     buf_clear(value);
-    return grown(ch, buf_put(value, ch->out.p, ch->out.n));
+    return value_edit_grown(ch, buf_put(value, ch->out.p, ch->out.n));
 }
 
 static void answer_out(struct change *ch, struct reply *r)
@@ -238,6 +196,6 @@ enum call_result string_incrbyfloat(struct call *c)
     long double by;
     if (!parse_float(c->argv[2], &by))
         return call_errorf(c, ERR_NOTINT, "value is not a valid float");
-    enum err err = edit_new(c, c->argv[2], FLOAT_BYTES_MAX, add_float, EVENT_INCRBYFLOAT, &k, &ch);
+    enum err err = value_edit_new(c, c->argv[2], FLOAT_BYTES_MAX, add_float, EVENT_INCRBYFLOAT, &k, &ch);
     return err ? access_fail(c, err, none) : change_submit(c, ch, k.vault, answer_out);
 }

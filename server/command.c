@@ -227,12 +227,12 @@ static const char *const category_names[] = {
     "transaction",
     "pubsub",
     "blocking",
+    "bitmap",
     /* Redis's for what is not here: rules may name them. */
     "set",
     "sortedset",
     "list",
     "hash",
-    "bitmap",
     "hyperloglog",
     "geo",
     "stream",
@@ -292,7 +292,7 @@ static const struct key_rule rules[] = {
     [KEYS_ONE] = {1, 1, 1, 0, 1, 1, 1},        [KEYS_MANY] = {1, -1, 1, 0, 1, 1, 0},
     [KEYS_PAIRS] = {1, -1, 2, 0, 1, 2, 0},     [KEYS_TWO] = {1, 2, 1, 0, 1, 1, 0},
     [KEYS_COPY] = {1, 2, 1, 0, 1, 1, 0},       [KEYS_MOVE] = {1, 1, 1, 0, 1, 1, 1},
-    [KEYS_SECOND] = {2, 2, 1, 0, 2, 1, 1},
+    [KEYS_SECOND] = {2, 2, 1, 0, 2, 1, 1},     [KEYS_RESULT] = {2, -1, 1, 0, 2, 1, 0},
 };
 
 void command_key_range(const struct command *cmd, int *first, int *last, int *step)
@@ -313,7 +313,7 @@ void command_paths(const struct command *cmd, unsigned argc, struct command_path
 int command_reads_secrets(const struct command *cmd)
 {
     return cmd->flags & CMD_READ && !(cmd->flags & CMD_WRITE) && rules[cmd->keys].path_first &&
-           cmd->categories & (CAT_SECRET | CAT_KEYSPACE | CAT_STRING);
+           cmd->categories & (CAT_SECRET | CAT_KEYSPACE | CAT_STRING | CAT_BITMAP);
 }
 
 int command_is_lookup(const struct command *cmd)
@@ -321,11 +321,30 @@ int command_is_lookup(const struct command *cmd)
     return (cmd->flags & (CMD_READ | CMD_WRITE)) == CMD_READ && cmd->lane == LANE_NONE && rules[cmd->keys].path_first;
 }
 
+/* BITFIELD's operations: 1 when all of them are GETs. */
+static int only_gets(const struct bytes *argv, unsigned argc)
+{
+    static const char *const words[] = {"GET", "OVERFLOW", NULL};
+    static const unsigned follow[] = {2, 1};
+    for (unsigned i = 2; i < argc; i++) {
+        int w = options_word(argv[i], words);
+        if (w < 0 || i + follow[w] >= argc)
+            return 0;
+        i += follow[w];
+    }
+    return 1;
+}
+
 unsigned command_access(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned arg)
 {
     static const char *const get[] = {"GET", NULL};
     unsigned access = (cmd->flags & CMD_WRITE ? KEY_WRITES : 0u);
-    if (cmd->keys == KEYS_TWO || cmd->keys == KEYS_COPY) /* from one to the other; RENAME takes the first away */
+    if (cmd->keys == KEYS_RESULT)
+        return arg == 2 ? KEY_WRITES : KEY_READS;
+    if (cmd->flags & CMD_GETONLY && argc && only_gets(argv, argc))
+        return KEY_READS;
+    if (access &&
+        (cmd->keys == KEYS_TWO || cmd->keys == KEYS_COPY)) /* from one to the other; RENAME takes the first away */
         return arg != 1 ? KEY_WRITES : cmd->keys == KEYS_COPY ? KEY_READS : KEY_READS | KEY_WRITES;
     if (cmd->keys == KEYS_MOVE) /* here; there it is written */
         return KEY_READS | KEY_WRITES;

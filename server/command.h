@@ -29,8 +29,9 @@ enum command_flag {
     CMD_SUBSCRIBER = 1 << 11, /* allowed to a RESP2 client that listens to channels */
     CMD_NOMULTI = 1 << 12,    /* not inside a transaction */
     CMD_PEEK = 1 << 16, /* tells that a key is there, or how long it is, not its value: any permission on it will do */
-    CMD_GETOPT = 1 << 17, /* with the word GET behind the value it answers the old value: then it reads, too */
-    CMD_OLD = 1 << 18,    /* writes, and its answer tells what was there: GETDEL, INCR */
+    CMD_GETOPT = 1 << 17,  /* with the word GET behind the value it answers the old value: then it reads, too */
+    CMD_OLD = 1 << 18,     /* writes, and its answer tells what was there: GETDEL, INCR */
+    CMD_GETONLY = 1 << 19, /* only reads when nothing but GETs (and OVERFLOWs) follow its key: BITFIELD */
 };
 
 /* What may be under way on a connection when a command starts (call.h). Commands of the same lane overlap; all else
@@ -58,6 +59,7 @@ enum command_category { /* bits; Redis's and ours */
                         CAT_TRANSACTION = 1 << 12,
                         CAT_PUBSUB = 1 << 13,
                         CAT_BLOCKING = 1 << 14,
+                        CAT_BITMAP = 1 << 15,
 };
 
 /* How the canonical keys {vault}/path are found in the arguments. */
@@ -75,6 +77,7 @@ enum command_keys {
     KEYS_COPY,        /* the same, the second in the database of the option DB */
     KEYS_MOVE,        /* argv[1], here and in the database argv[2] */
     KEYS_SECOND,      /* argv[2] */
+    KEYS_RESULT,      /* argv[2..]: the first is made of the others */
 };
 
 struct command {

@@ -54,8 +54,8 @@ static const char *type_of(const struct parser *p, struct bytes w)
 {
     int facade = p->cmd->keys == KEYS_ONE || p->cmd->keys == KEYS_MANY || p->cmd->keys == KEYS_PAIRS ||
                  p->cmd->keys == KEYS_TWO || p->cmd->keys == KEYS_COPY || p->cmd->keys == KEYS_MOVE ||
-                 p->cmd->keys == KEYS_SECOND;
-    if (p->cmd->keys != KEYS_NONE && is_one_of(w, facade ? "key newkey source destination" : "vault"))
+                 p->cmd->keys == KEYS_SECOND || p->cmd->keys == KEYS_RESULT;
+    if (p->cmd->keys != KEYS_NONE && is_one_of(w, facade ? "key key1 key2 newkey source destination destkey" : "vault"))
         return "key";
     if (w.n > 10 && memcmp(w.p, "unix-time-", 10) == 0)
         return "unix-time";

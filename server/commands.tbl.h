@@ -13,7 +13,7 @@
  *              @read, CMD_WRITE @write, CMD_ADMIN @admin and @dangerous, CMD_PUBSUB @pubsub, CMD_BLOCKING @blocking
  * lane, keys   LANE_*, KEYS_* of command.h
  * redact_from  with CMD_REDACT: the first argument (argv index) that never shows; else 0
- * group        "secret", "key", "vault", "string", "generic", "connection", "server", "log", "hsm", "transactions",
+ * group        "secret", "key", "vault", "string", "bitmap", "generic", "connection", "server", "log", "hsm", "transactions",
  *              "pubsub"
  * args         the syntax behind the name; see below
  * reply        one line for the reference

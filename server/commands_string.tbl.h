@@ -59,6 +59,33 @@ COMMAND("DECRBY", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LA
 COMMAND("INCRBYFLOAT", 3, CMD_OLD | CMD_WRITE | CMD_FAST | CMD_REDACT, CAT_STRING, LANE_WRITE, KEYS_ONE, 2, "string", "1.0.0", "O(1)",
         "key increment",
         "Adds to a number that need not be whole", "the new number", string_incrbyfloat)
+COMMAND("LCS", -3, CMD_READ, CAT_STRING, LANE_NONE, KEYS_TWO, 0, "string", "1.0.0", "O(N*M) of the values",
+        "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
+        "Finds what two secrets have in common: their longest common subsequence. The product of their lengths is at most 16777216",
+        "the sequence; with LEN its length; with IDX a map of matches (where they are in both) and len", string_lcs)
+COMMAND("SETBIT", 4, CMD_OLD | CMD_WRITE | CMD_REDACT, CAT_BITMAP, LANE_WRITE, KEYS_ONE, 3, "bitmap", "1.0.0", "O(N) of the value",
+        "key offset value",
+        "Sets or clears a bit; what is missing in front of it becomes zeros", "the bit as it was", bits_setbit)
+COMMAND("GETBIT", 3, CMD_READ | CMD_FAST, CAT_BITMAP, LANE_NONE, KEYS_ONE, 0, "bitmap", "1.0.0", "O(N) of the value",
+        "key offset",
+        "Reads a bit", "0 or 1; behind the end 0", bits_getbit)
+COMMAND("BITCOUNT", -2, CMD_READ, CAT_BITMAP, LANE_NONE, KEYS_ONE, 0, "bitmap", "1.0.0", "O(N) of the value",
+        "key [start end [BYTE|BIT]]",
+        "Counts the bits that are set", "the number", bits_bitcount)
+COMMAND("BITPOS", -3, CMD_READ, CAT_BITMAP, LANE_NONE, KEYS_ONE, 0, "bitmap", "1.0.0", "O(N) of the value",
+        "key bit [start [end [BYTE|BIT]]]",
+        "Finds the first bit that is 1, or 0", "its offset, or -1; zeros follow a value unless an end is given", bits_bitpos)
+COMMAND("BITOP", -4, CMD_WRITE, CAT_BITMAP, LANE_WRITE, KEYS_RESULT, 0, "bitmap", "1.0.0", "O(N) of the values",
+        "<AND|OR|XOR|NOT> destkey key [key ...]",
+        "Combines secrets bit by bit to another one; shorter ones are filled up with zeros. Together they have at most 64 MiB",
+        "length of the result; 0: nothing is at destkey any more", bits_bitop)
+COMMAND("BITFIELD", -2, CMD_OLD | CMD_GETONLY | CMD_WRITE | CMD_REDACT, CAT_BITMAP, LANE_WRITE, KEYS_ONE, 2, "bitmap", "1.0.0", "O(N) of the value",
+        "key [<GET encoding offset|OVERFLOW <WRAP|SAT|FAIL>|SET encoding offset value|INCRBY encoding offset increment> ...]",
+        "Reads and changes integers of 1 to 64 bits within a value, all at once",
+        "array, of each GET, SET (the old one), INCRBY (the new one); nil of what would overflow behind OVERFLOW FAIL", bits_bitfield)
+COMMAND("BITFIELD_RO", -2, CMD_READ | CMD_FAST, CAT_BITMAP, LANE_NONE, KEYS_ONE, 0, "bitmap", "1.0.0", "O(N) of the value",
+        "key [GET encoding offset ...]",
+        "Reads integers of 1 to 64 bits within a value", "array of them", bits_bitfield_ro)
 COMMAND("DEL", -2, CMD_WRITE, CAT_KEYSPACE, LANE_WRITE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)", "key [key ...]",
         "Destroys secrets for good", "number of keys that were there", string_del)
 COMMAND("UNLINK", -2, CMD_WRITE | CMD_FAST, CAT_KEYSPACE, LANE_WRITE, KEYS_MANY, 0, "generic", "1.0.0", "O(N)", "key [key ...]",

@@ -39,6 +39,7 @@ struct vault;
     EVENT(RESTORE, 'g', "restore")         \
     EVENT(APPEND, '$', "append")           \
     EVENT(SETRANGE, '$', "setrange")       \
+    EVENT(SETBIT, '$', "setbit")           \
     EVENT(INCRBY, '$', "incrby")           \
     EVENT(INCRBYFLOAT, '$', "incrbyfloat") \
     EVENT(EXPIRED, 'x', "expired")         \

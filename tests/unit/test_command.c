@@ -223,6 +223,7 @@ static void keys_are_canonical(void **state)
     expect_keys(KEYS_PAIRS, "x k 1 l 2", "{db3}/k {db3}/l ");
     expect_keys(KEYS_TWO, "x k l m", "{db3}/k {db3}/l ");
     expect_keys(KEYS_SECOND, "x sub k l", "{db3}/k ");
+    expect_keys(KEYS_RESULT, "x op k l m", "{db3}/k {db3}/l {db3}/m ");
     /* where it is written to counts, not where the client is */
     expect_keys(KEYS_COPY, "x k l REPLACE", "{db3}/k {db3}/l ");
     expect_keys(KEYS_COPY, "x k l REPLACE db 5", "{db3}/k {db5}/l ");
@@ -391,6 +392,38 @@ static void command_getkeys(void **state)
     assert_true(answer_is(a->item[0]->item[1]->item[1], "access"));
 }
 
+/* What COMMAND GETKEYSANDFLAGS says of each key, "R", "W" or "RW" behind its name. */
+static void expect_access(const char *line, const char *want)
+{
+    static const char *const kinds[][2] = {{"RO", "R"}, {"OW", "W"}, {"RW", "RW"}};
+    const struct answer *a = call(cmd_command_getkeysandflags, line, 2);
+    seen[0] = 0;
+    assert_int_equal(a->type, ANSWER_ARRAY);
+    for (size_t i = 0; i < a->count; i++) {
+        strncat(seen, (const char *)a->item[i]->item[0]->text.p, a->item[i]->item[0]->text.n);
+        for (size_t k = 0; k < 3; k++)
+            if (answer_is(a->item[i]->item[1]->item[0], kinds[k][0]))
+                strcat(strcat(seen, ":"), kinds[k][1]);
+        strcat(seen, " ");
+    }
+    assert_string_equal(seen, want);
+}
+
+static void what_is_done_to_keys(void **state)
+{
+    (void)state;
+    expect_access("COMMAND GETKEYSANDFLAGS copy a b", "a:R b:W ");
+    expect_access("COMMAND GETKEYSANDFLAGS rename a b", "a:RW b:W ");
+    expect_access("COMMAND GETKEYSANDFLAGS lcs a b LEN", "a:R b:R ");
+    expect_access("COMMAND GETKEYSANDFLAGS bitop and d a b", "d:W a:R b:R ");
+    expect_access("COMMAND GETKEYSANDFLAGS setbit a 1 1", "a:RW ");
+    expect_access("COMMAND GETKEYSANDFLAGS bitfield a", "a:R ");
+    expect_access("COMMAND GETKEYSANDFLAGS bitfield a get u8 0 overflow sat GET u8 1", "a:R ");
+    expect_access("COMMAND GETKEYSANDFLAGS bitfield a get u8 0 set u8 0 1", "a:RW ");
+    expect_access("COMMAND GETKEYSANDFLAGS bitfield a get u8", "a:RW "); /* not well-formed: all of it */
+    expect_access("COMMAND GETKEYSANDFLAGS bitfield_ro a get u8 0", "a:R ");
+}
+
 static void the_reference_has_every_command(void **state)
 {
     struct buf b;
@@ -439,6 +472,7 @@ int main(void)
         cmocka_unit_test(command_docs_has_redis_shape),
         cmocka_unit_test(command_lists_and_counts),
         cmocka_unit_test(command_getkeys),
+        cmocka_unit_test(what_is_done_to_keys),
         cmocka_unit_test(the_reference_has_every_command),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

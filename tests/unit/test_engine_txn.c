@@ -212,6 +212,23 @@ static void a_chain_ends_at_the_first_nil(void **state)
     assert_value(a, "new", NULL);
 }
 
+/* Of two steps one is carried out. */
+static void a_step_for_the_other_case(void **state)
+{
+    struct vault *a = vault_named("a");
+    (void)state;
+    set(a, "there", "1");
+    for (int there = 0; there < 2; there++) {
+        struct step s[] = {step_of(STEP_SECRET_READ, a, there ? "there" : "none", 0), set_step(a, "then", "2", 0),
+                           set_step(a, "else", "3", 0)};
+        s[1].flags = SET_ELSE;
+        s[2].flags = SET_ELSE;
+        assert_int_equal(run_all(a, s, 3, 0), ERR_OK);
+        assert_int_equal(s[1].nil, there);
+        assert_int_equal(s[2].nil, !there);
+    }
+}
+
 /* ---- edits and reads among the steps ---- */
 
 /* Adds a letter to what is there. */
@@ -561,6 +578,7 @@ int main(void)
         T(what_concerns_the_write_undoes_all),
         T(unit_0_undoes_all),
         T(a_chain_ends_at_the_first_nil),
+        T(a_step_for_the_other_case),
         T(edits_see_what_is_staged),
         T(reads_note_their_moment),
         T(a_watch_sees_every_change),
