@@ -52,6 +52,7 @@ enum config_flag {
     CONFIG_PROTECTED = 1 << 3, /* CONFIG SET only as enable-protected-configs says */
     CONFIG_OURS = 1 << 4,      /* Coffer's own */
     CONFIG_HIDDEN = 1 << 5,    /* CONFIG GET shows it by its whole name only */
+    CONFIG_BINARY = 1 << 6,    /* a text that may have a NUL in it */
 };
 
 struct config_row {

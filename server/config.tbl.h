@@ -103,7 +103,7 @@ CONFIG(RENAME_COMMAND, "rename-command", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, N
 CONFIG(INCLUDE, "include", CONFIG_LINES, CONFIG_FIXED, "", 0, 0, NULL, "Read another file here; later lines win.")
 
 SECTION("Users")
-CONFIG(REQUIREPASS, "requirepass", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL,
+CONFIG(REQUIREPASS, "requirepass", CONFIG_TEXT, CONFIG_SECRET | CONFIG_BINARY, "", 0, 0, NULL,
        "Password of the default user, at each start, whatever its home has (docs/acl.md).")
 CONFIG(USER, "user", CONFIG_LINES, CONFIG_FIXED | CONFIG_SECRET, "", 0, 0, NULL,
        "`user <name> <rules>` as in Redis's ACL language; users without a line are in the log. Not together with aclfile.")
@@ -213,7 +213,7 @@ CONFIG(REPLICAOF, "replicaof", CONFIG_LIST, CONFIG_FIXED, "", 0, 0, "host-port",
        "`<host> <port>` of the primary; not given: this is one, or, with `voters`, was or becomes one as they agree. "
        "REPLICAOF changes it, CONFIG REWRITE keeps it.")
 CONFIG(MASTERUSER, "masteruser", CONFIG_TEXT, 0, "", 0, 0, NULL, "User to log in to the primary as.")
-CONFIG(MASTERAUTH, "masterauth", CONFIG_TEXT, CONFIG_SECRET, "", 0, 0, NULL, "Password to log in to the primary with.")
+CONFIG(MASTERAUTH, "masterauth", CONFIG_TEXT, CONFIG_SECRET | CONFIG_BINARY, "", 0, 0, NULL, "Password to log in to the primary with.")
 CONFIG(REPLICA_READ_ONLY, "replica-read-only", CONFIG_BOOL, 0, "yes", 0, 0, NULL,
        "A replica refuses writes; it always does.")
 CONFIG(REPLICA_SERVE_STALE_DATA, "replica-serve-stale-data", CONFIG_BOOL, 0, "yes", 0, 0, NULL,

@@ -278,7 +278,7 @@ static const struct {
 
 static enum err check_text(const struct check *k, struct bytes v, struct config_parsed *out)
 {
-    if (v.n && memchr(v.p, 0, v.n))
+    if (v.n && !(k->row->flags & CONFIG_BINARY) && memchr(v.p, 0, v.n))
         return wrong(k, "argument may not contain a NUL");
     for (size_t i = 0; k->row->extra && i < sizeof shapes / sizeof shapes[0]; i++)
         if (strcmp(k->row->extra, shapes[i].extra) == 0)
