@@ -117,6 +117,12 @@ const char *mem_heap_name(void)
     return name;
 }
 
+void mem_heap_purge(void)
+{
+    if (!mallctl || mallctl("arena.4096.purge", NULL, NULL, NULL, 0)) /* 4096: all of them */
+        (void)malloc_trim(0);
+}
+
 void *mem_alloc(size_t n)
 {
     return refused(n) ? NULL : malloc(n ? n : 1);

@@ -24,6 +24,8 @@
 /* What malloc has handed out; the allocator's name, "jemalloc-5.3.0" or "libc". Any thread. Microseconds. */
 size_t mem_heap_bytes(void);
 const char *mem_heap_name(void);
+/* Gives back to the kernel what the allocator keeps of freed memory. Any thread; milliseconds. */
+void mem_heap_purge(void);
 
 void *mem_alloc(size_t n);            /* uninitialised; NULL on failure */
 void *mem_zalloc(size_t n);           /* zeroed */

@@ -553,3 +553,10 @@ enum call_result memory_stats(struct call *c)
     reply_int(c->reply, (int64_t)s.locked_bytes);
     return CALL_DONE;
 }
+
+enum call_result memory_purge(struct call *c)
+{
+    mem_heap_purge();
+    reply_ok(c->reply);
+    return CALL_DONE;
+}

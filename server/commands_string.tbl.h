@@ -170,6 +170,8 @@ COMMAND("MEMORY|DOCTOR", 2, CMD_READ | CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, 
         "For clients that ask: INFO memory tells more", "text", memory_doctor)
 COMMAND("MEMORY|STATS", 2, CMD_READ | CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
         "Tells how much memory is used, as INFO memory", "map of total.allocated, secret.used, secret.locked", memory_stats)
+COMMAND("MEMORY|PURGE", 2, CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+        "Gives back to the system what the allocator keeps of freed memory; locked memory stays", "OK", memory_purge)
 COMMAND("MEMORY|HELP", 2, CMD_LOADING, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
         "Shows the sub-commands", "lines", cmd_help)
 /* Transactions: multi.h. */
