@@ -218,7 +218,7 @@ static const struct {
     {"resetpass", set_resetpass},
     {"clearselectors", set_clearselectors},
     {"reset", set_reset},
-    {"sanitize-payload", set_nothing}, /* payloads of RESTORE, which is not here */
+    {"sanitize-payload", set_nothing}, /* payloads of RESTORE are looked at in any case */
     {"skip-sanitize-payload", set_nothing},
 };
 

@@ -132,6 +132,12 @@ COMMAND("COPY", -3, CMD_WRITE, CAT_KEYSPACE, LANE_WRITE, KEYS_COPY, 0, "generic"
 COMMAND("MOVE", 3, CMD_WRITE | CMD_FAST, CAT_KEYSPACE, LANE_WRITE, KEYS_MOVE, 0, "generic", "1.0.0", "O(1)",
         "key db",
         "Moves a secret to another database", "1, or 0 when it was not moved", string_move)
+COMMAND("DUMP", 2, CMD_READ, CAT_KEYSPACE, LANE_NONE, KEYS_ONE, 0, "generic", "1.0.0", "O(N) of the value", "key",
+        "Reads a secret in the format of RDB files, for RESTORE, here or in a Redis. It is not encrypted", "the payload or nil", string_dump)
+COMMAND("RESTORE", -4, CMD_WRITE | CMD_REDACT, CAT_KEYSPACE | CAT_DANGEROUS, LANE_WRITE, KEYS_ONE, 3, "generic", "1.0.0", "O(N) of the value",
+        "key milliseconds payload [REPLACE] [ABSTTL] [IDLETIME seconds|FREQ n]",
+        "Writes what DUMP read, here or in a Redis; a string. 0 milliseconds: it does not expire; ABSTTL: they are a Unix time",
+        "OK, or -BUSYKEY when the key is there and REPLACE is not", string_restore)
 COMMAND("KEYS", 2, CMD_READ, CAT_KEYSPACE | CAT_READ | CAT_DANGEROUS, LANE_ALONE, KEYS_NONE, 0, "generic", "1.0.0", "O(N) of the database",
         "pattern",
         "Lists the keys that match", "array of keys", string_keys)
