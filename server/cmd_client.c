@@ -15,6 +15,7 @@
 #include "server/command.h"
 #include "server/conn_private.h"
 #include "server/handlers.h"
+#include "server/options.h"
 
 #define LINE_MAX_BYTES 2048
 #define IDS_MAX 128
@@ -507,4 +508,72 @@ enum call_result client_kill(struct call *c)
         return survey_start(c, s);
     survey_free(s);
     return CALL_DONE;
+}
+
+/* ---- UNBLOCK ---- */
+
+struct unblock {
+    struct pending p;
+    struct io_tour tour;
+    uint64_t id;
+    enum conn_unblock how;
+    int found;
+};
+
+static int is_waiting(const struct conn *c)
+{
+    for (const struct pending *p = c->first; p; p = p->next)
+        if (!p->complete && p->cmd && (p->cmd->fn == cmd_wait || p->cmd->fn == cmd_read_after))
+            return 1;
+    return 0;
+}
+
+/* What waits looks at this every few milliseconds. */
+static void unblock_visit(struct io_tour *t, struct io *io)
+{
+    struct unblock *u = mpsc_entry(t, struct unblock, tour);
+    for (struct conn *c = io->conns; c && !u->found; c = c->next)
+        if (c->id == u->id && c->state != CONN_DEAD && is_waiting(c)) {
+            c->unblock = (uint8_t)u->how;
+            u->found = 1;
+        }
+}
+
+static void unblock_done(struct io_tour *t, struct io *io)
+{
+    (void)io;
+    pending_complete(&mpsc_entry(t, struct unblock, tour)->p);
+}
+
+static void unblock_finish(struct pending *p, struct reply *r)
+{
+    reply_int(r, mpsc_entry(p, struct unblock, p)->found);
+}
+
+static void unblock_release(struct pending *p)
+{
+    mem_free(mpsc_entry(p, struct unblock, p));
+}
+
+enum call_result client_unblock(struct call *c)
+{
+    static const char *const words[] = {"TIMEOUT", "ERROR", NULL};
+    int64_t id;
+    int how = c->argc > 3 ? options_word(c->argv[3], words) : 0;
+    if (c->argc > 4)
+        return call_error(c, ERR_SYNTAX);
+    if (how < 0)
+        return call_errorf(c, ERR_SYNTAX, "CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+    if (!number_parse(c->argv[2], &id))
+        return call_error(c, ERR_NOTINT);
+    struct unblock *u = mem_zalloc(sizeof *u);
+    if (!u)
+        return call_error(c, ERR_OOM);
+    u->id = (uint64_t)id;
+    u->how = how ? UNBLOCK_ERROR : UNBLOCK_TIMEOUT;
+    u->tour.visit = unblock_visit;
+    u->tour.done = unblock_done;
+    call_pending(c, &u->p, unblock_finish, unblock_release);
+    io_tour(c->io, &u->tour);
+    return CALL_PENDING;
 }

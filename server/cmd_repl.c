@@ -34,7 +34,7 @@ struct waiting {
 
 static int is_over(struct waiting *w, struct io *io)
 {
-    return !w->p.conn || w->holds(w) || (w->end_us && io_now_us(io) >= w->end_us);
+    return !w->p.conn || w->p.conn->unblock || w->holds(w) || (w->end_us && io_now_us(io) >= w->end_us);
 }
 
 static void on_look(evutil_socket_t fd, short what, void *arg)
@@ -46,7 +46,7 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
     if (!is_over(w, w->p.io))
         return;
     event_del(w->timer);
-    if (w->ask && w->p.conn && !w->holds(w))
+    if (w->ask && w->p.conn && !w->p.conn->unblock && !w->holds(w))
         fallback_post(w->srv->fallback, w->ask);
     else
         pending_complete(&w->p);
@@ -61,7 +61,11 @@ static void primary_answered(struct fallback_request *q)
 static void waiting_finish(struct pending *p, struct reply *r)
 {
     struct waiting *w = mpsc_entry(p, struct waiting, p);
-    w->answer(w, r);
+    if (p->conn->unblock == UNBLOCK_ERROR)
+        reply_errorf(r, "UNBLOCKED", "client unblocked via CLIENT UNBLOCK");
+    else
+        w->answer(w, r);
+    p->conn->unblock = UNBLOCK_NOT;
 }
 
 static void waiting_release(struct pending *p)

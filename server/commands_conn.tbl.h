@@ -59,6 +59,10 @@ COMMAND("CLIENT|PAUSE", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTI
         "Holds back commands of clients for a time, in milliseconds", "OK", client_pause)
 COMMAND("CLIENT|UNPAUSE", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
         "connection", "1.0.0", "O(N) of the connections held back", "", "Ends CLIENT PAUSE", "OK", client_unpause)
+COMMAND("CLIENT|UNBLOCK", -3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_ALONE, KEYS_NONE, 0,
+        "connection", "1.0.0", "O(N) of the connections", "client-id [TIMEOUT|ERROR]",
+        "Ends the WAIT or READ.AFTER of another connection, as if its time were over, or with -UNBLOCKED",
+        "1, or 0 when it does not wait", client_unblock)
 COMMAND("CLIENT|LASTLSN", 2, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
         "connection", "1.0.0", "O(1)", "", "Tells the log's number of this connection's last write",
         "integer; 0: it has written nothing", client_lastlsn)

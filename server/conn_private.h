@@ -49,6 +49,7 @@ enum conn_state {
     CONN_DEAD,    /* on the list of those to be freed */
 };
 
+enum conn_unblock { UNBLOCK_NOT, UNBLOCK_TIMEOUT, UNBLOCK_ERROR };    /* CLIENT UNBLOCK: its WAIT is over */
 enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP, REPLY_SKIP_NEXT }; /* CLIENT REPLY */
 
 struct park { /* a parked connection on a waitlist; freed by its I/O thread */
@@ -83,6 +84,7 @@ struct conn {
     uint8_t close_due; /* conn_close_after_reply, when what is captured is done */
     uint8_t no_evict, no_touch;
     uint8_t linear;   /* CLIENT CONSISTENCY linearizable */
+    uint8_t unblock;  /* enum conn_unblock */
     uint8_t obuf;     /* enum obuf_class */
     uint8_t tracking; /* enum conn_tracking */
     unsigned db;

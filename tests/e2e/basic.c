@@ -433,6 +433,44 @@ static void test_wrong_directives_are_refused(void **state)
     assert_non_null(strstr(said, "usage") ? strstr(said, "usage") : strstr(said, "Usage"));
 }
 
+static void append(redisContext *c, const char *command)
+{
+    int done = 0;
+    assert_int_equal(redisAppendCommand(c, command), REDIS_OK);
+    while (!done)
+        assert_int_equal(redisBufferWrite(c, &done), REDIS_OK);
+}
+
+/* On several threads, of which another one may have the client. */
+static void test_a_client_that_waits_is_unblocked(void **state)
+{
+    static const struct {
+        const char *command, *timeout;
+    } waits[] = {{"WAIT 1 0", ":0"}, {"READ.AFTER 999999 TIMEOUT 0", "-MASTERDOWN..."}};
+    struct e2e s;
+    (void)state;
+    e2e_start(&s, "--io-threads", "3", NULL);
+    for (int i = 0; i < 8; i++) {
+        redisContext *c = e2e_connect(&s);
+        long long id = e2e_int(c, "CLIENT ID");
+        int error = i / 2 % 2;
+        e2e_expect(s.c, ":0", "CLIENT UNBLOCK %lld", id);
+        append(c, waits[i % 2].command);
+        e2e_info_wait(s.c, "blocked_clients", "1");
+        e2e_expect(s.c, ":1",
+                   error   ? "CLIENT UNBLOCK %lld ERROR"
+                   : i < 4 ? "CLIENT UNBLOCK %lld"
+                           : "CLIENT UNBLOCK %lld TIMEOUT",
+                   id);
+        e2e_expect_next(c, error ? "-UNBLOCKED client unblocked via CLIENT UNBLOCK" : waits[i % 2].timeout);
+        e2e_expect(c, ":0", "WAIT 1 1"); /* that was that */
+        redisFree(c);
+    }
+    e2e_expect(s.c, "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR", "CLIENT UNBLOCK 1 x");
+    e2e_expect(s.c, "-ERR value is not an integer...", "CLIENT UNBLOCK x");
+    e2e_finish(&s);
+}
+
 #define TEST(f) cmocka_unit_test_teardown(f, e2e_teardown)
 
 int main(void)
@@ -449,6 +487,7 @@ int main(void)
         TEST(test_command_shapes),
         TEST(test_redis_cli),
         TEST(test_restart_keeps_data),
+        TEST(test_a_client_that_waits_is_unblocked),
         TEST(test_shutdown),
         TEST(test_sigterm_finishes_what_is_in_flight),
         TEST(test_second_server_in_a_directory_is_refused),
