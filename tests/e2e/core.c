@@ -76,9 +76,19 @@ static void carry_values(redisContext *c)
     EXPECT("+OK", "SET k %s", MARK("SET"));
     drop(e2e_command(c, "SET k %s GET", MARK("SET GET")));
     drop(e2e_command(c, "GET k"));
+    EXPECT("+OK", "SET l %s", MARK("a part of what is found, combined, dumped"));
+    drop(e2e_command(c, "LCS k l IDX"));
+    drop(e2e_command(c, "BITOP OR l l none"));
+    drop(e2e_command(c, "BITFIELD l GET i64 0 SET u8 0 1 GET i64 8"));
+    redisReply *r = e2e_command(c, "DUMP l");
+    drop(e2e_command(c, "RESTORE l 0 %b REPLACE", r->str, r->len));
+    drop(r);
     for (size_t n = 100; n <= BIG; n *= 3) {
         EXPECT("+OK", "SET big/%d %b", (int)n, full_of(MARK("a large value"), n), n);
         drop(e2e_command(c, "GET big/%d", (int)n));
+        drop(e2e_command(c, "DUMP big/%d", (int)n));
+        drop(e2e_command(c, "BITOP NOT b big/%d", (int)n));
+        drop(e2e_command(c, "LCS k big/%d", (int)n));
     }
     drop(e2e_command(c, "SECRET.MGET v m/1 m/2 %s", control));
     for (int i = 0; i < 300; i++)
