@@ -57,6 +57,21 @@ enum call_result latency_doctor(struct call *c)
     return CALL_DONE;
 }
 
+enum call_result latency_graph(struct call *c)
+{
+    struct buf *b = &c->io->scratch;
+    enum latency_event k = event_of(c->argv[2]);
+    buf_clear(b);
+    enum err e = k < LATENCY_EVENTS ? latency_draw(c->srv->latency, k, c->now_ms / 1000, b) : ERR_NOTFOUND;
+    if (e == ERR_NOTFOUND)
+        return call_errorf(c, e, "No samples available for event '%.*s'", (int)(c->argv[2].n < 64 ? c->argv[2].n : 64),
+                           (const char *)c->argv[2].p);
+    if (e)
+        return call_error(c, e);
+    reply_verbatim(c->reply, "txt", buf_bytes(b));
+    return CALL_DONE;
+}
+
 /* 1: the command was called, and its histogram is in the reply. */
 static size_t put_histogram(struct call *c, const struct command *cmd)
 {

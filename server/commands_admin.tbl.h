@@ -66,6 +66,8 @@ COMMAND("LATENCY|LATEST", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NON
         "array of [event, time, ms, worst ms]", latency_latest)
 COMMAND("LATENCY|HISTORY", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
         "O(1)", "event", "Shows the events of a kind: command, fast-command", "array of [time, ms]", latency_history)
+COMMAND("LATENCY|GRAPH", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(1)", "event", "Draws the events of a kind, the oldest left, each with how long ago it was", "text", latency_graph)
 COMMAND("LATENCY|RESET", -2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",
         "O(1)", "[event [event ...]]", "Forgets events", "how many kinds had any", latency_reset_cmd)
 COMMAND("LATENCY|DOCTOR", 2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0",

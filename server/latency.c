@@ -3,6 +3,7 @@
 #include "server/latency.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include "base/mem.h"
 #include "server/conn_private.h"
@@ -136,13 +137,19 @@ void latency_reply_latest(struct latency *l, struct reply *r)
     reply_insert_array(r, mark, n);
 }
 
+/* The i-th of those that are kept, the oldest first. */
+static const struct sample *sample_at(const struct series *s, unsigned i)
+{
+    return &s->sample[(s->next + LATENCY_KEPT - s->count + i) % LATENCY_KEPT];
+}
+
 void latency_reply_history(struct latency *l, enum latency_event k, struct reply *r)
 {
     pthread_mutex_lock(&l->lock);
     const struct series *s = &l->series[k];
     reply_array(r, s->count);
     for (unsigned i = 0; i < s->count; i++) {
-        const struct sample *at = &s->sample[(s->next + LATENCY_KEPT - s->count + i) % LATENCY_KEPT];
+        const struct sample *at = sample_at(s, i);
         reply_array(r, 2);
         reply_int(r, (int64_t)at->time_s);
         reply_int(r, (int64_t)at->ms);
@@ -170,4 +177,89 @@ enum err latency_advise(struct latency *l, struct buf *out)
                           "the log (WBL.INFO), that of\n"
                           "a key operation the HSM (HSM.INFO): compare with these before looking elsewhere.\n");
     return e || any ? e : buf_putf(out, "No latency spike was seen above latency-monitor-threshold.\n");
+}
+
+/* ---- a graph, as Redis draws it: a column for each event, and under it, downwards, how long ago it was ---- */
+
+#define GRAPH_COLUMNS 80
+#define GRAPH_ROWS 4
+#define GRAPH_STEPS 3 /* to a row */
+#define AGE_CHARS 24
+
+static char bar(uint64_t ms, uint64_t low, uint64_t high, unsigned row)
+{
+    uint64_t range = high > low ? high - low : 1, step = (ms - low) * GRAPH_STEPS * GRAPH_ROWS / range;
+    uint64_t below = (uint64_t)GRAPH_STEPS * (GRAPH_ROWS - 1 - row);
+    if (step >= (uint64_t)GRAPH_STEPS * GRAPH_ROWS)
+        step--;
+    return step < below ? ' ' : step - below < GRAPH_STEPS ? "_o#"[step - below] : '|';
+}
+
+/* The i-th character of an age; a blank behind its end. */
+static char age_char(uint64_t s, unsigned i)
+{
+    static const struct {
+        uint64_t seconds;
+        char unit;
+    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    char text[AGE_CHARS];
+    unsigned u = 0;
+    while (u < 3 && s < units[u].seconds)
+        u++;
+    int n = snprintf(text, sizeof text, "%llu%c", (unsigned long long)(s / units[u].seconds), units[u].unit);
+    return i < (unsigned)n ? text[i] : ' ';
+}
+
+/* Rows of the columns from `from` on; under them an empty one, and ages as long as there is anything of them. */
+static enum err draw_columns(const struct series *s, unsigned from, const uint64_t range[2], uint64_t now_s,
+                             struct buf *out)
+{
+    unsigned n = s->count - from < GRAPH_COLUMNS ? s->count - from : GRAPH_COLUMNS;
+    enum err e = ERR_OK;
+    int more = 1;
+    for (unsigned row = 0; more && !e; row++) {
+        char line[GRAPH_COLUMNS];
+        memset(line, ' ', n);
+        more = row <= GRAPH_ROWS;
+        for (unsigned i = 0; i < n && row != GRAPH_ROWS; i++) {
+            const struct sample *at = sample_at(s, from + i);
+            line[i] = row < GRAPH_ROWS ? bar(at->ms, range[0], range[1], row)
+                                       : age_char(now_s > at->time_s ? now_s - at->time_s : 0, row - GRAPH_ROWS - 1);
+            more |= line[i] != ' ';
+        }
+        if (more && !(e = buf_put(out, line, n)))
+            e = buf_put_u8(out, '\n');
+    }
+    return e;
+}
+
+static enum err draw(const struct series *s, const char *name, uint64_t now_s, struct buf *out)
+{
+    uint64_t range[2] = {UINT64_MAX, 0};
+    for (unsigned i = 0; i < s->count; i++) {
+        uint64_t ms = sample_at(s, i)->ms;
+        range[0] = ms < range[0] ? ms : range[0];
+        range[1] = ms > range[1] ? ms : range[1];
+    }
+    enum err e = buf_putf(out, "%s - high %llu ms, low %llu ms (all time high %llu ms)\n", name,
+                          (unsigned long long)range[1], (unsigned long long)range[0], (unsigned long long)s->max_ms);
+    for (unsigned i = 0; i < GRAPH_COLUMNS && !e; i++)
+        e = buf_put_u8(out, '-');
+    if (!e)
+        e = buf_put_u8(out, '\n');
+    for (unsigned from = 0; from < s->count && !e; from += GRAPH_COLUMNS) {
+        if (from)
+            e = buf_put_u8(out, '\n');
+        if (!e)
+            e = draw_columns(s, from, range, now_s, out);
+    }
+    return e;
+}
+
+enum err latency_draw(struct latency *l, enum latency_event k, uint64_t now_s, struct buf *out)
+{
+    pthread_mutex_lock(&l->lock);
+    const struct series s = l->series[k];
+    pthread_mutex_unlock(&l->lock);
+    return s.count ? draw(&s, latency_event_names[k], now_s, out) : ERR_NOTFOUND;
 }

@@ -46,6 +46,8 @@ void latency_add(struct latency *l, enum latency_event k, uint64_t ms, uint64_t 
 int latency_reset(struct latency *l, enum latency_event k);
 void latency_reply_latest(struct latency *l, struct reply *r);
 void latency_reply_history(struct latency *l, enum latency_event k, struct reply *r);
+/* The events of a kind as a graph in ASCII, appended. ERR_NOTFOUND: there are none; ERR_OOM. */
+must_use enum err latency_draw(struct latency *l, enum latency_event k, uint64_t now_s, struct buf *out);
 /* Plain words about what was seen, appended. ERR_OOM. */
 must_use enum err latency_advise(struct latency *l, struct buf *out);
 

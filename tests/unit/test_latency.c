@@ -108,6 +108,45 @@ static void events_keep_the_worst_of_a_second(void **state)
     answer_parser_fini(&parser);
 }
 
+/* Three steps to a row: a twelfth of the range each. */
+static void a_graph(void **state)
+{
+    static const char want[] = "command - high 500 ms, low 100 ms (all time high 500 ms)\n"
+                               "--------------------------------------------------------------------------------\n"
+                               "    #\n"
+                               "   _|\n"
+                               "  _||\n"
+                               "__|||\n"
+                               "     \n"
+                               "21115\n"
+                               "dhm0s\n"
+                               "   s \n";
+    static const uint64_t ages[] = {2 * 86400 + 5, 3600, 119, 10, 5}, ms[] = {100, 101, 200, 300, 500};
+    uint64_t now = 1000000;
+    struct latency *l;
+    struct buf b;
+    (void)state;
+    buf_init(&b, 1 << 20);
+    assert_int_equal(latency_new(&l), ERR_OK);
+    assert_int_equal(latency_draw(l, LATENCY_COMMAND, now, &b), ERR_NOTFOUND);
+    for (unsigned i = 0; i < 5; i++)
+        latency_add(l, LATENCY_COMMAND, ms[i], (now - ages[i]) * 1000);
+    assert_int_equal(latency_draw(l, LATENCY_COMMAND, now, &b), ERR_OK);
+    assert_int_equal(buf_put_u8(&b, 0), ERR_OK);
+    assert_string_equal((char *)buf_data(&b), want);
+
+    /* More than a screen is wide; all the same. */
+    assert_int_equal(latency_reset(l, LATENCY_COMMAND), 1);
+    for (unsigned i = 0; i < 81; i++)
+        latency_add(l, LATENCY_COMMAND, 7, (now - 90 + i) * 1000);
+    buf_clear(&b);
+    assert_int_equal(latency_draw(l, LATENCY_COMMAND, now, &b), ERR_OK);
+    assert_int_equal(buf_put_u8(&b, 0), ERR_OK);
+    assert_non_null(strstr((char *)buf_data(&b), "\n\n \n \n \n_\n \n1\n0\ns\n"));
+    latency_free(l);
+    buf_fini(&b);
+}
+
 static void faults(void **state)
 {
     struct latency *l;
@@ -125,6 +164,7 @@ int main(void)
         cmocka_unit_test(every_time_has_its_bucket),
         cmocka_unit_test(percentiles),
         cmocka_unit_test(events_keep_the_worst_of_a_second),
+        cmocka_unit_test(a_graph),
         cmocka_unit_test(faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
