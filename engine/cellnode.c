@@ -223,6 +223,8 @@ static void do_open(struct cellnode *n, const struct cell_effect *e)
     if (e->first > 1)
         log_chain_at(n, e->first - 1, chain);
     buf_init(&b, 4096);
+    if (!sequencer_has_room(n->q)) /* what was fetched may have filled it, and is committed with this record only */
+        sequencer_spill(n->q);
     if (record_put(&b, &r, chain) || sequencer_append(n->q, buf_bytes(&b), 1, r.lsn, r.chain))
         halt(n, "the log takes no barrier");
     buf_fini(&b);
@@ -309,7 +311,7 @@ static void set_gate(struct cellnode *n)
     enum err err = !cell_serving(&n->cell) ? ERR_READONLY : cell_writable(&n->cell, n->cell.now_ms);
     if (err) {
         close_gate(n, err);
-    } else if (!n->open && n->cell.commit_lsn == n->cell.last_lsn) {
+    } else if (!n->open && n->cell.commit_lsn == n->cell.last_lsn && !sequencer_is_behind(n->q)) {
         if ((err = sequencer_open(n->q, n->cell.vote.promised)) != ERR_OK) {
             n->cfg.log(n->cfg.arg, LOG_WARNING, "the vaults cannot be read: no writes are taken");
             return;
@@ -387,7 +389,8 @@ void cellnode_changed(struct cellnode *n, uint64_t now_ms)
     if (n->halted)
         return;
     tell_synced(n, now_ms);
-    sequencer_commit(n->q, n->cell.commit_lsn); /* also those that have nothing to write */
+    sequencer_commit(n->q, n->cell.commit_lsn); /* also those that have nothing to write; and what it is behind with */
+    set_gate(n);
     admit(n);
 }
 
@@ -413,11 +416,12 @@ static void tell_open(struct cellnode *n, uint64_t now_ms)
     }
 }
 
-/* Memory is for records whose commit is near. What a candidate fetches from its donor, or comes below the barrier of a
- * primary that needs this node's acknowledgement, is committed only when all of it is here. */
+/* Memory is for records that are visible soon. What a candidate fetches from its donor, or comes below the barrier of a
+ * primary that needs this node's acknowledgement, is committed only when all of it is here; and what comes while this
+ * node is behind waits for what is in the log. */
 static void make_room(struct cellnode *n)
 {
-    if (n->refused && n->refused_lsn == n->cell.commit_lsn)
+    if (n->refused && (n->refused_lsn == n->cell.commit_lsn || sequencer_is_behind(n->q)))
         sequencer_spill(n->q);
     n->refused = 0;
     n->refused_lsn = n->cell.commit_lsn;
@@ -601,4 +605,20 @@ void cellnode_settings(struct cellnode *n, unsigned quorum_timeout_ms, unsigned 
 const struct cell *cellnode_cell(const struct cellnode *n)
 {
     return &n->cell;
+}
+
+int cellnode_serving(const struct cellnode *n)
+{
+    return cell_serving(&n->cell) && !sequencer_is_behind(n->q);
+}
+
+void cellnode_status(const struct cellnode *n, uint64_t now_ms, struct cell_status *out)
+{
+    cell_status(&n->cell, now_ms, out);
+    out->master = cellnode_serving(n);
+}
+
+enum err cellnode_fresh(const struct cellnode *n, uint64_t now_ms)
+{
+    return sequencer_is_behind(n->q) ? ERR_MASTERDOWN : cell_fresh(&n->cell, now_ms);
 }

@@ -7,6 +7,13 @@
  * The gate is open while this node is a serving primary that hears a majority and has nothing open from before; else
  * writes are refused: READONLY, or NOREPLICAS on a primary without a majority.
  *
+ * **Known and visible.** What the core knows to be committed may be a long way ahead of what this node shows: a log
+ * that was left by an earlier run is taken up in steps, between which everything else goes on. Until the last of them
+ * the node is *behind*, and nothing rests on the state that it shows: it is no master, though the core serves
+ * (cellnode_status), local reads are refused (cellnode_fresh), the gate is closed, so that no condition is evaluated,
+ * and writes of an earlier term that came through are not told yet. So whoever looks at the state asks here, not the
+ * core.
+ *
  * Threads: one at a time, the owner's. Calls block for an fsync of the voting file, the end of a group being written,
  * the cut of a log; callbacks are called in the course of them, and must not call this module.
  */
@@ -27,7 +34,7 @@ struct cellnode_config {
 
     /* A message to a peer; head and records are borrowed. It may be lost when there is no link; order is kept. */
     void (*send)(void *arg, uint8_t to, struct bytes head, struct bytes records);
-    void (*role)(void *arg);                              /* cell_status may have changed; may be NULL */
+    void (*role)(void *arg);                              /* cellnode_status may have changed; may be NULL */
     void (*reads)(void *arg, uint64_t seq, uint64_t lsn); /* CELL_READS; may be NULL */
     void (*fetch)(void *arg, uint8_t from, const struct cell_point *at,
                   uint64_t session); /* CELL_FETCH: cellnode_fetched answers; NULL: refused */
@@ -43,8 +50,12 @@ struct cellnode_config {
 must_use enum err cellnode_open(struct cellnode **out, const struct cellnode_config *cfg, uint64_t now_ms);
 void cellnode_close(struct cellnode *n); /* closes the gate; accepts NULL */
 
-const struct cell *cellnode_cell(const struct cellnode *n); /* for cell_status and its like */
-enum err cellnode_writable(const struct cellnode *n);       /* what writes are refused with; ERR_OK: the gate is open */
+const struct cell *cellnode_cell(const struct cellnode *n); /* what the core knows, which need not be visible yet */
+/* As cell_serving, cell_status and cell_fresh, of what is visible. */
+int cellnode_serving(const struct cellnode *n);
+void cellnode_status(const struct cellnode *n, uint64_t now_ms, struct cell_status *out);
+must_use enum err cellnode_fresh(const struct cellnode *n, uint64_t now_ms);
+enum err cellnode_writable(const struct cellnode *n); /* what writes are refused with; ERR_OK: the gate is open */
 
 /* Another state is about to take this one's place, and the node to be opened anew: from now on writes are refused, and
  * nothing that comes changes anything; orders are ERR_LOADING. */

@@ -165,10 +165,6 @@ must_use enum err engine_fetch_snapshot(struct engine *e, uint64_t to);
 /* Any time: has the damaged segment of the log that lsn is in mended from outside of this node
  * (engine_config.mend_log, whose arguments these are). ERR_NOTFOUND: nobody has it. Blocks. */
 must_use enum err engine_mend_log(struct engine *e, uint64_t lsn, int (*over)(void *arg), void *over_arg);
-/* Behind a gate: records of the log that this run did not write are committed up to `to`. Up to the commit LSN they are
- * visible when it returns. ERR_CORRUPT, ERR_IO, ERR_OOM, ERR_MISCONF (no room on the disk): the same again later. The
- * gate's owner. */
-must_use enum err engine_take_tail(struct engine *e, uint64_t to);
 
 /* ---- cover.c ---- */
 /* What stands for stores that are out, with a reference (overlay_unref); NULL: nothing does. Any thread. */

@@ -87,21 +87,61 @@ enum err sequencer_recent(struct sequencer *q, uint64_t first_lsn, uint64_t last
     return err;
 }
 
-/* What an earlier run left in the log, or was spilt, is in no group. */
+static void say_tail(struct sequencer *q, enum err err)
+{
+    if (err && err != q->tail_err)
+        engine_logf(q->e, LOG_WARNING, "the log cannot be taken up at LSN %llu (%s): trying again",
+                    (unsigned long long)engine_commit_lsn(q->e) + 1, err_name(err));
+    q->tail_err = err;
+}
+
+/* What an earlier run left in the log, or was spilt, is in no group. It may be all of a log: a step of it is taken, and
+ * the owner has other duties before the next. ERR_AGAIN: there is more, and gate.changed is called. */
 static enum err show_tail(struct sequencer *q, uint64_t lsn)
 {
     uint64_t to = lsn < q->tail_lsn ? lsn : q->tail_lsn;
-    enum err err = to > engine_commit_lsn(q->e) ? engine_take_tail(q->e, to) : ERR_OK;
-    if (err)
-        engine_logf(q->e, LOG_WARNING, "the log cannot be taken up at LSN %llu (%s): trying again",
-                    (unsigned long long)engine_commit_lsn(q->e) + 1, err_name(err));
+    if (to <= engine_commit_lsn(q->e))
+        return ERR_OK;
+    if (hot_dirty_bytes(q->e->hot) > q->e->cfg.dirty_bytes) { /* the applier calls gate.changed */
+        apply_demand(q->e->apply, engine_commit_lsn(q->e));
+        say_tail(q, apply_stalled(q->e->apply) ? ERR_MISCONF : ERR_OK);
+        return ERR_AGAIN;
+    }
+    enum err err = groups_show_tail(q, to);
+    say_tail(q, err);
+    if (!err && engine_commit_lsn(q->e) < to) {
+        err = ERR_AGAIN;
+        q->gate.changed(q->gate.arg);
+    }
     return err;
+}
+
+static void tell_settled(struct sequencer *q)
+{
+    struct mpsc_node *told = NULL;
+    for (struct mpsc_node **at = &q->settled, *n; (n = *at);) {
+        if (mpsc_entry(n, struct write, node)->lsn > engine_commit_lsn(q->e)) {
+            at = &n->next;
+            continue;
+        }
+        *at = n->next;
+        n->next = told;
+        told = n;
+    }
+    groups_done(q, told, ERR_OK);
 }
 
 void sequencer_commit(struct sequencer *q, uint64_t lsn)
 {
-    if (show_tail(q, lsn) == ERR_OK)
+    q->behind = show_tail(q, lsn) != ERR_OK;
+    if (!q->behind)
         groups_show(q, lsn);
+    tell_settled(q);
+}
+
+int sequencer_is_behind(const struct sequencer *q)
+{
+    return q->behind;
 }
 
 void sequencer_close(struct sequencer *q, enum err err)
@@ -146,10 +186,12 @@ void sequencer_resolve(struct sequencer *q, uint64_t first_lsn, uint64_t last_ls
         }
         *at = n->next;
         w->err = err;
-        n->next = told;
-        told = n;
+        struct mpsc_node **to = err ? &told : &q->settled;
+        n->next = *to;
+        *to = n;
     }
     groups_done(q, told, ERR_OK);
+    tell_settled(q);
 }
 
 /* A group must be spare: so what gathers can always be written. Lock held. */
@@ -201,7 +243,7 @@ enum err sequencer_append(struct sequencer *q, struct bytes records, uint32_t n,
     struct group *g = q->g;
     assert(first_lsn == q->next_lsn);
     enum err err = atomic_load(&q->failed) ? ERR_MISCONF
-                   : has_room(q)           ? buf_put(&g->records, records.p, records.n)
+                   : q->spare              ? buf_put(&g->records, records.p, records.n)
                                            : ERR_AGAIN;
     if (err == ERR_OK) {
         g->foreign = 1;

@@ -24,6 +24,8 @@
 #define GROUP_KEEP_BYTES (512u << 10) /* of its buffer when it is empty */
 #define OOM_RETRY_MS 10
 #define PUBLISH_AHEAD 6
+#define TAIL_STEP_RECORDS 1024 /* of the thread that has heartbeats to send */
+#define TAIL_STEP_BYTES (2u << 20)
 
 static void no_writes(struct group *g)
 {
@@ -381,6 +383,37 @@ static void show_foreign(struct sequencer *q, struct group *g, uint64_t lsn)
         return;
     now_visible(e, last);
     engine_tell_records(e, bytes_of(rest.p + from, g->shown - from), NULL);
+}
+
+static enum err take_next(struct engine *e, struct wal_cursor *c, size_t *bytes)
+{
+    struct record r;
+    struct bytes raw;
+    enum err err = wal_cursor_next(c, &r, &raw);
+    if (err)
+        return err;
+    *bytes += raw.n;
+    while (try_again(err = engine_take_record(e, &r)))
+        ;
+    return err;
+}
+
+enum err groups_show_tail(struct sequencer *q, uint64_t to)
+{
+    struct engine *e = q->e;
+    struct wal_cursor *c;
+    uint64_t lsn = engine_commit_lsn(e), end = to - lsn > TAIL_STEP_RECORDS ? lsn + TAIL_STEP_RECORDS : to;
+    size_t bytes = 0;
+    enum err err = wal_cursor_open(&c, e->wal, lsn + 1);
+
+    if (err)
+        return err;
+    while (lsn < end && bytes < TAIL_STEP_BYTES && (err = take_next(e, c, &bytes)) == ERR_OK)
+        lsn++;
+    wal_cursor_close(c);
+    now_visible(e, lsn); /* what could not be taken up has changed nothing */
+    engine_tell_records(e, bytes_of(NULL, 0), NULL);
+    return err;
 }
 
 void groups_done(struct sequencer *q, struct mpsc_node *first, enum err err)

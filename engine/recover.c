@@ -322,28 +322,6 @@ static uint64_t committed_lsn(struct engine *e, const struct engine_report *rep)
     return lsn < rep->wal.last_lsn ? lsn : rep->wal.last_lsn;
 }
 
-enum err engine_take_tail(struct engine *e, uint64_t to)
-{
-    struct wal_cursor *c;
-    struct record r;
-    struct bytes raw;
-    uint64_t lsn = engine_commit_lsn(e) + 1;
-    enum err err = wal_cursor_open(&c, e->wal, lsn);
-
-    if (err)
-        return err;
-    for (; err == ERR_OK && lsn <= to; lsn++) {
-        if ((err = wal_cursor_next(c, &r, &raw)) != ERR_OK || (err = engine_take_record(e, &r)) != ERR_OK)
-            break;
-        atomic_store(&e->commit_lsn, lsn);
-        if (lsn % REPLAY_PUBLISH_EVERY == 0 || lsn == to || hot_dirty_bytes(e->hot) > e->cfg.dirty_bytes)
-            err = replay_published(e, lsn);
-    }
-    wal_cursor_close(c);
-    engine_tell_records(e, bytes_of(NULL, 0), NULL);
-    return err;
-}
-
 enum err engine_replay(struct engine *e, struct engine_report *rep)
 {
     uint64_t skip[ENGINE_STORES_MAX], last = e->cfg.gate ? committed_lsn(e, rep) : rep->wal.last_lsn;

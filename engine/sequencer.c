@@ -289,7 +289,8 @@ void sequencer_stop(struct sequencer *q)
     pthread_join(q->sequencer_thread, NULL);
     stop_writer(q);
     groups_done(q, q->limbo, ERR_UNCERTAIN);
-    q->limbo = NULL;
+    groups_done(q, q->settled, ERR_OK);
+    q->limbo = q->settled = NULL;
 }
 
 void sequencer_free(struct sequencer *q)

@@ -64,10 +64,14 @@ int sequencer_failed(struct sequencer *q);
 must_use enum err sequencer_recent(struct sequencer *q, uint64_t first_lsn, uint64_t last_lsn, size_t limit,
                                    struct buf *out, uint64_t *end);
 
-/* Up to lsn, which is durable and never goes back, records are committed: they are visible and told when it returns.
- * Those that an earlier run left in the log are read from there; when that fails now, the log of the engine says so,
- * and the same again, which is to be asked for, tries again. */
+/* Up to lsn, which is durable and never goes back, records are committed: they are visible and told when it returns, in
+ * order, unless it is behind then. Records that are in no group - an earlier run left them in the log, or they were
+ * spilt - are read from there, a step of bounded length each time, and what comes after waits for them. */
 void sequencer_commit(struct sequencer *q, uint64_t lsn);
+/* 1: the last sequencer_commit has not shown all of it (engine_commit_lsn says how far it came): the same again when
+ * gate.changed was called, and now and then, since the log may not be readable now, which the log of the engine says.
+ */
+int sequencer_is_behind(const struct sequencer *q);
 
 /* Writes are refused with err from now on. When it returns nothing of this node's own is being evaluated or written,
  * and what is not committed yet is in limbo. Of one that is closed: err is the refusal now. */
@@ -75,10 +79,10 @@ void sequencer_close(struct sequencer *q, enum err err);
 /* A closed one; everything in the log is committed. The next record has the given term. ERR_CORRUPT, ERR_IO, ERR_OOM:
  * the vaults' counters cannot be read; it stays closed. */
 must_use enum err sequencer_open(struct sequencer *q, uint32_t term);
-/* The outcome of writes in limbo with an LSN from first to last. */
+/* The outcome of writes in limbo with an LSN from first to last. Of ERR_OK they are told when they are visible. */
 void sequencer_resolve(struct sequencer *q, uint64_t first_lsn, uint64_t last_lsn, enum err err);
 
-/* A closed one: 1 when the next sequencer_append will not be ERR_AGAIN, whatever it brings. */
+/* A closed one: 1 when there is room for more records from elsewhere, whatever the next sequencer_append brings. */
 int sequencer_has_room(struct sequencer *q);
 /* As wal_room: of records that come behind those that wait to be written, or are being written. */
 must_use enum err sequencer_fits(struct sequencer *q, uint64_t bytes);
@@ -86,8 +90,9 @@ must_use enum err sequencer_fits(struct sequencer *q, uint64_t bytes);
  * then. Makes room where no commit does. */
 void sequencer_spill(struct sequencer *q);
 /* A closed one: n whole records that chain from the log's last one on, as in wal_append; copied. Begun when it returns:
- * gate.changed tells when they are durable. ERR_AGAIN: no room now, nothing was done. ERR_OOM. ERR_MISCONF: the log
- * failed. */
+ * gate.changed tells when they are durable. It takes a barrier also where there is no room otherwise, if no more than
+ * one. ERR_AGAIN: all groups are written and not visible, nothing was done; not after sequencer_spill. ERR_OOM.
+ * ERR_MISCONF: the log failed. */
 must_use enum err sequencer_append(struct sequencer *q, struct bytes records, uint32_t n, uint64_t first_lsn,
                                    const uint8_t chain[RECORD_CHAIN_BYTES]);
 /* A closed one: the log ends at lsn, at or above what is committed and not above its last; all of it is durable when it

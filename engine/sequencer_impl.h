@@ -31,8 +31,11 @@ struct sequencer {
     struct group groups[GROUPS], *g;
     struct buf ops, undo;
     uint64_t next_lsn;
-    _Atomic uint32_t term;   /* for others to read */
-    struct mpsc_node *limbo; /* the gate's owner's */
+    _Atomic uint32_t term;     /* for others to read */
+    struct mpsc_node *limbo;   /* the gate's owner's */
+    struct mpsc_node *settled; /* the gate's owner's: committed, and told when they are visible */
+    int behind;                /* the gate's owner's */
+    enum err tail_err;         /* the gate's owner's: what the log of the engine said last of reading it */
     uint64_t tail_lsn; /* the gate's owner's: up to here no group has what is not committed: an earlier run's, spilt */
 
     _Atomic int failed;
@@ -63,6 +66,9 @@ must_use enum err groups_copy(const struct group *g, uint64_t first, uint64_t la
 
 void groups_free_oldest(struct sequencer *q);        /* of those that are written; lock held */
 void groups_show(struct sequencer *q, uint64_t lsn); /* makes visible what is committed; takes the lock */
+/* Makes visible records behind the commit LSN, up to `to`, that are in the log and in no group: as many as take some
+ * milliseconds, one at least, but on an error. ERR_CORRUPT, ERR_IO, ERR_OOM: the same again later. */
+must_use enum err groups_show_tail(struct sequencer *q, uint64_t to);
 void groups_done(struct sequencer *q, struct mpsc_node *first,
                  enum err err); /* err: their outcome; ERR_OK: it is set */
 

@@ -272,6 +272,6 @@ void repl_digest_turn(struct repl *r, uint64_t now)
     else
         d->mends = 0, d->mend_ms = 0;
     repl_rebuild_turn(r, now);
-    if (d->new_lsn && d->new_lsn <= c->commit_lsn && atomic_load(&d->state) == IDLE)
+    if (d->new_lsn && d->new_lsn <= engine_commit_lsn(r->srv->engine) && atomic_load(&d->state) == IDLE)
         begin(r);
 }

@@ -91,7 +91,7 @@ static void wait_for_sync(struct repl *r, uint64_t now)
     struct repl_failover *f = &r->failover;
     uint8_t to = who_holds_all(r);
     f->turns = to != CELL_NOBODY ? f->turns + 1 : 0;
-    if (!cell_serving(cellnode_cell(r->node)))
+    if (!cellnode_serving(r->node))
         end(r, "this node is no primary any more");
     else if (f->turns > CAUGHT_UP_TURNS)
         hand_over(r, to, now);
@@ -105,7 +105,7 @@ static void wait_for_primary(struct repl *r, uint64_t now)
 {
     struct repl_failover *f = &r->failover;
     struct cell_status s;
-    cell_status(cellnode_cell(r->node), now, &s);
+    cellnode_status(r->node, now, &s);
     if (!s.master && s.link_up)
         end(r, "this node follows the new primary");
     else if (f->end_ms && now >= f->end_ms)
@@ -127,7 +127,7 @@ static void run_abort(struct repl *r, struct repl_task *t)
     mem_free(t);
     if (state == NONE)
         return;
-    if (state == GOES_ON && !r->voters.n && !cell_serving(cellnode_cell(r->node))) {
+    if (state == GOES_ON && !r->voters.n && !cellnode_serving(r->node)) {
         repl_dial_source(r, "", 0);
         repl_lead_now(r);
         repl_keep_source(r, "", 0);

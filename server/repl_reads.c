@@ -81,7 +81,7 @@ void repl_reads_turn(struct repl *r, uint64_t now)
 {
     struct repl_reads *q = &r->reads;
     const struct cell *c = cellnode_cell(r->node);
-    if (q->under_way && !cell_serving(c))
+    if (q->under_way && !cellnode_serving(r->node))
         end_round(r, ERR_READONLY);
     else if (q->under_way && is_confirmed(r))
         end_round(r, ERR_OK);

@@ -83,7 +83,7 @@ void repl_look_at_terms(struct repl *r)
     struct wal *w = engine_wal(r->srv->engine);
     struct cell_status core;
     struct wal_info info;
-    cell_status(cellnode_cell(r->node), clock_mono_ms(), &core);
+    cellnode_status(r->node, clock_mono_ms(), &core);
     wal_info(w, &info);
     if (r->turn.term == core.term && r->turn.log_term == core.term) /* a term begins at one place */
         return;
@@ -110,7 +110,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
     struct cell_status core;
     uint64_t compared_lsn = atomic_load(&r->digest.compared_lsn); /* before its verdict */
 
-    cell_status(c, now, &core);
+    cellnode_status(r->node, now, &core);
     *s = (struct repl_status){.on = 1,
                               .voters = r->voters.n != 0,
                               .mute = (enum cell_mute)c->vote.mute,
@@ -140,7 +140,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
 /* Bounded staleness in a cell with voters; without them what Redis does. */
 static enum err reads(const struct repl *r, uint64_t now)
 {
-    enum err e = cell_fresh(cellnode_cell(r->node), now);
+    enum err e = cellnode_fresh(r->node, now);
     if (repl_is_quarantined(r))
         return ERR_CORRUPT;
     return !r->voters.n && config_int(r->srv->config, CFG_REPLICA_SERVE_STALE_DATA) ? ERR_OK : e;

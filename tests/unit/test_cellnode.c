@@ -41,6 +41,7 @@ struct machine {
     _Atomic int changed;
     struct packet *in, **in_last;
     int cut_off; /* from all others */
+    int untold;  /* it does not hear what is committed */
     int halted;
 };
 
@@ -54,6 +55,15 @@ static void changed(void *arg)
     atomic_store(&x->changed, 1);
 }
 
+static void forget_commit(uint8_t *head)
+{
+    struct cell_msg msg;
+    uint32_t record_bytes;
+    assert_int_equal(cellwire_get(head, &msg, &record_bytes), ERR_OK);
+    msg.commit = 0;
+    cellwire_put(head, &msg, record_bytes);
+}
+
 static void send_packet(void *arg, uint8_t to, struct bytes head, struct bytes records)
 {
     struct machine *from = arg, *x = &m[to];
@@ -62,6 +72,8 @@ static void send_packet(void *arg, uint8_t to, struct bytes head, struct bytes r
     struct packet *p = malloc(sizeof *p + head.n + records.n);
     *p = (struct packet){.from = (uint8_t)(from - m), .n = head.n + records.n};
     memcpy(p->bytes, head.p, head.n);
+    if (x->untold)
+        forget_commit(p->bytes);
     if (records.n)
         memcpy(p->bytes + head.n, records.p, records.n);
     *x->in_last = p;
@@ -97,7 +109,7 @@ static void start(unsigned i, int newborn)
 
     x->gate = (struct sequencer_gate){changed, x};
     x->in_last = &x->in;
-    x->halted = x->cut_off = 0;
+    x->halted = x->cut_off = x->untold = 0;
     snprintf(x->dir, sizeof x->dir, "%s/%u", root, i);
     struct engine_config cfg = {.dir = x->dir,
                                 .shards = 2,
@@ -236,7 +248,7 @@ static void turn(void)
 
 static int serving(unsigned i)
 {
-    return m[i].n && cell_serving(cellnode_cell(m[i].n));
+    return m[i].n && cellnode_serving(m[i].n);
 }
 
 static void promote(unsigned i)
@@ -406,6 +418,87 @@ static void another_primary_has_all_that_was_told(void **state)
     UNTIL(same_end(0, 2) && same_end(1, 2));
     assert_logs_equal(0, 2);
     assert_logs_equal(1, 2);
+}
+
+enum { LONG = 10000 };
+
+static void write_many(unsigned i)
+{
+    static struct asked many[LONG];
+    for (unsigned k = 0; k < LONG; k++)
+        ask_set(i, &many[k], "p", "value");
+    for (unsigned k = 0; k < LONG; k++)
+        assert_int_equal(outcome(&many[k]), ERR_OK);
+}
+
+static uint64_t shown(unsigned i)
+{
+    return engine_commit_lsn(m[i].e);
+}
+
+/* What it learns to be committed, by being primary, it shows step by step: until the last one it serves nobody, and
+ * says so. */
+static void a_new_primary_serves_when_it_shows_all(void **state)
+{
+    struct cell_status s;
+    unsigned between = 0;
+    (void)state;
+    m[1].untold = 1;
+    promote(0);
+    make_vault(0);
+    write_many(0);
+    UNTIL(same_end(1, 0));
+    assert_int_equal(shown(1), 0);
+    sequencer_spill(atomic_load(&m[1].e->seq));
+    stop(0);
+    m[1].untold = 0;
+    assert_int_equal(cellnode_promote(m[1].n, 0, now_ms), ERR_OK);
+    UNTIL(cell_serving(cellnode_cell(m[1].n)));
+    while (!serving(1)) {
+        cellnode_status(m[1].n, now_ms, &s);
+        assert_int_equal(s.master, 0);
+        assert_int_equal(cellnode_fresh(m[1].n, now_ms), ERR_MASTERDOWN);
+        assert_int_equal(cellnode_writable(m[1].n), ERR_READONLY);
+        uint64_t was = shown(1);
+        UNTIL(shown(1) > was || serving(1));
+        between++;
+    }
+    assert_true(between > 1);
+    assert_true(reads(1, "p", "10000:value"));
+    assert_int_equal(cellnode_fresh(m[1].n, now_ms), ERR_OK);
+    UNTIL(cellnode_writable(m[1].n) == ERR_OK);
+    assert_int_equal(set(1, "p", "more"), ERR_OK);
+    assert_true(reads(1, "p", "10001:more"));
+}
+
+/* Nor is it read from a replica that shows less than it knows; which goes on to acknowledge, and to hear. */
+static void a_replica_is_not_read_before_it_shows_all(void **state)
+{
+    unsigned between = 0;
+    struct asked x;
+    (void)state;
+    promote(0);
+    make_vault(0);
+    UNTIL(vaults_find(engine_vaults(m[1].e), bytes_str("v")) && same_end(1, 0));
+    assert_int_equal(cellnode_fresh(m[1].n, now_ms), ERR_OK);
+    m[1].untold = 1;
+    stop(2); /* so it is this one that acknowledges */
+    write_many(0);
+    UNTIL(same_end(1, 0));
+    sequencer_spill(atomic_load(&m[1].e->seq));
+    m[1].untold = 0;
+    UNTIL(cellnode_cell(m[1].n)->commit_lsn > shown(1));
+    while (shown(1) < 2 + LONG) {
+        uint64_t was = shown(1);
+        assert_int_equal(cellnode_fresh(m[1].n, now_ms), ERR_MASTERDOWN);
+        if (!between)
+            ask_set(0, &x, "p", "more");
+        UNTIL(shown(1) > was);
+        between++;
+    }
+    assert_true(between > 1);
+    assert_int_equal(outcome(&x), ERR_OK);
+    UNTIL(reads(1, "p", "10001:more") && cellnode_fresh(m[1].n, now_ms) == ERR_OK);
 }
 
 /* A primary cut off from the others: what it appended goes, and its client hears that it is gone. */
@@ -765,6 +858,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_frozen_one_acknowledges_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(stale_records_do_not_hold_up_a_busy_primary, setup, teardown),
         cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_new_primary_serves_when_it_shows_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_replica_is_not_read_before_it_shows_all, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_other_has_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(who_was_away_for_long_may_be_promoted, setup, teardown),
         cmocka_unit_test_setup_teardown(a_write_without_a_majority_is_uncertain_in_the_end, setup, teardown),

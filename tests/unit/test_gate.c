@@ -72,16 +72,10 @@ static void note_records(void *arg, struct bytes records, const struct mpsc_node
     }
 }
 
-static void open_with(struct node *n, const struct sequencer_gate *gate)
+static void reopen(struct node *n, const struct sequencer_gate *gate)
 {
     const char *why;
     struct engine_report report;
-    n->gate = (struct sequencer_gate){changed, n};
-    n->admits = ERR_OK;
-    pthread_mutex_init(&n->lock, NULL);
-    pthread_cond_init(&n->cond, NULL);
-    snprintf(n->dir, sizeof n->dir, "%s/coffer-gate-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    assert_non_null(mkdtemp(n->dir));
     struct engine_config cfg = {.dir = n->dir,
                                 .shards = 2,
                                 .wal_segment_bytes = 65536,
@@ -97,6 +91,17 @@ static void open_with(struct node *n, const struct sequencer_gate *gate)
                                 .sealer = &sealer};
     assert_int_equal(engine_open(&n->e, &cfg, &report, &why), ERR_OK);
     n->q = atomic_load(&n->e->seq);
+}
+
+static void open_with(struct node *n, const struct sequencer_gate *gate)
+{
+    n->gate = (struct sequencer_gate){changed, n};
+    n->admits = ERR_OK;
+    pthread_mutex_init(&n->lock, NULL);
+    pthread_cond_init(&n->cond, NULL);
+    snprintf(n->dir, sizeof n->dir, "%s/coffer-gate-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(n->dir));
+    reopen(n, gate);
 }
 
 static void open_node(struct node *n)
@@ -573,6 +578,122 @@ static void what_waits_long_for_its_commit_waits_in_the_log(void **state)
     assert_int_equal(outcome(&b, &x), ERR_OK);
 }
 
+/* A candidate has fetched so much that there is no room: what commits it is the barrier, which is written behind it. */
+static void a_barrier_is_taken_where_there_is_no_room(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    uint64_t lsn = 0;
+    struct asked x;
+    (void)state;
+
+    do {
+        ask_set(&a, &x, v, "p", "value");
+        admit_to(&a, last_lsn(&a) + 1);
+        sequencer_commit(a.q, last_lsn(&a));
+        assert_int_equal(outcome(&a, &x), ERR_OK);
+        if (sequencer_has_room(b.q) && ++lsn)
+            hand(&a, &b, lsn, lsn);
+    } while (sequencer_has_room(b.q));
+    sequencer_spill(b.q);
+    hand(&a, &b, lsn + 1, lsn + 1);
+    sequencer_commit(b.q, lsn + 1);
+    assert_int_equal(engine_commit_lsn(b.e), lsn + 1);
+
+    b.e->cfg.dirty_bytes = 0; /* nor in the stores */
+    assert_false(sequencer_has_room(b.q));
+    hand(&a, &b, lsn + 2, last_lsn(&a));
+    b.e->cfg.dirty_bytes = 4 << 20;
+}
+
+enum { LONG = 3500 };
+static struct asked many[LONG];
+
+static unsigned count_told(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < LONG; i++)
+        n += (unsigned)atomic_load(&many[i].done);
+    return n;
+}
+
+/* All in the log, the gate closed, and no group has them. */
+static void leave_a_long_tail(struct vault *v)
+{
+    for (unsigned i = 0; i < LONG; i++)
+        ask_set(&a, &many[i], v, "p", "value");
+    while (last_lsn(&a) < 1 + LONG)
+        admit_to(&a, last_lsn(&a) + 1);
+    sequencer_close(a.q, ERR_READONLY);
+    sequencer_spill(a.q);
+}
+
+/* The owner's other duties come in between; what was acknowledged is told no sooner than it can be read. */
+static void a_long_tail_is_shown_in_steps(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    unsigned steps = 0;
+    struct asked x;
+    char want[32];
+    (void)state;
+
+    leave_a_long_tail(v);
+    sequencer_resolve(a.q, 0, UINT64_MAX, ERR_OK);
+    assert_int_equal(count_told(), 0);
+    do {
+        uint64_t was = engine_commit_lsn(a.e), changes = a.changes;
+        sequencer_commit(a.q, 1 + LONG);
+        uint64_t lsn = engine_commit_lsn(a.e);
+        assert_true(lsn > was && lsn - was <= 1024);
+        assert_int_equal(count_told(), lsn - 1);
+        snprintf(want, sizeof want, "%llu:value", (unsigned long long)lsn - 1);
+        assert_reads(&a, v, "p", want);
+        if (sequencer_is_behind(a.q)) {
+            assert_true(a.changes > changes); /* it asks for the next */
+            ask_set(&a, &x, v, "p", "no");
+            assert_int_equal(outcome(&a, &x), ERR_READONLY);
+        }
+        steps++;
+    } while (sequencer_is_behind(a.q));
+    assert_int_equal(engine_commit_lsn(a.e), 1 + LONG);
+    assert_int_equal(steps, (LONG + 1023) / 1024);
+    for (unsigned i = 0; i < LONG; i++)
+        assert_int_equal(outcome(&a, &many[i]), ERR_OK);
+    assert_int_equal(sequencer_open(a.q, 2), ERR_OK);
+    ask_set(&a, &x, v, "p", "here");
+    admit_to(&a, 2 + LONG);
+    sequencer_commit(a.q, 2 + LONG);
+    assert_int_equal(outcome(&a, &x), ERR_OK);
+    snprintf(want, sizeof want, "%u:here", LONG + 1);
+    assert_reads(&a, v, "p", want);
+}
+
+/* Between two steps what is not committed may be cut off, and the node may stop: those that are committed are OK. */
+static void between_two_steps_of_a_tail(void **state)
+{
+    struct vault *v = primary_with_vault(&a, 1);
+    (void)state;
+
+    leave_a_long_tail(v);
+    sequencer_commit(a.q, LONG - 10);
+    assert_true(sequencer_is_behind(a.q));
+    sequencer_resolve(a.q, 2, LONG - 10, ERR_OK);
+    assert_int_equal(sequencer_cut(a.q, LONG - 9), ERR_OK);
+    sequencer_resolve(a.q, LONG - 8, UINT64_MAX, ERR_ROLLEDBACK);
+    assert_int_equal(engine_commit_lsn(a.e), 1 + 1024);
+    engine_close(a.e);
+    unsigned n[3] = {0};
+    for (unsigned i = 0; i < LONG; i++) {
+        enum err err = outcome(&a, &many[i]);
+        n[0] += err == ERR_OK, n[1] += err == ERR_UNCERTAIN, n[2] += err == ERR_ROLLEDBACK;
+    }
+    assert_int_equal(n[0], LONG - 11);
+    assert_int_equal(n[1], 1);
+    assert_int_equal(n[2], 10);
+    reopen(&a, &a.gate);
+    assert_int_equal(engine_commit_lsn(a.e), 1 + 1024);
+    assert_int_equal(last_lsn(&a), LONG - 9);
+}
+
 static void what_was_cut_comes_otherwise(void **state)
 {
     struct vault *v = primary_with_vault(&a, 1), *vb;
@@ -879,6 +1000,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_left_at_the_end_is_uncertain, setup, teardown),
         cmocka_unit_test_setup_teardown(another_node_shows_what_is_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_waits_long_for_its_commit_waits_in_the_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_barrier_is_taken_where_there_is_no_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_long_tail_is_shown_in_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(between_two_steps_of_a_tail, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
         cmocka_unit_test_setup_teardown(what_gathers_behind_a_cut_chains_from_what_was_left, setup, teardown),
         cmocka_unit_test_setup_teardown(users_are_told_of_when_they_are_committed, setup, teardown),
