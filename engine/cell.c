@@ -281,8 +281,8 @@ static enum err on_trimmed(struct cell *c, const struct cell_event *ev, struct c
 
 static enum err on_room(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
 {
-    (void)fx;
     c->room = ev->ok;
+    cell_follow_room(c, fx);
     return ERR_OK;
 }
 

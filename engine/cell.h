@@ -119,7 +119,7 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     SNAPSHOT    term, at, hops, age                 my log begins later: fetch a snapshot at `at`, or behind it
  *     RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat,
  *                 records, commit, seq, hops, age     all before first was sent
- *     ACK         term, lsn, seq, mute                durable up to lsn
+ *     ACK         term, lsn, seq, mute, why           durable up to lsn. CELL_NOROOM: it takes no more now
  *     LEAD        term                                I am primary of this term: join me
  *     REFUSED     why, leader                         answers JOIN
  *     STAND       term                                your primary asks you to stand: as PROMOTE there
@@ -151,6 +151,7 @@ enum cell_why {
     CELL_OTHERCONFIG,    /* another cell, or another list of voters */
     CELL_DIVERGED,       /* same LSN and term, another chain: cannot happen */
     CELL_DISKFAILED,     /* of an alarm: a write or sync failed */
+    CELL_NOROOM,         /* of an ACK: the disk has no room for the log; older versions do not say so */
 };
 
 struct cell_msg {
@@ -257,6 +258,7 @@ struct cell_peer {
     uint64_t match_lsn; /* counted: durable there, in the own term */
     uint64_t seq;       /* highest heartbeat of the own term that it confirmed */
     uint64_t heard_ms;  /* last ack of the own term */
+    uint8_t full;       /* it said then that it has no room */
 };
 
 struct cell {
@@ -334,7 +336,7 @@ void cell_init(struct cell *c, const struct cell_config *config, const struct ce
  *                        room, and not alone
  *     FOLLOW, HAND_OVER  ERR_OK. ERR_RANGE: no such peer. ERR_READONLY: not serving
  *     WRITE              ERR_OK: the first effect is ADMIT. Refused, nothing happened: ERR_READONLY, ERR_NOREPLICAS (no
- *                        majority heard), ERR_MISCONF (no room)
+ *                        majority heard that has room), ERR_MISCONF (no room here)
  *     READ               ERR_OK, with a ticket. ERR_READONLY: not primary, or not serving. ERR_NOQUORUM
  *     others             ERR_OK
  */
@@ -346,6 +348,9 @@ int cell_serving(const struct cell *c); /* primary, barrier committed: INFO and 
 
 /* What CELL_WRITE would be answered. */
 must_use enum err cell_writable(const struct cell *c, uint64_t now_ms);
+
+/* 1: a primary hears a majority, but those of it that have room are none. */
+int cell_lacks_room(const struct cell *c, uint64_t now_ms);
 
 /* May local reads be answered (bounded staleness)? ERR_OK, ERR_NOQUORUM (also PING's answer: else Sentinel never fails
  * over), ERR_MASTERDOWN. */

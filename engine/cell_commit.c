@@ -63,9 +63,14 @@ enum err cell_writable(const struct cell *c, uint64_t now_ms)
 {
     if (!cell_serving(c))
         return ERR_READONLY;
-    if (!cell_heard_majority(c, now_ms))
+    if (!cell_heard_room(c, now_ms))
         return ERR_NOREPLICAS;
     return c->room ? ERR_OK : ERR_MISCONF;
+}
+
+int cell_lacks_room(const struct cell *c, uint64_t now_ms)
+{
+    return cell_serving(c) && cell_heard_majority(c, now_ms) && !cell_heard_room(c, now_ms);
 }
 
 enum err cell_write(struct cell *c, uint32_t count, struct cell_effects *fx)
@@ -96,9 +101,13 @@ static void rollback_in_same_term(struct cell *c, struct cell_effects *fx) /* th
     c->progress_ms = c->now_ms;
 }
 
-/* Only who serves: a primary whose barrier is not committed may hold records of older terms that were acknowledged. */
+/* Only who serves: a primary whose barrier is not committed may hold records of older terms that were acknowledged. Not
+ * where a majority has no room: it could not take the barrier of the new term either, and nobody would be primary. What
+ * is open comes through when there is room. */
 void cell_rollback_tick(struct cell *c, struct cell_effects *fx)
 {
+    if (cell_lacks_room(c, c->now_ms))
+        c->progress_ms = c->now_ms;
     int may = MUTANT_ROLLBACK_UNSERVING ? c->role == CELL_PRIMARY : cell_serving(c);
     if (!may || cell_alone(c) || c->commit_lsn == c->last_lsn || c->gate.phase == CELL_GATE_PROBE ||
         c->now_ms - c->progress_ms < c->config.write_timeout_ms)

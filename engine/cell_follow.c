@@ -63,7 +63,14 @@ static struct cell_msg *ack(struct cell *c, struct cell_effects *fx)
     m->lsn = MUTANT_ACK_BEFORE_FSYNC ? c->last_lsn : c->durable_lsn;
     m->seq = c->follow.seq;
     m->mute = c->vote.mute != CELL_SOUND;
+    m->why = c->room ? 0 : CELL_NOROOM;
     return m;
+}
+
+void cell_follow_room(struct cell *c, struct cell_effects *fx)
+{
+    if (c->role == CELL_REPLICA && c->follow.phase == CELL_LIVE)
+        ack(c, fx);
 }
 
 /* A term above the primary's: of a replica's replica that was primary itself, which cannot follow before the primary

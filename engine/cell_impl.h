@@ -72,6 +72,7 @@ void cell_leave(struct cell *c);
 void cell_follow_tick(struct cell *c, struct cell_effects *fx);
 void cell_pass_on(struct cell *c, uint8_t from, uint32_t term, struct cell_effects *fx); /* a higher term */
 void cell_follow_synced(struct cell *c, struct cell_effects *fx);
+void cell_follow_room(struct cell *c, struct cell_effects *fx); /* the primary hears of it at once */
 void cell_follow_snapshot(struct cell *c, const struct cell_event *ev, struct cell_effects *fx);
 cell_msg_fn cell_on_counter, cell_on_continue, cell_on_snapshot, cell_on_records, cell_on_lead, cell_on_refused,
     cell_on_stand;
@@ -86,6 +87,7 @@ void cell_lead_tick(struct cell *c, struct cell_effects *fx);
 void cell_beat(struct cell *c, struct cell_effects *fx);
 void cell_pump(struct cell *c, struct cell_effects *fx); /* ends every step: sends what is new to whoever has room */
 int cell_heard_majority(const struct cell *c, uint64_t now_ms);
+int cell_heard_room(const struct cell *c, uint64_t now_ms); /* a majority that takes records */
 enum err cell_read(struct cell *c, struct cell_effects *fx);
 cell_msg_fn cell_on_join, cell_on_ack;
 

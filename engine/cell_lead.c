@@ -224,13 +224,24 @@ enum err cell_read(struct cell *c, struct cell_effects *fx)
     return ERR_OK;
 }
 
-int cell_heard_majority(const struct cell *c, uint64_t now_ms)
+static int heard(const struct cell *c, uint64_t now_ms, int with_room)
 {
     uint64_t of[CELL_VOTERS] = {0};
     for (uint8_t v = 0; v < c->config.voters; v++)
-        of[v] = v == c->config.self ? now_ms : c->peer[v].heard_ms;
-    uint64_t heard = cell_quorum(c, of);
-    return heard && now_ms - heard <= c->config.quorum_timeout_ms;
+        if (v == c->config.self || !with_room || !c->peer[v].full)
+            of[v] = v == c->config.self ? now_ms : c->peer[v].heard_ms;
+    uint64_t since = cell_quorum(c, of);
+    return since && now_ms - since <= c->config.quorum_timeout_ms;
+}
+
+int cell_heard_majority(const struct cell *c, uint64_t now_ms)
+{
+    return heard(c, now_ms, 0);
+}
+
+int cell_heard_room(const struct cell *c, uint64_t now_ms)
+{
+    return heard(c, now_ms, 1);
 }
 
 void cell_on_ack(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
@@ -244,6 +255,7 @@ void cell_on_ack(struct cell *c, uint8_t from, const struct cell_msg *m, struct 
     if (c->role != CELL_PRIMARY || (m->term != c->vote.promised && !MUTANT_NOFENCE) || m->mute || !cell_votes(c, from))
         return;
     peer->heard_ms = c->now_ms;
+    peer->full = m->why == CELL_NOROOM;
     if (m->lsn > peer->match_lsn)
         peer->match_lsn = m->lsn;
     if (m->seq > peer->seq)

@@ -119,6 +119,7 @@ const char *repl_state_name(enum repl_state_verdict v); /* "equal" */
 struct repl_peer {
     char host[VOTERS_HOST_BYTES];
     int port, online, voter;
+    int full;   /* a voter whose disk has no room for the log, as this primary heard last */
     int linked; /* it may be stopped, or join again: not online, and not gone */
     uint8_t index;
     uint64_t acked_lsn, lag_ms; /* lag: since something was heard of it */

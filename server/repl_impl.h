@@ -139,7 +139,7 @@ struct repl {
     uint8_t source;               /* whom the node is told to follow; CELL_NOBODY */
     int wants_to_lead;            /* as soon as a majority is linked */
     int turning_on;               /* the core has just come to a node that served alone */
-    int leads;                    /* what was logged last */
+    int leads, lacks_room;        /* what was logged last */
     struct repl_turn turn;
     struct link *link[CELL_PEERS];
     struct dialer *dialer[CELL_PEERS];

@@ -47,6 +47,7 @@ static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
         out->online = peer->session != 0;
         out->acked_lsn = peer->session ? peer->acked_lsn : 0;
         out->linked = r->link[p] != NULL;
+        out->full = peer->full;
         out->lag_ms = now > peer->alive_ms ? now - peer->alive_ms : 0;
     }
 }
@@ -178,6 +179,25 @@ static void say_role(struct repl *r, const struct repl_status *s)
         log_at(LOG_NOTICE, "This node is no primary any more (term %lu)", (unsigned long)s->term);
 }
 
+/* Once for each time: those who write hear no more than -NOREPLICAS. */
+static void say_room(struct repl *r, const struct repl_status *s, uint64_t now)
+{
+    char names[512] = "";
+    int lacks = cell_lacks_room(cellnode_cell(r->node), now), n = 0;
+    if (lacks == r->lacks_room)
+        return;
+    r->lacks_room = lacks;
+    for (unsigned i = 0; i < s->peers && n < (int)sizeof names; i++)
+        if (s->peer[i].full)
+            n += snprintf(names + n, sizeof names - (size_t)n, "%s%.60s:%d", n ? ", " : "", s->peer[i].host,
+                          s->peer[i].port);
+    if (lacks)
+        log_at(LOG_WARNING, "Writes are refused: too few voters have room on their disks for the log; none has %s",
+               names);
+    else
+        log_at(LOG_NOTICE, "Writes do not wait any more for voters that have room on their disks");
+}
+
 /* A node that served alone is taken for a primary, and its writes wait, until it is one again or follows somebody. */
 static int is_turning_on(struct repl *r)
 {
@@ -196,6 +216,7 @@ void repl_publish(struct repl *r, uint64_t now)
         return;
     fill(r, now, &s);
     say_role(r, &s);
+    say_room(r, &s, now);
     atomic_store_explicit(&srv->cell.write_err, (int)cellnode_writable(r->node), memory_order_relaxed);
     atomic_store_explicit(&srv->cell.read_err, (int)reads(r, now), memory_order_relaxed);
     atomic_store_explicit(&srv->cell.replica, !s.master, memory_order_relaxed);

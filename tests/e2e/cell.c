@@ -216,30 +216,33 @@ static void a_voter_that_lost_its_disk_catches_up_and_votes(void **state)
 
 /* ---- a full disk ---- */
 
-static char disk[E2E_PATH + 8]; /* what is mounted; empty: nothing */
+static char disk[TRIO][E2E_PATH + 8]; /* what is mounted at a node's log; empty: nothing */
 
-static void take_disk_off(void)
+static void take_disks_off(void)
 {
-    if (disk[0])
-        (void)umount2(disk, MNT_DETACH);
-    disk[0] = 0;
+    for (unsigned i = 0; i < TRIO; i++) {
+        if (disk[i][0])
+            (void)umount2(disk[i], MNT_DETACH);
+        disk[i][0] = 0;
+    }
 }
 
-static int take_disk_off_and_teardown(void **state)
+static int take_disks_off_and_teardown(void **state)
 {
-    take_disk_off();
+    take_disks_off();
     return trio_teardown(state);
 }
 
 /* The log of a node that is stopped gets a disk of its own. 0: mounting is not allowed here. */
-static int give_log_a_disk(const struct e2e *node)
+static int give_log_a_disk(const struct trio *t, unsigned i)
 {
+    const struct e2e *node = &t->node[i];
     char said[512], command[512];
-    snprintf(disk, sizeof disk, "%s/wal", node->dir);
+    snprintf(disk[i], sizeof disk[i], "%s/wal", node->dir);
     snprintf(command, sizeof command, "cd %s && mv wal old && mkdir -m 700 wal", node->dir);
     assert_int_equal(e2e_run(said, sizeof said, "sh", "-c", command, NULL), 0);
-    if (mount("tmpfs", disk, "tmpfs", 0, "size=1g,mode=700") != 0) {
-        disk[0] = 0;
+    if (mount("tmpfs", disk[i], "tmpfs", 0, "size=1g,mode=700") != 0) {
+        disk[i][0] = 0;
         return 0;
     }
     snprintf(command, sizeof command, "cd %s && cp -a old/. wal && rm -r old", node->dir);
@@ -247,9 +250,12 @@ static int give_log_a_disk(const struct e2e *node)
     return 1;
 }
 
-static void resize_disk(const char *options)
+#define FULL "size=64m" /* less than the log leaves free */
+#define ROOMY "size=1g"
+
+static void resize_disk(unsigned i, const char *options)
 {
-    assert_int_equal(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, options), 0);
+    assert_int_equal(mount("tmpfs", disk[i], "tmpfs", MS_REMOUNT, options), 0);
 }
 
 /* Once it wrote until nothing was left, what the stores need included, and ended. */
@@ -261,13 +267,13 @@ static void a_replica_whose_disk_is_full_waits_for_room(void **state)
     redisContext *first = t.node[0].c;
     e2e_expect(first, "+OK", "SET k one");
     e2e_stop(&t.node[2]);
-    if (!give_log_a_disk(&t.node[2])) {
+    if (!give_log_a_disk(&t, 2)) {
         trio_finish(&t);
         skip();
     }
     trio_again(&t, 2);
     trio_await_followers(&t, 0, 2);
-    resize_disk("size=64m"); /* less than the log leaves free */
+    resize_disk(2, FULL);
     trio_await(&t, 2, "slave_priority", "0");
     e2e_log_wait(&t.node[2], "the disk has no room for the log");
     for (int i = 0; i < 400; i++)
@@ -277,7 +283,7 @@ static void a_replica_whose_disk_is_full_waits_for_room(void **state)
     trio_await(&t, 2, "slave_priority", "0");
     e2e_expect(first, "+OK", "SET k two");
 
-    resize_disk("size=1g");
+    resize_disk(2, ROOMY);
     trio_await(&t, 2, "slave_priority", "100");
     trio_await_followers(&t, 0, 2);
     trio_await_equal(&t);
@@ -286,7 +292,49 @@ static void a_replica_whose_disk_is_full_waits_for_room(void **state)
     trio_await_followers(&t, 2, 2);
     e2e_expect(t.node[2].c, "+OK", "SET k three");
     e2e_stop(&t.node[2]);
-    take_disk_off();
+    take_disks_off();
+    trio_finish(&t);
+}
+
+/* Two of three: once each write was told after seconds that nobody knows, and in the end there was no primary. */
+static void writes_are_refused_while_too_few_voters_have_room(void **state)
+{
+    struct trio t;
+    (void)state;
+    trio_start(&t);
+    e2e_expect(t.node[0].c, "+OK", "SET k one");
+    e2e_stop(&t.node[1]);
+    e2e_stop(&t.node[2]);
+    if (!give_log_a_disk(&t, 1) || !give_log_a_disk(&t, 2)) {
+        trio_finish(&t);
+        skip();
+    }
+    trio_again(&t, 1);
+    trio_again(&t, 2);
+    trio_await_master(&t, 0);
+    trio_await_followers(&t, 0, 2);
+    redisContext *first = t.node[0].c;
+    resize_disk(1, FULL);
+    trio_await(&t, 0, "voters_with_full_disk", "1");
+    e2e_expect(first, "+OK", "SET k two");
+    resize_disk(2, FULL);
+    trio_await(&t, 0, "voters_with_full_disk", "2");
+    e2e_log_wait(&t.node[0], "Writes are refused: too few voters have room");
+    for (unsigned i = 0; i < 20; i++)
+        e2e_expect(first, "-NOREPLICAS Not enough good replicas to write.", "SET k three");
+    e2e_expect(first, "$two", "GET k");
+    assert_true(trio_is_master(&t, 0));
+
+    resize_disk(2, ROOMY);
+    trio_await(&t, 0, "voters_with_full_disk", "1");
+    await(first, "+OK", "SET k four");
+    resize_disk(1, ROOMY);
+    trio_await(&t, 0, "voters_with_full_disk", "0");
+    trio_await_followers(&t, 0, 2);
+    trio_await_equal(&t);
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_stop(&t.node[i]);
+    take_disks_off();
     trio_finish(&t);
 }
 
@@ -301,7 +349,8 @@ int main(void)
         cmocka_unit_test_teardown(a_primary_without_a_majority_refuses_and_comes_back, trio_teardown),
         cmocka_unit_test_teardown(a_cell_that_was_stopped_goes_on, trio_teardown),
         cmocka_unit_test_teardown(a_voter_that_lost_its_disk_catches_up_and_votes, trio_teardown),
-        cmocka_unit_test_teardown(a_replica_whose_disk_is_full_waits_for_room, take_disk_off_and_teardown),
+        cmocka_unit_test_teardown(a_replica_whose_disk_is_full_waits_for_room, take_disks_off_and_teardown),
+        cmocka_unit_test_teardown(writes_are_refused_while_too_few_voters_have_room, take_disks_off_and_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

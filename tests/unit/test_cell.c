@@ -366,6 +366,60 @@ static void a_replica_without_room_grows_stale(void **state)
     assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
 }
 
+static void acknowledge(struct node *n, unsigned from, uint64_t lsn, enum cell_why why)
+{
+    receive(n, from, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .lsn = lsn, .why = (uint8_t)why});
+}
+
+static enum err write_one(struct node *n)
+{
+    return step(n, (struct cell_event){.type = CELL_WRITE, .count = 1});
+}
+
+/* At once, not when a write has waited in vain; and those that are open wait for room, as no new term would get it. */
+static void without_room_at_a_majority_writes_are_refused(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    acknowledge(&n, 1, 1, CELL_NOROOM);
+    assert_int_equal(write_one(&n), ERR_NOREPLICAS); /* voter 2 was never heard */
+    acknowledge(&n, 2, 1, 0);
+    assert_int_equal(write_one(&n), ERR_OK);
+    synced(&n);
+    acknowledge(&n, 2, 1, CELL_NOROOM);
+    assert_int_equal(write_one(&n), ERR_NOREPLICAS);
+    assert_true(cell_lacks_room(&n.c, n.now_ms));
+    assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_OK);
+    for (unsigned i = 0; i < 20; i++) {
+        n.now_ms += 1000;
+        acknowledge(&n, 1, 1, CELL_NOROOM);
+        acknowledge(&n, 2, 1, CELL_NOROOM);
+        event(&n, CELL_TICK);
+        assert_null(sent(&n, 1, CELL_PROBE));
+    }
+    acknowledge(&n, 1, 1, 0);
+    assert_false(cell_lacks_room(&n.c, n.now_ms));
+    event(&n, CELL_TICK);
+    assert_null(sent(&n, 1, CELL_PROBE)); /* the time counts from now on */
+    acknowledge(&n, 1, 2, 0);
+    assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_OK);
+    assert_int_equal(write_one(&n), ERR_OK);
+}
+
+static void a_replica_says_at_once_that_it_has_no_room(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 1, 3);
+    receive(&n, 0, (struct cell_msg){.type = CELL_LEAD, .promised = 1, .term = 1});
+    lose_and_join_again(&n, 0);
+    event(&n, CELL_ROOM);
+    assert_int_equal(sent(&n, 0, CELL_ACK)->why, CELL_NOROOM);
+    step(&n, (struct cell_event){.type = CELL_ROOM, .ok = 1});
+    assert_int_equal(sent(&n, 0, CELL_ACK)->why, 0);
+}
+
 /* An order to follow comes before there is a link: what it says then goes nowhere. */
 static void a_new_link_is_joined_over_at_once(void **state)
 {
@@ -725,6 +779,8 @@ int main(void)
         cmocka_unit_test(without_a_majority_everything_is_refused),
         cmocka_unit_test(a_replica_is_fresh_for_a_while),
         cmocka_unit_test(a_replica_without_room_grows_stale),
+        cmocka_unit_test(without_room_at_a_majority_writes_are_refused),
+        cmocka_unit_test(a_replica_says_at_once_that_it_has_no_room),
         cmocka_unit_test(a_new_link_is_joined_over_at_once),
         cmocka_unit_test(another_list_of_voters_is_refused),
         cmocka_unit_test(an_order_to_follow_leaves_writes_uncertain),
