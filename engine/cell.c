@@ -68,6 +68,10 @@ void cell_cut(struct cell *c, uint64_t lsn, struct cell_effects *fx)
     assert(lsn >= c->commit_lsn && lsn <= c->last_lsn);
     if (lsn == c->last_lsn)
         return;
+    if (c->vote.held_lsn > lsn) {
+        c->vote.held_lsn = lsn;
+        cell_emit(fx, CELL_PERSIST)->vote = c->vote;
+    }
     cell_emit(fx, CELL_CUT)->lsn = lsn;
     c->last_lsn = c->durable_lsn = lsn;
 }
@@ -116,7 +120,8 @@ static enum cell_mute mute_at_start(const struct cell *c, const struct cell_boot
 {
     if (boot->vote_lost && !MUTANT_AMNESIA && !cell_alone(c) && cell_votes(c, c->config.self))
         return MUTANT_FORGIVEN ? CELL_DAMAGED : CELL_LOST;
-    if (boot->damaged && !MUTANT_DAMAGED_VOTES && c->vote.mute == CELL_SOUND)
+    int shorter = c->last_lsn < c->vote.held_lsn && !cell_alone(c) && cell_votes(c, c->config.self);
+    if (((boot->damaged && !MUTANT_DAMAGED_VOTES) || (shorter && !MUTANT_GONE_VOTES)) && c->vote.mute == CELL_SOUND)
         return CELL_DAMAGED;
     return c->vote.mute;
 }
@@ -143,6 +148,7 @@ void cell_init(struct cell *c, const struct cell_config *config, const struct ce
     c->heard = c->vote.promised;
     if (boot->vote_lost || mute_at_start(c, boot) != c->vote.mute)
         cell_set_mute(c, mute_at_start(c, boot), fx);
+    cell_hold(c, fx); /* of a file of an older version, or an end between the record and the file */
     if (boot->damaged)
         cell_emit(fx, CELL_CUT)->lsn = c->last_lsn;
 }
@@ -193,6 +199,7 @@ static enum err on_synced(struct cell *c, const struct cell_event *ev, struct ce
     if (ev->lsn > c->last_lsn || ev->lsn <= c->durable_lsn)
         return ERR_OK;
     c->durable_lsn = ev->lsn;
+    cell_hold(c, fx);
     if (c->role == CELL_PRIMARY)
         cell_commit_advance(c, fx);
     else

@@ -31,10 +31,11 @@
  *
  * A primary *serves* once its barrier is committed. Until then it shows itself as a replica (cell_status).
  *
- * **Mute.** A node whose log was found damaged, or whose voting file is lost, neither votes nor stands nor is counted
- * (R1, R11), until in a session begun afterwards it holds all that the primary had at the handshake. That it is mute is
- * in the voting file. Who lost the file cannot know what it had promised: it asks every other voter first, and promises
- * one more than the highest answer; only a term that began after the loss reaches that (docs/decisions/0014).
+ * **Mute.** A node whose log was found damaged, or shorter than it had been, or whose voting file is lost, neither
+ * votes nor stands nor is counted (R1, R11), until in a session begun afterwards it holds all that the primary had at
+ * the handshake. That it is mute is in the voting file. Who lost the file cannot know what it had promised: it asks
+ * every other voter first, and promises one more than the highest answer; only a term that began after the loss reaches
+ * that (docs/decisions/0014).
  *
  * **Alone** (one voter): a write is acknowledged after the own fsync, promotion needs nobody, replicas are not counted,
  * and a primary that hears of a higher term opens one above it instead of giving way. A replica of another node's cell
@@ -71,6 +72,8 @@ struct cell_vote {
     uint32_t promised;   /* highest term promised, stood for or followed */
     uint8_t promised_to; /* voter whom it was given to; CELL_NOBODY: none, it was only followed */
     uint8_t mute;        /* enum cell_mute */
+    uint64_t held_lsn;   /* a sound voter's log has been so long, and was never cut below: a log that is shorter at a
+                          * start has lost something. 0 only if it has never acknowledged a record */
 };
 
 enum cell_mute {

@@ -279,6 +279,7 @@ void cell_follow_snapshot(struct cell *c, const struct cell_event *ev, struct ce
     cell_stop_streams(c);
     cell_emit(fx, CELL_INSTALL)->at = ev->at;
     c->base_lsn = c->last_lsn = c->durable_lsn = c->commit_lsn = ev->at.lsn;
+    cell_hold(c, fx);
     c->follow.full = 0;
     c->gate.try_ms = c->now_ms + c->config.link_timeout_ms;
     ask(c, c->follow.source, &ev->at, fx);

@@ -43,6 +43,7 @@ static inline int cell_alone(const struct cell *c)
 /* ---- cell_term.c ---- */
 
 void cell_promise(struct cell *c, uint32_t term, uint8_t to, struct cell_effects *fx); /* durable when it returns */
+void cell_hold(struct cell *c, struct cell_effects *fx); /* that there are records is durable when it returns */
 void cell_set_mute(struct cell *c, enum cell_mute mute, struct cell_effects *fx);
 /* A term was heard of. A primary of a lower one, or who stands for a lower one, gives it up. */
 void cell_hear(struct cell *c, uint32_t term, struct cell_effects *fx);

@@ -66,5 +66,8 @@
 #ifndef MUTANT_DAMAGED_VOTES /* R11: a node with a damaged log votes */
 #define MUTANT_DAMAGED_VOTES 0
 #endif
+#ifndef MUTANT_GONE_VOTES /* R11: so does one whose log is gone, but not its voting file */
+#define MUTANT_GONE_VOTES 0
+#endif
 
 #endif

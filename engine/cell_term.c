@@ -3,6 +3,25 @@
 
 #include "engine/cell_impl.h"
 
+/* R11: what a sound node says it holds has to be there when it starts again. What is committed is never cut; that there
+ * is any record at all is written down before the first is acknowledged (cell_hold), and taken back where it is cut
+ * (cell_cut). */
+static void persist(struct cell *c, struct cell_effects *fx)
+{
+    uint64_t held = c->commit_lsn ? c->commit_lsn : c->durable_lsn > 0;
+    if (c->vote.mute)
+        c->vote.held_lsn = 0;
+    else if (c->vote.held_lsn < held)
+        c->vote.held_lsn = held;
+    cell_emit(fx, CELL_PERSIST)->vote = c->vote;
+}
+
+void cell_hold(struct cell *c, struct cell_effects *fx)
+{
+    if (!c->vote.held_lsn && !c->vote.mute && c->durable_lsn)
+        persist(c, fx);
+}
+
 /* R1, R3: once for each term, on disk before anybody hears of it. What was streamed was of a lower one. */
 void cell_promise(struct cell *c, uint32_t term, uint8_t to, struct cell_effects *fx)
 {
@@ -13,13 +32,13 @@ void cell_promise(struct cell *c, uint32_t term, uint8_t to, struct cell_effects
     if (c->heard < term)
         c->heard = term;
     if (!MUTANT_VOLATILE_PROMISE)
-        cell_emit(fx, CELL_PERSIST)->vote = c->vote;
+        persist(c, fx);
 }
 
 void cell_set_mute(struct cell *c, enum cell_mute mute, struct cell_effects *fx)
 {
     c->vote.mute = (uint8_t)mute;
-    cell_emit(fx, CELL_PERSIST)->vote = c->vote;
+    persist(c, fx);
 }
 
 static int has_open_writes(const struct cell *c)

@@ -532,8 +532,21 @@ static enum err read_vote(struct cellnode *n, struct cell_boot *boot)
         n->vote.vote.promised = n->e->begin.term;
         n->vote.vote.promised_to = CELL_NOBODY;
     }
+    /* What was there before a recovery by force, or in another history, is not missed. */
+    if (n->e->begin.term && n->vote.vote.held_lsn > n->e->begin.lsn) {
+        n->vote.vote.held_lsn = n->e->begin.lsn;
+        err = vote_write(n->vote_path, &n->vote);
+    }
     boot->vote = n->vote.vote;
     return err;
+}
+
+static void say_shorter(struct cellnode *n, const struct cell_boot *boot)
+{
+    char line[160];
+    snprintf(line, sizeof line, "the log ends at LSN %llu, and this node has held LSN %llu: some of it is gone",
+             (unsigned long long)boot->last_lsn, (unsigned long long)boot->vote.held_lsn);
+    n->cfg.log(n->cfg.arg, LOG_WARNING, line);
 }
 
 enum err cellnode_open(struct cellnode **out, const struct cellnode_config *cfg, uint64_t now_ms)
@@ -565,6 +578,8 @@ enum err cellnode_open(struct cellnode **out, const struct cellnode_config *cfg,
         return err;
     }
     say_mute(n, 0);
+    if (boot.last_lsn < boot.vote.held_lsn)
+        say_shorter(n, &boot);
     n->synced = info.last_lsn;
     n->begun = !n->e->begin.term || info.first_lsn;
     cell_init(&n->cell, &cfg->cell, &boot, &n->fx);

@@ -16,6 +16,8 @@ void vote_put(uint8_t out[VOTE_BYTES], const struct vote_file *v)
     put_le32(out + 12, v->vote.promised);
     out[16] = v->vote.promised_to;
     out[17] = v->vote.mute;
+    put_le32(out + 18, (uint32_t)v->vote.held_lsn);
+    put_le16(out + 22, (uint16_t)(v->vote.held_lsn >> 32));
     memcpy(out + 24, v->node_id, sizeof v->node_id);
     memcpy(out + 40, v->cell_id, sizeof v->cell_id);
     put_le32(out + 60, crc32c(0, out, 60));
@@ -30,6 +32,7 @@ enum err vote_get(struct bytes in, struct vote_file *v)
     v->vote.promised = get_le32(in.p + 12);
     v->vote.promised_to = in.p[16];
     v->vote.mute = in.p[17];
+    v->vote.held_lsn = get_le32(in.p + 18) | (uint64_t)get_le16(in.p + 22) << 32;
     memcpy(v->node_id, in.p + 24, sizeof v->node_id);
     memcpy(v->cell_id, in.p + 40, sizeof v->cell_id);
     return ERR_OK;

@@ -8,7 +8,7 @@
  *     12  u32  promised     highest term promised, stood for or followed
  *     16  u8   promised to  index of a voter, 255: nobody
  *     17  u8   mute         enum cell_mute
- *     18  6    zeros
+ *     18  u48  held LSN     0 in files of older versions
  *     24  16   node id      random, made with the file
  *     40  16   cell id
  *     56  u32  zeros

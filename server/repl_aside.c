@@ -101,6 +101,7 @@ static enum err become_mute(const struct repl *r, const uint8_t cell_id[16])
         if ((e = clock_random(v.node_id, sizeof v.node_id)))
             return e;
     }
+    v.vote.held_lsn = 0;
     v.vote.mute = lost && r->self < r->voters.n ? CELL_LOST : CELL_DAMAGED;
     return vote_write(REPL_VOTE_PATH, &v);
 }

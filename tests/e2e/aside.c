@@ -297,6 +297,34 @@ static void what_was_set_aside_is_not_joined_by_more(void **state)
 }
 
 /* Nobody has a copy: not one byte is touched. */
+/* By hand, all but its voting file: there is nothing to set aside, and what it votes is worth nothing. */
+static void a_voter_with_nothing_but_its_voting_file(void **state)
+{
+    struct trio t;
+    (void)state;
+    start_cell(&t);
+    fill(t.node[0].c, "old", 20);
+    trio_await_equal(&t);
+    for (unsigned i = 0; i < TRIO; i++)
+        e2e_stop(&t.node[i]);
+    e2e_shell("cd %s && rm -rf wal base shard-* snapshots state && test -e vote", t.node[2].dir);
+    trio_again(&t, 2);
+    e2e_log_wait(&t.node[2], "some of it is gone");
+    trio_await(&t, 2, "mute", "damaged");
+    trio_await(&t, 2, "slave_priority", "0");
+    trio_again(&t, 0);
+    trio_again(&t, 1);
+    trio_await_master(&t, 0);
+    trio_await_followers(&t, 0, 2);
+    trio_await(&t, 2, "mute", "no");
+    trio_await(&t, 2, "set_aside", "0");
+    trio_await_equal(&t);
+    check(t.node[2].c, "old", 20);
+    trio_lead(&t, 2);
+    fill(t.node[2].c, "new", 5);
+    trio_finish(&t);
+}
+
 static void a_node_alone_is_refused(void **state)
 {
     struct e2e s;
@@ -323,6 +351,7 @@ int main(void)
         cmocka_unit_test_teardown(a_node_that_is_killed_on_the_way, trio_teardown),
         cmocka_unit_test_teardown(three_damaged_nodes_wait_for_an_operator, trio_teardown),
         cmocka_unit_test_teardown(what_was_set_aside_is_not_joined_by_more, trio_teardown),
+        cmocka_unit_test_teardown(a_voter_with_nothing_but_its_voting_file, trio_teardown),
         cmocka_unit_test_teardown(a_node_alone_is_refused, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

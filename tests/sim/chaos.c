@@ -6,11 +6,11 @@
 
 /* Weights when nothing is special about a seed. */
 static const unsigned usual[SIM_ACTIONS] = {
-    [SIM_DELIVER] = 1200, [SIM_TICK] = 150,     [SIM_SYNC] = 300,      [SIM_WRITE] = 70,     [SIM_READ] = 40,
-    [SIM_PROMOTE] = 8,    [SIM_COUP] = 16,      [SIM_RECLAIM] = 2,     [SIM_FOLLOW] = 3,     [SIM_CRASH] = 6,
-    [SIM_START] = 30,     [SIM_BREAK] = 8,      [SIM_BLOCK] = 6,       [SIM_UNBLOCK] = 15,   [SIM_DAMAGE] = 4,
-    [SIM_BETRAY] = 30,    [SIM_LOSE_VOTE] = 10, [SIM_LOSE_DISK] = 6,   [SIM_SYNC_FAILS] = 2, [SIM_ROOM] = 4,
-    [SIM_TRIM] = 8,       [SIM_FETCH] = 60,     [SIM_ASK_OUTCOME] = 8,
+    [SIM_DELIVER] = 1200, [SIM_TICK] = 150,     [SIM_SYNC] = 300,    [SIM_WRITE] = 70,      [SIM_READ] = 40,
+    [SIM_PROMOTE] = 8,    [SIM_COUP] = 16,      [SIM_RECLAIM] = 2,   [SIM_FOLLOW] = 3,      [SIM_CRASH] = 6,
+    [SIM_START] = 30,     [SIM_BREAK] = 8,      [SIM_BLOCK] = 6,     [SIM_UNBLOCK] = 15,    [SIM_DAMAGE] = 4,
+    [SIM_BETRAY] = 30,    [SIM_LOSE_VOTE] = 10, [SIM_LOSE_DISK] = 6, [SIM_LOSE_LOG] = 6,    [SIM_SYNC_FAILS] = 2,
+    [SIM_ROOM] = 4,       [SIM_TRIM] = 8,       [SIM_FETCH] = 60,    [SIM_ASK_OUTCOME] = 8,
 };
 
 /* A seed has some of the faults, more or less often: what is not spent on crashes is left for partitions. */
@@ -190,6 +190,17 @@ static void act_lose_disk(struct sim *s, unsigned n)
     trace(s, "%c has a new, empty disk", 'a' + n);
 }
 
+/* By hand. That something is gone is known where it was held when the voting file was written last. */
+static void act_lose_log(struct sim *s, unsigned n)
+{
+    struct sim_node *node = &s->node[n];
+    if (!may_sicken(s, n))
+        return;
+    sim_crash(s, n);
+    sim_lose_log(s, n, sim_below(s, 2) ? 0 : sim_below(s, node->vote.held_lsn));
+    trace(s, "%c: what was behind record %lu is gone, but not its voting file", 'a' + n, node->last);
+}
+
 static void act_sync_fails(struct sim *s, unsigned n)
 {
     if (s->node[n].up && s->node[n].synced < s->node[n].last)
@@ -252,6 +263,7 @@ static action_fn *const actions[SIM_ACTIONS] = {
     [SIM_LOSE_DISK] = act_lose_disk,
     [SIM_SYNC_FAILS] = act_sync_fails,
     [SIM_ROOM] = act_room,
+    [SIM_LOSE_LOG] = act_lose_log,
     [SIM_TRIM] = act_trim,
     [SIM_FETCH] = act_fetch,
     [SIM_ASK_OUTCOME] = act_ask_outcome,
@@ -368,7 +380,7 @@ void sim_peace(struct sim *s)
         if (s->node[n].up && !s->node[n].room)
             act_room(s, n);
     }
-    for (unsigned round = 0; round < 1200; round++) { /* a minute */
+    for (unsigned round = 0; round < 1200 + SIM_LOG; round++) { /* a minute, and a whole log, record by record */
         if (round % 120 == 0)
             promote_somebody(s);
         one_round(s, 50);
@@ -376,7 +388,7 @@ void sim_peace(struct sim *s)
             break;
     }
     if (!is_at_rest(s, &leader))
-        sim_broken(s, "nobody serves, or somebody is not up to date, a minute after all faults");
+        sim_broken(s, "nobody serves, or somebody is not up to date, long after all faults");
     uint64_t was = s->told[0];
     if (sim_step(s, leader, (struct cell_event){.type = CELL_WRITE, .count = 1}) != ERR_OK)
         sim_broken(s, "who serves takes no write");

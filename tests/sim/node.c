@@ -322,12 +322,22 @@ void sim_lose_disk(struct sim *s, unsigned n)
     node->vote_lost = 1;
 }
 
+void sim_lose_log(struct sim *s, unsigned n, uint64_t lsn)
+{
+    struct sim_node *node = &s->node[n];
+    if (lsn < node->base)
+        node->base = lsn = 0;
+    node->damaged = 0;
+    cut_log(node, lsn);
+    node->applied = node->applied < lsn ? node->applied : lsn;
+}
+
 unsigned sim_sick(const struct sim *s)
 {
     unsigned sick = 0;
     for (unsigned n = 0; n < s->voters; n++) {
         const struct sim_node *node = &s->node[n];
-        sick += node->damaged || node->vote_lost || node->vote.mute;
+        sick += node->damaged || node->vote_lost || node->vote.mute || node->last < node->vote.held_lsn;
     }
     return sick;
 }

@@ -9,7 +9,7 @@
  *     > crash a | drop a b      drop: their connections break
  *     > block a b | block a     both ways; from all others
  *     > heal
- *     > damage a 3 | set-aside a 3 | lose-vote a | lose-disk a
+ *     > damage a 3 | set-aside a 3 | lose-vote a | lose-disk a | lose-log a
  *     > full a | trim a
  *     > deliver a b | sync a    only what is under way from a to b; only a's disk
  *     > run                     everything that is under way arrives, disks sync; no time passes
@@ -168,6 +168,12 @@ static void do_lose_disk(struct sim *s, const struct args *a)
     sim_lose_disk(s, a->node[0]);
 }
 
+static void do_lose_log(struct sim *s, const struct args *a)
+{
+    sim_crash(s, a->node[0]);
+    sim_lose_log(s, a->node[0], 0);
+}
+
 static void do_full(struct sim *s, const struct args *a)
 {
     struct sim_node *node = &s->node[a->node[0]];
@@ -220,14 +226,19 @@ static const struct {
     unsigned min_args;
     void (*run)(struct sim *s, const struct args *a);
 } commands[] = {
-    {"nodes", 1, do_nodes},     {"start", 0, do_start},         {"promote", 1, do_promote},
-    {"reclaim", 1, do_reclaim}, {"follow", 2, do_follow},       {"write", 1, do_write},
-    {"read", 1, do_read},       {"outcome", 3, do_outcome},     {"crash", 1, do_crash},
-    {"drop", 2, do_drop},       {"block", 1, do_block},         {"heal", 0, do_heal},
-    {"damage", 2, do_damage},   {"lose-vote", 1, do_lose_vote}, {"lose-disk", 1, do_lose_disk},
-    {"full", 1, do_full},       {"trim", 1, do_trim},           {"sync", 1, do_sync},
-    {"run", 0, do_run},         {"time", 1, do_time},           {"peace", 0, do_peace},
-    {"deliver", 2, do_deliver}, {"batch", 1, do_batch},         {"set-aside", 2, do_set_aside},
+    {"nodes", 1, do_nodes},         {"start", 0, do_start},
+    {"promote", 1, do_promote},     {"reclaim", 1, do_reclaim},
+    {"follow", 2, do_follow},       {"write", 1, do_write},
+    {"read", 1, do_read},           {"outcome", 3, do_outcome},
+    {"crash", 1, do_crash},         {"drop", 2, do_drop},
+    {"block", 1, do_block},         {"heal", 0, do_heal},
+    {"damage", 2, do_damage},       {"lose-vote", 1, do_lose_vote},
+    {"lose-disk", 1, do_lose_disk}, {"lose-log", 1, do_lose_log},
+    {"full", 1, do_full},           {"trim", 1, do_trim},
+    {"sync", 1, do_sync},           {"run", 0, do_run},
+    {"time", 1, do_time},           {"peace", 0, do_peace},
+    {"deliver", 2, do_deliver},     {"batch", 1, do_batch},
+    {"set-aside", 2, do_set_aside},
 };
 
 static void parse_args(const struct sim *s, char *words[], struct args *a)

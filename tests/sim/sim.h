@@ -101,6 +101,7 @@ enum sim_action {
     SIM_BETRAY,
     SIM_LOSE_VOTE,
     SIM_LOSE_DISK,
+    SIM_LOSE_LOG,
     SIM_SYNC_FAILS,
     SIM_ROOM,
     SIM_TRIM,
@@ -158,7 +159,8 @@ enum err sim_step(struct sim *s, unsigned n, struct cell_event ev);
 void sim_sync(struct sim *s, unsigned n);       /* what was appended is durable; usually tells the node */
 void sim_fetch_done(struct sim *s, unsigned n); /* the snapshot that it fetches is there, or its source is not */
 void sim_lose_disk(struct sim *s, unsigned n);  /* of a node that is down */
-unsigned sim_sick(const struct sim *s);         /* voters whose word does not count */
+void sim_lose_log(struct sim *s, unsigned n, uint64_t lsn); /* the same, all behind lsn; the voting file stays */
+unsigned sim_sick(const struct sim *s);                     /* voters whose word does not count */
 uint64_t sim_chain(uint64_t before, uint32_t term, uint32_t id);
 
 /* ---- net.c ---- */

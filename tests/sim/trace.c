@@ -102,8 +102,8 @@ void trace_effect(struct sim *s, unsigned n, const struct cell_effect *e)
         return;
     switch (e->type) {
     case CELL_PERSIST:
-        snprintf(text, sizeof text, "term %u to %s%s", e->vote.promised, name(e->vote.promised_to),
-                 mute_name(e->vote.mute));
+        snprintf(text, sizeof text, "term %u to %s, holds %lu%s", e->vote.promised, name(e->vote.promised_to),
+                 e->vote.held_lsn, mute_name(e->vote.mute));
         break;
     case CELL_APPEND:
     case CELL_ADMIT:

@@ -754,11 +754,49 @@ static void a_primary_without_room_refuses_writes_and_stays_primary(void **state
     assert_int_equal(set(0, "p", "yes"), ERR_OK);
 }
 
+/* ---- a log that is gone ---- */
+
+static void lose(unsigned i, const char *files)
+{
+    char cmd[256];
+    snprintf(cmd, sizeof cmd, "cd %s/%u && rm -rf %s", root, i, files);
+    assert_int_equal(system(cmd), 0);
+}
+
+static uint64_t held_lsn(unsigned i)
+{
+    return cellnode_cell(m[i].n)->vote.held_lsn;
+}
+
+/* Stores and log are gone, but the voting file, which says that there was something. */
+static void who_held_something_and_has_nothing_is_mute(void **state)
+{
+    (void)state;
+    promote(0);
+    make_vault(0);
+    assert_int_equal(set(0, "p", "one"), ERR_OK);
+    UNTIL(same_end(2, 0) && held_lsn(2) && held_lsn(0));
+    stop(2);
+    stop(1);
+    lose(2, "wal base shard-*");
+    start(2, 0);
+    assert_int_equal(cellnode_cell(m[2].n)->vote.mute, CELL_DAMAGED);
+    assert_int_equal(cellnode_promote(m[2].n, 0, now_ms), ERR_CORRUPT);
+    start(1, 0);
+    UNTIL(serving(0) && same_end(2, 0) && cellnode_cell(m[2].n)->vote.mute == CELL_SOUND);
+    assert_true(held_lsn(2) > 0);
+    UNTIL(reads(2, "p", "1:one"));
+    stop(2);
+    start(2, 0);
+    assert_int_equal(cellnode_cell(m[2].n)->vote.mute, CELL_SOUND);
+}
+
 /* ---- the formats ---- */
 
 static void the_voting_file(void **state)
 {
-    struct vote_file v = {.vote = {.promised = 9, .promised_to = 2, .mute = CELL_DAMAGED}}, got;
+    struct vote_file v = {.vote = {.promised = 9, .promised_to = 2, .mute = CELL_DAMAGED, .held_lsn = 0x123456789abc}},
+                     got;
     uint8_t out[VOTE_BYTES];
     (void)state;
     memset(v.node_id, 'n', sizeof v.node_id);
@@ -851,6 +889,7 @@ static void stale_records_do_not_hold_up_a_busy_primary(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(who_held_something_and_has_nothing_is_mute, setup, teardown),
         cmocka_unit_test(the_voting_file),
         cmocka_unit_test(messages),
         cmocka_unit_test_setup_teardown(a_write_is_on_a_majority_before_it_is_told, setup, teardown),
