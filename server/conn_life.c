@@ -257,6 +257,12 @@ static int is_open_to(const struct acl_user *u, const struct conn *c)
     return acl_user_open(u) && (acl_user_unknown(u) || conn_is_local(c) || !restricted);
 }
 
+/* It was nobody that could do anything, and who it may be takes a password: as for one that connects now. */
+static int has_to_log_in(const struct conn *c, const struct acl_user *now)
+{
+    return acl_user_unknown(c->user) && !acl_user_open(now);
+}
+
 void conn_refresh_user(struct conn *c)
 {
     struct acl *acl = c->io->srv->acl;
@@ -264,13 +270,14 @@ void conn_refresh_user(struct conn *c)
     if (c->acl_epoch == epoch)
         return;
     struct acl_user *u = acl_refresh(acl, c->user);
-    if (!u || (acl_user_stands_in(c->user) && !is_open_to(u, c)) ||
+    int login = u && has_to_log_in(c, u);
+    if (!u || (!login && acl_user_stands_in(c->user) && !is_open_to(u, c)) ||
         (c->slot[SLOT_PUBSUB].state && !acl_channels_kept(c->user, u))) {
         acl_user_unref(u);
         end(c);
         return;
     }
-    conn_set_user(c, u, c->authenticated);
+    conn_set_user(c, u, c->authenticated && !login);
     c->acl_epoch = epoch;
 }
 
