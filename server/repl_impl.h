@@ -142,6 +142,7 @@ struct repl {
     int leads, lacks_room;        /* what was logged last */
     struct repl_turn turn;
     struct link *link[CELL_PEERS];
+    uint64_t linked_as[CELL_PEERS], links_made; /* each link is the how many-th */
     struct dialer *dialer[CELL_PEERS];
     uint64_t dialers; /* how many there have been */
     struct repl_guest guest[CELL_PEERS];

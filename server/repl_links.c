@@ -7,7 +7,8 @@
  *
  * A replica that is no voter is known by its run id, and by its address only while nobody is linked from there: two
  * that announce one address (behind one NAT, a replica-announce-port that was copied) would take the link from each
- * other for ever. The price: one that started anew, and whose old link is half open, is there twice until repl-timeout.
+ * other for ever. One that started anew, and whose old link is half open, is there twice until the new one is in
+ * session and the old one was silent for some seconds: then the old one goes.
  */
 #include <stdio.h>
 
@@ -17,6 +18,8 @@
 #include "server/conn.h"
 #include "server/listen.h"
 #include "server/repl_impl.h"
+
+#define SILENT_MS 5000 /* of a replica that acknowledges heartbeats otherwise */
 
 /* ---- links ---- */
 
@@ -102,6 +105,7 @@ static void add_link(struct repl *r, uint8_t peer, struct sock sock, struct byte
         return;
     }
     r->trouble[peer][0] = 0;
+    r->linked_as[peer] = ++r->links_made;
     cellnode_link_up(r->node, peer, clock_mono_ms());
     pthread_mutex_lock(&r->lock);
     snprintf(r->address[peer], sizeof r->address[peer], "%s", link_address(r->link[peer]));
@@ -300,6 +304,12 @@ struct guest {
     struct repl_guest g;
 };
 
+/* Places of those who came: behind the voters, or whom this node follows. */
+static unsigned first_guest(const struct repl *r)
+{
+    return r->voters.n ? r->voters.n + (r->self >= r->voters.n) : REPL_SOURCE + 1;
+}
+
 static int same_address(const struct repl_guest *a, const struct repl_guest *b)
 {
     return a->port && a->port == b->port && strcmp(a->host, b->host) == 0;
@@ -321,12 +331,11 @@ static enum fit fit(const struct repl *r, unsigned p, const struct repl_guest *g
  * is none. */
 static uint8_t place_for(const struct repl *r, const struct repl_guest *g)
 {
-    unsigned from = r->voters.n ? r->voters.n + (r->self >= r->voters.n) : REPL_SOURCE + 1;
     uint8_t best = CELL_NOBODY;
     enum fit as = FIT_NOT;
     if (g->hello.index >= 0)
         return (uint8_t)g->hello.index;
-    for (unsigned p = from; p < CELL_PEERS; p++) {
+    for (unsigned p = first_guest(r); p < CELL_PEERS; p++) {
         enum fit f = fit(r, p, g);
         if (f > as) {
             as = f;
@@ -461,9 +470,30 @@ enum repl_accepted repl_accept(struct repl *r, struct conn *c, const struct repl
 
 /* ---- now and then ---- */
 
+/* A newer link from the same address is in session, and this one has nothing to say. If it is alive nevertheless, since
+ * two announce one address and this one copies a snapshot, it comes again, and is the newer one then. */
+static int is_left_behind(const struct repl *r, unsigned p, uint64_t now_ms)
+{
+    const struct cell *c = cellnode_cell(r->node);
+    if (!r->link[p] || c->peer[p].session || now_ms - c->peer[p].alive_ms < SILENT_MS)
+        return 0;
+    for (unsigned q = first_guest(r); q < CELL_PEERS; q++)
+        if (r->link[q] && c->peer[q].session && r->linked_as[q] > r->linked_as[p] &&
+            same_address(&r->guest[p], &r->guest[q]))
+            return 1;
+    return 0;
+}
+
 void repl_links_check(struct repl *r, uint64_t now_ms)
 {
     struct link_settings s = link_settings(r);
+    for (unsigned p = first_guest(r); p < CELL_PEERS; p++) {
+        if (!is_left_behind(r, p, now_ms))
+            continue;
+        log_at(LOG_NOTICE, "The link to %s:%d is silent, and a newer one is there: it is closed", r->guest[p].host,
+               r->guest[p].port);
+        drop_link(r, (uint8_t)p);
+    }
     for (unsigned p = 0; p < CELL_PEERS; p++)
         if (r->link[p])
             link_check(r->link[p], now_ms, &s);

@@ -180,6 +180,28 @@ static void two_replicas_that_announce_one_address_are_both_served(void **state)
     e2e_finish(&a);
 }
 
+/* One that starts anew while its old link is half open: which is not there twice until repl-timeout. */
+static void a_replica_that_starts_anew_takes_its_silent_links_place(void **state)
+{
+    struct e2e a, b, c;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_start(&b, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), "--replica-announce-port", "7379", NULL);
+    catches_up(&a, &b);
+    e2e_pause(&b);
+    e2e_start(&c, "--port", "auto", "--replicaof", "127.0.0.1", port_of(&a), "--replica-announce-port", "7379", NULL);
+    e2e_log_wait(&a, "is silent, and a newer one is there");
+    e2e_info_wait(a.c, "connected_slaves", "1");
+    e2e_info_wait(a.c, "slave1", "");
+    catches_up(&a, &c);
+    assert_int_equal(kill(b.pid, SIGCONT), 0); /* it was another, and is served too */
+    e2e_info_wait(a.c, "connected_slaves", "2");
+    catches_up(&a, &b);
+    e2e_finish(&c);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void who_finds_too_many_clients_says_so(void **state)
 {
     struct e2e a, b;
@@ -290,6 +312,7 @@ int main(void)
         cmocka_unit_test_teardown(a_link_that_falls_is_back, e2e_teardown),
         cmocka_unit_test_teardown(who_has_the_log_needs_no_copy, e2e_teardown),
         cmocka_unit_test_teardown(two_replicas_that_announce_one_address_are_both_served, e2e_teardown),
+        cmocka_unit_test_teardown(a_replica_that_starts_anew_takes_its_silent_links_place, e2e_teardown),
         cmocka_unit_test_teardown(who_finds_too_many_clients_says_so, e2e_teardown),
         cmocka_unit_test_teardown(who_finds_no_place_says_so, e2e_teardown),
         cmocka_unit_test_teardown(who_is_turned_away_at_the_door_learns_why, e2e_teardown),
