@@ -195,6 +195,17 @@ static void do_cut(struct cellnode *n, const struct cell_effect *e)
     n->synced = e->lsn;
 }
 
+/* Nothing may be in the way of what the core has counted: the log writer may have taken the last group that was spare
+ * since there was room, and a barrier commits what fills them. */
+static enum err append(struct cellnode *n, struct bytes records, uint32_t count, uint64_t first, const uint8_t *chain)
+{
+    enum err err = sequencer_append(n->q, records, count, first, chain);
+    if (err != ERR_AGAIN)
+        return err;
+    sequencer_spill(n->q);
+    return sequencer_append(n->q, records, count, first, chain);
+}
+
 static void do_append(struct cellnode *n, const struct cell_effect *e)
 {
     struct bytes rest = n->records, raw = {0};
@@ -206,7 +217,7 @@ static void do_append(struct cellnode *n, const struct cell_effect *e)
     struct bytes all = rest;
     for (; rest.n && bytes_take(&rest, get_le32(rest.p), &raw); count++)
         ;
-    if (!count || sequencer_append(n->q, all, count, first, raw.p + raw.n - RECORD_CHAIN_BYTES))
+    if (!count || append(n, all, count, first, raw.p + raw.n - RECORD_CHAIN_BYTES))
         halt(n, "the log takes no records");
 }
 
@@ -223,9 +234,7 @@ static void do_open(struct cellnode *n, const struct cell_effect *e)
     if (e->first > 1)
         log_chain_at(n, e->first - 1, chain);
     buf_init(&b, 4096);
-    if (!sequencer_has_room(n->q)) /* what was fetched may have filled it, and is committed with this record only */
-        sequencer_spill(n->q);
-    if (record_put(&b, &r, chain) || sequencer_append(n->q, buf_bytes(&b), 1, r.lsn, r.chain))
+    if (record_put(&b, &r, chain) || append(n, buf_bytes(&b), 1, r.lsn, r.chain))
         halt(n, "the log takes no barrier");
     buf_fini(&b);
 }
