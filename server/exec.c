@@ -215,18 +215,70 @@ static enum err plan_one(struct call *c, struct exec *x, struct queued *q, unsig
     }
 }
 
-/* The vault is made when it is not there: what is watched must have a place to be looked at. */
+/* For a write the vault is made when it is not there: what is watched must have a place to be looked at. */
 static enum err plan_watch(struct call *c, struct exec *x, const struct watch *w)
 {
     struct facade_key k;
     conn_set_db(c->conn, w->db);
-    enum err err = facade_resolve(c, bytes_of(w->key, w->n), 1, &k);
+    enum err err = facade_resolve(c, bytes_of(w->key, w->n), x->changes, &k);
     conn_set_db(c->conn, x->db);
+    x->dirty |= (err == ERR_NOTFOUND || err == ERR_NOVAULT) && w->mark;
     if (err)
-        return err == ERR_BADPATH || err == ERR_NOVAULT || err == ERR_KEYSTATE ? ERR_OK : err;
+        return err == ERR_BADPATH || err == ERR_NOTFOUND || err == ERR_NOVAULT || err == ERR_KEYSTATE ? ERR_OK : err;
     x->dirty |= w->mark && w->vault != k.vault->id; /* SWAPDB */
     struct step s = {.kind = STEP_SECRET_WATCH, .path = k.path, .mark = w->mark, .vault = k.vault};
     return add_step(x, &s);
+}
+
+/* ---- nothing but reads: this node answers them, also as a replica ---- */
+
+/* As the sequencer does STEP_SECRET_READ. A secret that is not visible has a head all the same. */
+static void look_at(struct engine *e, struct step *s, struct engine_moment *m)
+{
+    struct secret_view v;
+    enum err err = secret_read(e, s->vault, s->path, 0, bytes_of(NULL, 0), &v);
+    int visible = err == ERR_OK;
+    if (err == ERR_NOTFOUND)
+        err = secret_read_head(e, s->vault, s->path, &v);
+    engine_moment_saw(m, visible ? &v : NULL);
+    if (err) {
+        s->err = err == ERR_NOTFOUND ? ERR_OK : err;
+        return;
+    }
+    s->head = v.hold[0];
+    if (visible)
+        s->old = (struct secret_old){.hold = v.hold[1] ? v.hold[1] : blob_ref(v.hold[0]),
+                                     .value = v.value,
+                                     .version = v.version,
+                                     .expires_ms = v.head.expires_ms};
+}
+
+/* All of it as of one point in time, and what is watched has not changed up to there. ERR_AGAIN: what was read does not
+ * belong together. */
+static enum err look(struct engine *e, struct exec *x)
+{
+    struct engine_moment m;
+    engine_moment_begin(e, &m);
+    for (unsigned i = 0; i < step_count(x); i++) {
+        struct step *s = step_at(x, i);
+        if (s->kind == STEP_SECRET_READ) {
+            look_at(e, s, &m);
+        } else if (s->kind == STEP_VAULT_COUNT) {
+            s->mark = atomic_load(&s->vault->secrets);
+            engine_moment_saw(&m, NULL);
+        }
+    }
+    if (!engine_moment_held(e, &m))
+        return ERR_AGAIN;
+    for (unsigned i = 0; i < step_count(x) && step_at(x, i)->kind == STEP_SECRET_WATCH; i++) {
+        const struct step *s = step_at(x, i);
+        uint64_t mark;
+        enum err err = secret_mark(e, s->vault, s->path, &mark);
+        if (err)
+            return err;
+        x->dirty |= mark != s->mark;
+    }
+    return ERR_OK;
 }
 
 static enum err plan(struct call *c, struct exec *x)
@@ -238,6 +290,8 @@ static enum err plan(struct call *c, struct exec *x)
         err = plan_watch(c, x, w);
     for (struct queued *q = x->first; q && !err; q = q->next)
         err = plan_one(c, x, q, unit++);
+    if (!err && !x->dirty && !x->changes)
+        err = look(c->srv->engine, x);
     if (err || x->dirty) {
         exec_plan_drop(x);
         conn_set_db(c->conn, x->db);
@@ -428,6 +482,7 @@ static enum call_result begin(struct call *c, struct exec *x)
         }
         writes |= (q->cmd->flags & CMD_WRITE) != 0;
         reads |= (q->cmd->flags & CMD_READ) != 0;
+        x->changes |= part_of(q) == PART_CHANGE;
     }
     if (dispatch_paused(c, writes))
         return call_park(c, c->srv->paused);
@@ -448,7 +503,7 @@ static enum call_result begin(struct call *c, struct exec *x)
         reply_nil_array(c->reply);
         return CALL_DONE;
     }
-    if (step_count(x))
+    if (x->changes && step_count(x))
         return submit(c, x);
     begin_answers(c, x);
     return answer_all(c, x);

@@ -3,8 +3,10 @@
  * **EXEC is one write.** The queued commands are planned first: each that changes secrets is run as always, but its
  * change (change.h) is collected instead of submitted, and each that reads secrets becomes a step that notes what the
  * secret is at that point. All of that is one struct write: one record in the log, whatever vaults and shards it is
- * about, visible at once, or nothing. A command that fails (INCR of a word) undoes what it did and answers its error,
- * the others stand, as in Redis. A record is at most RECORD_MAX_BYTES: over that EXEC answers TOOBIG and did nothing.
+ * about, visible at once, or nothing. With nothing but reads there is no write: they are looked up here, as of one
+ * point in time (engine.h, engine_moment), on a replica too. A command that fails (INCR of a word) undoes what it did
+ * and answers its error, the others stand, as in Redis. A record is at most RECORD_MAX_BYTES: over that EXEC answers
+ * TOOBIG and did nothing.
  *
  * Then the answers are written in order: those of changes, those of reads (the handler runs now, and access_read gives
  * it what was noted), and those of all other commands, which run now, one after the other. So PING, CONFIG SET,

@@ -42,6 +42,7 @@ struct exec {
     enum exec_state state;
     uint8_t open; /* MULTI was given: commands queue */
     uint8_t refused, in_flight, dirty;
+    uint8_t changes; /* there is a command that may change secrets: it is a write */
     struct queued *first, **end;
     unsigned count, at;
     size_t bytes;

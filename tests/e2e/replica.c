@@ -54,6 +54,84 @@ static void a_replica_takes_the_data_of_a_primary_that_is_alone(void **state)
     e2e_finish(&a);
 }
 
+/* What only reads is answered, as of one point in time; what is watched counts there too. */
+static void a_replica_answers_transactions_that_read(void **state)
+{
+    struct e2e a, b;
+    redisContext *looks;
+    (void)state;
+    start_pair(&a, &b);
+    looks = e2e_connect(&b);
+    e2e_expect(b.c, "+OK", "WATCH k");
+    e2e_expect(b.c, "+OK", "MULTI");
+    e2e_expect(b.c, "+QUEUED", "GET k");
+    e2e_expect(b.c, "+QUEUED", "DBSIZE");
+    e2e_expect(b.c, "[nil :0]", "EXEC"); /* before there is a vault */
+    e2e_expect(a.c, "+OK", "MSET k one l two");
+    e2e_expect(a.c, ":1", "SECRET.SET db0 deleted x");
+    e2e_expect(a.c, ":1", "SECRET.DEL db0 deleted");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "+OK", "WATCH k nothing");
+    e2e_expect(b.c, "+OK", "MULTI");
+    e2e_expect(b.c, "+QUEUED", "GET k");
+    e2e_expect(b.c, "+QUEUED", "MGET k nothing l");
+    e2e_expect(b.c, "+QUEUED", "DBSIZE");
+    e2e_expect(b.c, "+QUEUED", "SELECT 1");
+    e2e_expect(b.c, "+QUEUED", "GET k");
+    e2e_expect(b.c, "+QUEUED", "SECRET.GET db0 k VERSION 1");
+    e2e_expect(b.c, "+QUEUED", "SECRET.STATE db0 deleted");
+    e2e_expect(b.c, "[$one [$one nil $two] :3 +OK nil $one $DELETED]", "EXEC");
+    e2e_expect(b.c, "+OK", "SELECT 0");
+
+    e2e_expect(b.c, "+OK", "WATCH k");
+    e2e_expect(b.c, "+OK", "MULTI");
+    e2e_expect(b.c, "+QUEUED", "GET l");
+    e2e_expect(b.c, "+QUEUED", "SELECT 1");
+    e2e_expect(a.c, "+OK", "SET k three");
+    e2e_expect(looks, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "nil", "EXEC");
+    e2e_expect(b.c, "$three", "GET k"); /* the database is the old one */
+
+    e2e_expect(b.c, "+OK", "MULTI");
+    e2e_expect(b.c, "-READONLY ...", "SET k four");
+    e2e_expect(b.c, "-EXECABORT ...", "EXEC");
+    redisFree(looks);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* Two keys that are always written together are never seen apart. */
+static void a_transaction_reads_one_point_in_time(void **state)
+{
+    struct e2e a, b;
+    const char *both[] = {"MSET x %d y %d", "MULTI", "GET x", "GET y", "EXEC"};
+    (void)state;
+    start_pair(&a, &b);
+    e2e_expect(a.c, "+OK", both[0], 0, 0);
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld TIMEOUT 0", e2e_int(a.c, "CLIENT LASTLSN"));
+    for (int i = 1; i <= 3000; i++) {
+        redisReply *r;
+        redisAppendCommand(a.c, both[0], i, i);
+        for (int k = 1; k < 5; k++)
+            redisAppendCommand(b.c, both[k]);
+        for (int k = 1; k < 5; k++) {
+            assert_int_equal(redisGetReply(b.c, (void **)&r), REDIS_OK);
+            if (k == 4) {
+                assert_int_equal(r->elements, 2);
+                assert_string_equal(r->element[0]->str, r->element[1]->str);
+            }
+            freeReplyObject(r);
+        }
+        if (i % 50 == 0) /* so many are under way */
+            for (int k = 0; k < 50; k++) {
+                assert_int_equal(redisGetReply(a.c, (void **)&r), REDIS_OK);
+                freeReplyObject(r);
+            }
+    }
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 /* min-replicas-to-write: one that is stopped is not in time, and is again when it goes on. */
 static void writes_wait_for_enough_replicas(void **state)
 {
@@ -314,6 +392,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_replica_takes_the_data_of_a_primary_that_is_alone, e2e_teardown),
+        cmocka_unit_test_teardown(a_replica_answers_transactions_that_read, e2e_teardown),
+        cmocka_unit_test_teardown(a_transaction_reads_one_point_in_time, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_for_enough_replicas, e2e_teardown),
         cmocka_unit_test_teardown(a_copy_of_a_node_is_told_to_follow_it, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
