@@ -273,6 +273,8 @@ void snapshots_info(struct snapshots *s, struct snapshots_info *out)
     pthread_mutex_lock(&s->lock);
     *out = s->info;
     out->files = s->files;
+    out->making = s->info.making || s->waits;
+    out->making_bytes = s->info.making ? s->info.making_bytes : 0;
     pthread_mutex_unlock(&s->lock);
 }
 

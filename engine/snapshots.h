@@ -130,9 +130,10 @@ struct snapshots_info {
     unsigned files, made, failed; /* made, failed: since the start */
     uint64_t lost;                /* since the start: old values that were nowhere any more */
     uint64_t last_ms;             /* how long the last one took */
-    int making;
-    uint64_t making_bytes; /* of the one being made, so far */
-    enum err err;          /* of the last try */
+    uint64_t saved_ms;            /* wall clock: all that was committed then is in a snapshot; 0: not since the start */
+    int making;                   /* or asked for */
+    uint64_t making_bytes;        /* of the one being made, so far */
+    enum err err;                 /* of the last try */
     char why[160];
 };
 void snapshots_info(struct snapshots *s, struct snapshots_info *out);

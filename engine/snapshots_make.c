@@ -419,7 +419,7 @@ static void answer_waits(struct snapshots *s, enum err e)
 /* Up to the commit LSN as it is now. */
 static void make(struct snapshots *s)
 {
-    uint64_t to = s->cfg.commit_lsn(s->cfg.arg), begun = clock_mono_ms();
+    uint64_t to = s->cfg.commit_lsn(s->cfg.arg), begun = clock_mono_ms(), begun_wall = clock_wall_ms();
     enum err e = ERR_OK;
 
     pthread_mutex_lock(&s->lock);
@@ -444,6 +444,7 @@ static void make(struct snapshots *s)
     }
     pthread_mutex_lock(&s->lock);
     s->info.making = 0;
+    s->info.saved_ms = e ? s->info.saved_ms : begun_wall;
     pthread_mutex_unlock(&s->lock);
     if (e && e != ERR_AGAIN)
         note_failed(s, e);

@@ -1,5 +1,6 @@
-/* cmd_snapshot.c - SNAPSHOT.CREATE, LIST, INFO, VERIFY. What makes snapshots is engine/snapshots.h; here they are asked
- * for and shown. VERIFY reads a whole file, on another thread (chores.h). */
+/* cmd_snapshot.c - SNAPSHOT.CREATE, LIST, INFO, VERIFY; Redis's SAVE and its kin, which make snapshots too. What makes
+ * snapshots is engine/snapshots.h; here they are asked for and shown. VERIFY reads a whole file, on another thread
+ * (chores.h). */
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -49,7 +50,7 @@ static void create_release(struct pending *p)
     mem_free(mpsc_entry(p, struct create, p));
 }
 
-enum call_result cmd_snapshot_create(struct call *c)
+static enum call_result create(struct call *c, void (*finish)(struct pending *p, struct reply *r))
 {
     if (!walcall_ready(c))
         return CALL_DONE;
@@ -58,9 +59,76 @@ enum call_result cmd_snapshot_create(struct call *c)
         return call_error(c, ERR_OOM);
     k->w.done = create_done;
     k->w.lsn = engine_commit_lsn(c->srv->engine);
-    call_pending(c, &k->p, create_finish, create_release);
+    call_pending(c, &k->p, finish, create_release);
     snapshots_demand(engine_snapshots(c->srv->engine), &k->w);
     return CALL_PENDING;
+}
+
+enum call_result cmd_snapshot_create(struct call *c)
+{
+    return create(c, create_finish);
+}
+
+/* ---- SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE ---- */
+
+static void save_finish(struct pending *p, struct reply *r)
+{
+    if (mpsc_entry(p, struct create, p)->w.err)
+        create_finish(p, r);
+    else
+        reply_ok(r);
+}
+
+enum call_result cmd_save(struct call *c)
+{
+    return create(c, save_finish);
+}
+
+static void nobody_waits(struct snapshots_wait *w)
+{
+    mem_free(w);
+}
+
+/* What became of it is in INFO, and in the log. */
+static enum call_result begin(struct call *c, const char *answer)
+{
+    struct snapshots_wait *w = mem_zalloc(sizeof *w);
+    if (!w)
+        return call_error(c, ERR_OOM);
+    w->done = nobody_waits;
+    w->lsn = engine_commit_lsn(c->srv->engine);
+    snapshots_demand(engine_snapshots(c->srv->engine), w);
+    reply_simple(c->reply, answer);
+    return CALL_DONE;
+}
+
+enum call_result cmd_bgsave(struct call *c)
+{
+    struct snapshots_info i;
+    if (!walcall_ready(c))
+        return CALL_DONE;
+    if (c->argc > 2 || (c->argc == 2 && !bytes_is_word(c->argv[1], "SCHEDULE")))
+        return call_error(c, ERR_SYNTAX);
+    snapshots_info(engine_snapshots(c->srv->engine), &i);
+    if (i.making && c->argc == 1)
+        return call_errorf(c, ERR_SYNTAX, "Background save already in progress");
+    return begin(c, i.making ? "Background saving scheduled" : "Background saving started");
+}
+
+/* There is no such file, but what it is asked for is what a snapshot does: the log need not reach back behind it. */
+enum call_result cmd_bgrewriteaof(struct call *c)
+{
+    return walcall_ready(c) ? begin(c, "Background append only file rewriting started") : CALL_DONE;
+}
+
+enum call_result cmd_lastsave(struct call *c)
+{
+    struct snapshots_info i;
+    if (!walcall_ready(c))
+        return CALL_DONE;
+    snapshots_info(engine_snapshots(c->srv->engine), &i);
+    reply_int(c->reply, (int64_t)((i.saved_ms ? i.saved_ms : c->srv->started_ms) / 1000));
+    return CALL_DONE;
 }
 
 /* ---- SNAPSHOT.LIST, SNAPSHOT.INFO ---- */
@@ -104,7 +172,7 @@ enum call_result cmd_snapshot_info(struct call *c)
     walcall_reply_int(c->reply, "last-ms", i.last_ms);
     reply_bulk_str(c->reply, "making");
     reply_bool(c->reply, i.making);
-    walcall_reply_int(c->reply, "making-bytes", i.making ? i.making_bytes : 0);
+    walcall_reply_int(c->reply, "making-bytes", i.making_bytes);
     reply_bulk_str(c->reply, "error");
     if (i.err)
         reply_bulk_str(c->reply, i.why);

@@ -12,6 +12,17 @@ COMMAND("SHUTDOWN", -1, CMD_ADMIN | CMD_NOMULTI | CMD_LOADING | CMD_NOSCRIPT, 0,
         "[NOSAVE|SAVE] [NOW] [FORCE] [ABORT]",
         "Ends the server; what was acknowledged is durable already, whatever the option", "the connection closes",
         cmd_shutdown)
+COMMAND("SAVE", 1, CMD_ADMIN | CMD_NOMULTI | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
+        "O(N) of the state, beside traffic", "",
+        "Makes a snapshot now, of everything that was acknowledged before; every write is durable without it", "OK", cmd_save)
+COMMAND("BGSAVE", -1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "[SCHEDULE]",
+        "Begins to make a snapshot; INFO persistence and LASTSAVE tell of its end", "Background saving started; ERR: one is being made already",
+        cmd_bgsave)
+COMMAND("BGREWRITEAOF", 1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+        "Begins to make a snapshot, as BGSAVE: the log is cut by those", "Background append only file rewriting started", cmd_bgrewriteaof)
+COMMAND("LASTSAVE", 1, CMD_FAST | CMD_LOADING, CAT_ADMIN | CAT_DANGEROUS, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "",
+        "Tells when all that was committed then was in a snapshot; before the first one, when the server was started", "Unix time in seconds",
+        cmd_lastsave)
 COMMAND("LOLWUT", -1, CMD_READ | CMD_FAST, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)", "[VERSION version]",
         "Shows the version", "text", cmd_lolwut)
 COMMAND("DEBUG", -2, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",

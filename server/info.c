@@ -228,7 +228,7 @@ static void persistence_section(struct printer *p)
     put_loading(p, &r);
     PUT(p, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\n",
         (unsigned long long)(p->ready ? engine_commit_lsn(p->srv->engine) - s.lsn : 0), s.making);
-    PUT_U64(p, "rdb_last_save_time", (s.time_ms ? s.time_ms : p->srv->started_ms) / 1000);
+    PUT_U64(p, "rdb_last_save_time", (s.saved_ms ? s.saved_ms : p->srv->started_ms) / 1000);
     PUT(p,
         "rdb_last_bgsave_status:%s\r\nrdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:-1\r\naof_enabled:"
         "0\r\n",

@@ -471,6 +471,38 @@ static void test_a_client_that_waits_is_unblocked(void **state)
     e2e_finish(&s);
 }
 
+/* Scripts wait for the end of a BGSAVE in two ways: by INFO, and until LASTSAVE is another time. */
+static void test_saving_makes_snapshots(void **state)
+{
+    struct e2e_deadline w = {.what = "LASTSAVE to be another time"};
+    struct e2e s;
+
+    (void)state;
+    e2e_start(&s, NULL);
+    long long begun = e2e_int(s.c, "LASTSAVE");
+    e2e_expect(s.c, "+OK", "SET k v");
+    e2e_expect(s.c, "+OK", "SAVE");
+    assert_string_equal(e2e_info(s.c, "rdb_changes_since_last_save"), "0");
+    e2e_expect(s.c, "+OK", "SET k w");
+    assert_string_not_equal(e2e_info(s.c, "rdb_changes_since_last_save"), "0");
+    e2e_expect(s.c, "+Background saving started", "BGSAVE");
+    e2e_info_wait(s.c, "rdb_bgsave_in_progress", "0");
+    assert_string_equal(e2e_info(s.c, "rdb_changes_since_last_save"), "0");
+    assert_string_equal(e2e_info(s.c, "rdb_last_bgsave_status"), "ok");
+    long long saved = e2e_int(s.c, "LASTSAVE");
+    assert_true(saved >= begun);
+    while (e2e_not_yet(&w)) { /* though nothing was written */
+        e2e_expect(s.c, "+Background saving ...", "BGSAVE SCHEDULE");
+        e2e_info_wait(s.c, "rdb_bgsave_in_progress", "0");
+        if (e2e_int(s.c, "LASTSAVE") > saved)
+            break;
+    }
+    e2e_expect(s.c, "+OK", "MULTI");
+    e2e_expect(s.c, "-ERR Command not allowed inside a transaction", "SAVE");
+    e2e_expect(s.c, "-EXECABORT ...", "EXEC");
+    e2e_finish(&s);
+}
+
 #define TEST(f) cmocka_unit_test_teardown(f, e2e_teardown)
 
 int main(void)
@@ -484,6 +516,7 @@ int main(void)
         TEST(test_requests_in_pieces),
         TEST(test_info),
         TEST(test_config),
+        TEST(test_saving_makes_snapshots),
         TEST(test_command_shapes),
         TEST(test_redis_cli),
         TEST(test_restart_keeps_data),
