@@ -86,6 +86,13 @@ static void hand_over(struct repl *r, uint8_t to, uint64_t now)
     repl_keep_source(r, r->guest[to].host, r->guest[to].port);
 }
 
+static void give_up_waiting(struct repl *r, uint64_t now)
+{
+    const struct repl_failover *f = &r->failover;
+    log_at(LOG_NOTICE, "FAILOVER: replica %s:%d has not caught up, time out exceeded, failing over.", f->host, f->port);
+    hand_over(r, f->target, now);
+}
+
 static void wait_for_sync(struct repl *r, uint64_t now)
 {
     struct repl_failover *f = &r->failover;
@@ -96,7 +103,7 @@ static void wait_for_sync(struct repl *r, uint64_t now)
     else if (f->turns > CAUGHT_UP_TURNS)
         hand_over(r, to, now);
     else if (f->end_ms && now >= f->end_ms && f->force && r->link[f->target])
-        hand_over(r, f->target, now);
+        give_up_waiting(r, now);
     else if (f->end_ms && now >= f->end_ms)
         end(r, "no replica has caught up in time: this node goes on as primary");
 }

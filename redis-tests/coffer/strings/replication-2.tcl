@@ -1,0 +1,2 @@
+source tests/coffer/strings/data.tcl
+source tests/integration/replication-2.tcl
