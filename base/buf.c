@@ -113,6 +113,17 @@ enum err buf_reserve(struct buf *b, size_t n, uint8_t **room)
     return ERR_OK;
 }
 
+enum err buf_reserve_last(struct buf *b, size_t n, uint8_t **room)
+{
+    size_t size = buf_size(b);
+    if (size <= b->limit && n <= b->limit - size && b->cap < size + n) {
+        enum err e = grow(b, b->secret ? mem_secret_usable(size + n) : size + n);
+        if (e)
+            return e;
+    }
+    return buf_reserve(b, n, room);
+}
+
 enum err buf_put(struct buf *b, const void *p, size_t n)
 {
     uint8_t *room;

@@ -45,6 +45,8 @@ static inline struct bytes buf_bytes(const struct buf *b)
 
 /* Makes room for n more bytes; on success *room is where to write them, buf_added(b, m<=n) makes them readable. */
 must_use enum err buf_reserve(struct buf *b, size_t n, uint8_t **room);
+/* The same for n that are known to be all that comes, and not less than what is there: takes no memory for more. */
+must_use enum err buf_reserve_last(struct buf *b, size_t n, uint8_t **room);
 static inline void buf_added(struct buf *b, size_t n)
 {
     b->len += n;

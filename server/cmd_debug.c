@@ -199,7 +199,7 @@ static enum call_result debug_digest_value(struct call *c)
     return CALL_DONE;
 }
 
-/* In Redis's form; of what it tells only the length means anything here. */
+/* In Redis's form; of what it tells only the length means anything here. Of what is expired and still there, too. */
 static enum call_result debug_object(struct call *c)
 {
     struct facade_key k;
@@ -209,7 +209,13 @@ static enum call_result debug_object(struct call *c)
     enum err err = c->ready;
     if (err)
         return call_error(c, err);
-    err = facade_read(c, c->argv[2], 0, &k, &view);
+    err = facade_resolve(c, c->argv[2], 0, &k);
+    if (err == ERR_OK)
+        err = access_read_head(c, k.vault, k.path, &view);
+    if (err == ERR_OK && view.head.state == SECRET_DELETED) {
+        secret_view_release(&view);
+        err = ERR_NOTFOUND;
+    }
     if (err == ERR_NOTFOUND || err == ERR_BADPATH)
         return call_errorf(c, ERR_NOTFOUND, "no such key");
     if (err)
@@ -219,6 +225,13 @@ static enum call_result debug_object(struct call *c)
              v.sealed_bytes);
     secret_view_release(&view);
     reply_simple(c->reply, line);
+    return CALL_DONE;
+}
+
+/* What answers wait in does not outlive them, so there is nothing to keep from shrinking. */
+static enum call_result debug_replybuffer(struct call *c)
+{
+    reply_ok(c->reply);
     return CALL_DONE;
 }
 
@@ -238,6 +251,8 @@ static enum call_result debug_help(struct call *c)
         "    Answers how many sealed bytes the value has.",
         "PROTOCOL <type>",
         "    Answers a value of that type.",
+        "REPLYBUFFER RESIZING <0|1>",
+        "    Accepted: buffers of answers do not outlive them.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    With 0 what expires is hidden, but stays where it is.",
         "SLEEP <seconds>",
@@ -262,6 +277,7 @@ static const struct {
     {"DIGEST", 2, debug_digest},
     {"DIGEST-VALUE", -3, debug_digest_value},
     {"OBJECT", 3, debug_object},
+    {"REPLYBUFFER", 4, debug_replybuffer},
     {"HELP", 2, debug_help},
 };
 

@@ -49,7 +49,7 @@ COMMAND("CLIENT|CACHING", 3, CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTI
 COMMAND("CLIENT|TRACKINGINFO", 2, CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0",
         "O(1)", "", "Tells how the connection tracks", "map of flags, redirect, prefixes", client_trackinginfo)
 COMMAND("CLIENT|NO-EVICT", 3, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0,
-        "connection", "1.0.0", "O(1)", "<ON|OFF>", "Accepted; connections are not evicted", "OK", client_no_evict)
+        "connection", "1.0.0", "O(1)", "<ON|OFF>", "Keeps the connection when maxmemory-clients closes others", "OK", client_no_evict)
 COMMAND("CLIENT|NO-TOUCH", 3, CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection",
         "1.0.0", "O(1)", "<ON|OFF>", "Accepted; reading does not change a secret", "OK", client_no_touch)
 COMMAND("CLIENT|REPLY", 3, CMD_LOADING | CMD_NOSCRIPT, CAT_CONNECTION, LANE_NONE, KEYS_NONE, 0, "connection", "1.0.0",

@@ -117,6 +117,9 @@ SECTION("Clients")
 CONFIG(CLIENT_OUTPUT_BUFFER_LIMIT, "client-output-buffer-limit", CONFIG_OBUF, 0, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", 0, 0, NULL,
        "`<class> <hard> <soft> <seconds>`: close a client whose unread answers pass the hard limit, or the soft one "
        "for so long. 0: no limit.")
+CONFIG(MAXMEMORY_CLIENTS, "maxmemory-clients", CONFIG_TEXT, 0, "0", 0, 0, "memory-or-percent",
+       "What all clients' connections hold together, in bytes or as a percentage of `maxmemory`: above it the largest are closed, "
+       "but for those with CLIENT NO-EVICT on. 0: no limit.")
 CONFIG(CLIENT_QUERY_BUFFER_LIMIT, "client-query-buffer-limit", CONFIG_SIZE, 0, "1gb", 1048576, INT64_MAX, NULL,
        "Close a client whose unprocessed input is larger.")
 CONFIG(PROTO_MAX_BULK_LEN, "proto-max-bulk-len", CONFIG_SIZE, 0, "512mb", 1048576, INT64_MAX, NULL,
@@ -316,7 +319,6 @@ INERT(MAXMEMORY_POLICY, "maxmemory-policy", CONFIG_NAME, "noeviction",
       "volatile-lru|volatile-lfu|volatile-random|volatile-ttl|allkeys-lru|allkeys-lfu|allkeys-random|noeviction")
 INERT(MAXMEMORY_SAMPLES, "maxmemory-samples", CONFIG_NUMBER, "5", NULL)
 INERT(MAXMEMORY_EVICTION_TENACITY, "maxmemory-eviction-tenacity", CONFIG_NUMBER, "10", NULL)
-INERT(MAXMEMORY_CLIENTS, "maxmemory-clients", CONFIG_TEXT, "0", "memory-or-percent")
 INERT(LFU_LOG_FACTOR, "lfu-log-factor", CONFIG_NUMBER, "10", NULL)
 INERT(LFU_DECAY_TIME, "lfu-decay-time", CONFIG_NUMBER, "1", NULL)
 INERT(HZ, "hz", CONFIG_NUMBER, "10", NULL)

@@ -46,6 +46,7 @@
 #include "server/ahead.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/evict.h"
 #include "server/multi.h"
 #include "server/tracking.h"
 
@@ -92,6 +93,7 @@ void conn_kill(struct conn *c)
     event_del(&c->read_ev);
     event_del(&c->write_ev);
     conn_set_monitor(c, 0);
+    evict_count(c);
     c->dead_next = c->io->dead;
     c->io->dead = c;
 }
@@ -126,10 +128,12 @@ static void consume(struct conn *c, size_t n)
 static void settle_input(struct conn *c, size_t read_bytes)
 {
     if (c->cur && c->cur_n && c->state != CONN_DEAD && c->state != CONN_CLOSING) {
-        uint8_t *rest = c->cur;
-        size_t n = c->cur_n;
+        uint8_t *rest = c->cur, *room;
+        size_t n = c->cur_n, more = c->state == CONN_READY && c->authenticated ? c->parser.need_bytes : 0;
         c->cur = NULL;
-        if (buf_put(&c->in, rest, n)) {
+        if (more > CONN_RESERVE_MAX)
+            more = CONN_RESERVE_MAX;
+        if (buf_reserve_last(&c->in, n + more, &room) || buf_put(&c->in, rest, n)) {
             log_at(LOG_WARNING, "Out of memory for the input of client id=%llu, closing it", (unsigned long long)c->id);
             conn_kill(c);
         }
@@ -416,6 +420,7 @@ static void run(struct conn *c, size_t fresh)
         conn_kill(c);
     if (c->state == CONN_READY && !c->eof && !io->stopping)
         watch_input(c, 1);
+    evict_count(c);
 }
 
 void conn_run(struct conn *c)
@@ -446,8 +451,11 @@ static uint8_t *room_behind(struct conn *c, size_t *n)
     size_t least = have < CONN_READ_BYTES / 2 ? CONN_READ_BYTES - have : CONN_READ_BYTES;
     if (!c->authenticated)
         want = least = CONN_UNAUTH_READ_BYTES;
+    if (want > 1 && c->in.cap - c->in.len >= want) /* the rest of the argument */
+        least = c->in.cap - c->in.len;
     *n = want < least ? least : want > CONN_RESERVE_MAX ? CONN_RESERVE_MAX : want;
-    if (buf_reserve(&c->in, *n, &room) == ERR_OK)
+    int all = *n == want && want >= have; /* of an argument; it may be large, and locked memory is scarce */
+    if ((all ? buf_reserve_last(&c->in, *n, &room) : buf_reserve(&c->in, *n, &room)) == ERR_OK)
         return room;
     log_at(LOG_WARNING, "Out of memory for the input of client id=%llu, closing it", (unsigned long long)c->id);
     conn_kill(c);
@@ -511,6 +519,7 @@ void conn_on_read(evutil_socket_t fd, short what, void *arg)
         run(c, 0);
     else if (buf_size(&c->in) >= CONN_READ_AHEAD_BYTES)
         watch_input(c, 0);
+    evict_count(c);
 }
 
 void conn_on_write(evutil_socket_t fd, short what, void *arg)

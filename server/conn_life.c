@@ -422,6 +422,11 @@ void conn_capture(struct conn *c, struct reply *r)
     }
 }
 
+size_t conn_memory(const struct conn *c)
+{
+    return sizeof *c + c->in.cap + c->out.cap + c->pending_bytes + multi_bytes(c) + pubsub_bytes(c) + tracking_bytes(c);
+}
+
 size_t conn_describe(struct conn *c, char *out, size_t room)
 {
     char cmd[COMMAND_NAME_MAX] = "NULL", tracks[4], flags[16], *f = flags;
@@ -464,8 +469,8 @@ size_t conn_describe(struct conn *c, char *out, size_t room)
                      (unsigned long long)(now > c->active_ms ? now - c->active_ms : 0) / 1000, flags, c->db,
                      pubsub_count(c, PUBSUB_CHANNEL), pubsub_count(c, PUBSUB_PATTERN), pubsub_count(c, PUBSUB_SHARD),
                      multi_length(c), qbuf, c->in.cap - buf_size(&c->in), multi_bytes(c), c->out.cap, obuf, obuf,
-                     sizeof *c + c->in.cap + c->out.cap, c->reading ? "r" : "", c->writing ? "w" : "", cmd,
-                     acl_user_name(c->user), (long long)redirect, c->proto, c->lib_name.s, c->lib_ver.s,
-                     (unsigned long long)c->net_in, (unsigned long long)c->net_out, (unsigned long long)c->commands);
+                     conn_memory(c), c->reading ? "r" : "", c->writing ? "w" : "", cmd, acl_user_name(c->user),
+                     (long long)redirect, c->proto, c->lib_name.s, c->lib_ver.s, (unsigned long long)c->net_in,
+                     (unsigned long long)c->net_out, (unsigned long long)c->commands);
     return n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
 }

@@ -118,6 +118,7 @@ struct conn {
     uint64_t round, round_in;      /* of repl_confirm: 0: none; what net_in was when it was asked for */
     const struct command *last_cmd;
     size_t last_bytes; /* of its request */
+    size_t counted;    /* of conn_memory, in the thread's sum (evict.h) */
     struct conn_text name, lib_name, lib_ver;
     char peer[CONN_PEER_BYTES], local[CONN_PEER_BYTES];
     struct {
@@ -155,6 +156,7 @@ struct io {
     uint64_t event_ms; /* latency-monitor-threshold, 0: none */
     int tracking;      /* latency-tracking */
     struct obuf_limit obuf[OBUF_CLASSES];
+    uint64_t clients_limit; /* 0: none */
 
     uint8_t *in;                 /* CONN_READ_BYTES, secret */
     struct buf out;              /* of the connection that is running, secret */
@@ -170,8 +172,9 @@ struct io {
     struct conn *dead;
     int stopping, idle_told;
     uint64_t deadline_us;
-    struct io_task stop_task, users_task;
-    _Atomic int users_posted;
+    struct io_task stop_task, users_task, evict_task;
+    _Atomic int users_posted, evict_posted;
+    _Atomic uint64_t clients_bytes, largest_bytes; /* evict.h */
 
     struct opener *opener;
     void (*opener_free)(struct opener *o), (*opener_drop)(struct opener *o); /* opener_drop_stale */
@@ -220,6 +223,7 @@ int conn_may_stay(const struct conn *c); /* 1: it has nothing of what goes */
 void conn_go_on(struct conn *c);         /* where it was; what it knew of the state that is gone is forgotten */
 void conn_set_state(struct conn *c, enum conn_state to);
 void conn_set_monitor(struct conn *c, int on);
+size_t conn_memory(const struct conn *c); /* bytes that it holds */
 size_t conn_describe(struct conn *c, char *out,
                      size_t room); /* a line of CLIENT LIST, no line end; returns its length */
 

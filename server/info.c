@@ -306,6 +306,7 @@ static void stats_section(struct printer *p)
     PUT_U64(p, "sync_full", atomic_load(&srv->sync_full));
     PUT_U64(p, "sync_partial_ok", atomic_load(&srv->sync_partial));
     PUT(p, "sync_partial_err:0\r\nevicted_keys:0\r\n");
+    PUT_U64(p, "evicted_clients", STATS_SUM(srv, evicted));
     PUT_U64(p, "expired_keys", atomic_load(&srv->expired));
     PUT_U64(p, "keyspace_hits", STATS_SUM(srv, hits));
     PUT_U64(p, "keyspace_misses", STATS_SUM(srv, misses));

@@ -31,6 +31,7 @@
 #include "base/mem.h"
 #include "server/command.h"
 #include "server/conn_private.h"
+#include "server/evict.h"
 #include "server/latency.h"
 
 #define SUBMIT_WRITES 64 /* are worth waking the sequencer for in the middle of a turn: it works meanwhile */
@@ -131,6 +132,13 @@ void io_tour(struct io *home, struct io_tour *t)
     t->next = 0;
     t->task.run = tour_step;
     io_post(t->srv->io[0], &t->task);
+}
+
+/* The end of the turn that it makes looks. */
+static void run_evict(struct io_task *t, struct io *io)
+{
+    (void)t;
+    atomic_store(&io->evict_posted, 0);
 }
 
 /* ---- users ---- */
@@ -276,9 +284,10 @@ static void turn_end(struct io *io)
     io_submit_writes(io);
     if (io->srv->turn_end)
         io->srv->turn_end(io);
-    free_dead(io);
     if (io->config_epoch != config_epoch(io->srv->config))
         io_refresh_settings(io);
+    evict_look(io);
+    free_dead(io);
 }
 
 static void loop(struct io *io)
@@ -332,6 +341,7 @@ void io_refresh_settings(struct io *io)
     io->tracking = (int)config_int(cfg, CFG_LATENCY_TRACKING);
     for (unsigned k = 0; k < OBUF_CLASSES; k++)
         config_obuf(cfg, (enum obuf_class)k, &io->obuf[k]);
+    io->clients_limit = evict_limit(cfg);
 }
 
 static enum err make_events(struct io *io)
@@ -361,6 +371,7 @@ enum err io_new(struct io **out, struct server *srv, unsigned index)
     io->srv = srv;
     io->index = index;
     io->users_task.run = run_users;
+    io->evict_task.run = run_evict;
     io->wake_fd = -1;
     io->todo_end = &io->todo;
     mpsc_init(&io->tasks);

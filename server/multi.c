@@ -22,6 +22,7 @@ static void watches_drop(struct exec *x)
         x->watches = w->next;
         mem_secret_free(w, sizeof *w + w->n);
     }
+    x->watch_bytes = 0;
 }
 
 void exec_free(struct exec *x)
@@ -98,7 +99,7 @@ int multi_length(const struct conn *c)
 size_t multi_bytes(const struct conn *c)
 {
     const struct exec *x = exec_of(c);
-    return x ? x->bytes : 0;
+    return x ? x->bytes + x->watch_bytes : 0;
 }
 
 enum call_result cmd_multi(struct call *c)
@@ -152,6 +153,7 @@ static enum err watch_add(struct call *c, struct exec *x, struct bytes key)
     *w = (struct watch){.next = x->watches, .db = db, .vault = vault, .mark = mark, .n = key.n};
     memcpy(w->key, key.p, key.n);
     x->watches = w;
+    x->watch_bytes += sizeof *w + key.n;
     return ERR_OK;
 }
 

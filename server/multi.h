@@ -42,7 +42,7 @@ int multi_queue(struct call *c);
 /* A command was refused: EXEC will answer EXECABORT. */
 void multi_refused(struct conn *c);
 
-/* Commands queued, -1: not in MULTI; bytes of their arguments. */
+/* Commands queued, -1: not in MULTI; bytes of their arguments, and of what is watched. */
 int multi_length(const struct conn *c);
 size_t multi_bytes(const struct conn *c);
 

@@ -45,7 +45,7 @@ struct exec {
     uint8_t changes; /* there is a command that may change secrets: it is a write */
     struct queued *first, **end;
     unsigned count, at;
-    size_t bytes;
+    size_t bytes, watch_bytes;
     struct watch *watches;
 
     /* From EXEC on. */

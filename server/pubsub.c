@@ -48,6 +48,7 @@ struct subscriber { /* a connection's SLOT_PUBSUB */
     struct pubsub *p;
     struct listener *listeners[PUBSUB_KINDS];
     unsigned n[PUBSUB_KINDS];
+    size_t bytes; /* of listeners, each with its topic, though others may share that */
 };
 
 enum err pubsub_new(struct pubsub **out, struct server *srv)
@@ -130,8 +131,14 @@ static void detach(struct pubsub *p, struct listener *l)
 
 /* ---- a connection's ---- */
 
+static size_t listener_bytes(const struct listener *l)
+{
+    return sizeof *l + sizeof *l->topic + l->topic->n;
+}
+
 static void listener_end(struct subscriber *s, enum pubsub_kind k, struct listener *l)
 {
+    s->bytes -= listener_bytes(l);
     HASH_DEL(s->listeners[k], l);
     s->n[k]--;
     pthread_rwlock_wrlock(&s->p->lock);
@@ -200,6 +207,7 @@ static enum err subscribe_locked(struct pubsub *p, struct subscriber *s, struct 
         return ERR_OOM;
     }
     s->n[k]++;
+    s->bytes += listener_bytes(l);
     attach(l);
     return ERR_OK;
 }
@@ -243,6 +251,12 @@ unsigned pubsub_count(const struct conn *c, enum pubsub_kind k)
 {
     const struct subscriber *s = conn_slot(c, SLOT_PUBSUB);
     return s ? s->n[k] : 0;
+}
+
+size_t pubsub_bytes(const struct conn *c)
+{
+    const struct subscriber *s = conn_slot(c, SLOT_PUBSUB);
+    return s ? sizeof *s + s->bytes : 0;
 }
 
 /* ---- messages ---- */

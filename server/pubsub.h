@@ -31,6 +31,7 @@ void pubsub_unsubscribe(struct pubsub *p, struct conn *c, enum pubsub_kind k, st
 /* The name of one that it has, NULL bytes: none. Lives until it is unsubscribed. */
 struct bytes pubsub_first(const struct conn *c, enum pubsub_kind k);
 unsigned pubsub_count(const struct conn *c, enum pubsub_kind k);
+size_t pubsub_bytes(const struct conn *c); /* that its subscriptions take */
 
 /* Returns how many get the message: one that listens to a channel and to a pattern gets it twice and counts twice. */
 unsigned pubsub_publish(struct pubsub *p, enum pubsub_kind k, struct bytes channel, struct bytes message);

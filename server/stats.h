@@ -30,10 +30,10 @@ struct io_stats {
     /* These are summed up and cleared by their offsets. */
     _Atomic uint64_t commands, connections, errors, reads, writes, net_in_bytes, net_out_bytes;
     _Atomic uint64_t auth_failures, acl_denied, protocol_errors;
-    _Atomic uint64_t obuf_closed, qbuf_closed, idle_closed; /* connections, by the limit that closed them */
-    _Atomic uint64_t hits, misses;                          /* reads of the string facade */
-    _Atomic uint64_t fallback_reads, fallback_failed;       /* asked of the primary: it answered, it did not */
-    _Atomic uint64_t tls_handshakes, tls_handshakes_failed; /* of those that came to an end */
+    _Atomic uint64_t obuf_closed, qbuf_closed, idle_closed, evicted; /* connections, by the limit that closed them */
+    _Atomic uint64_t hits, misses;                                   /* reads of the string facade */
+    _Atomic uint64_t fallback_reads, fallback_failed;                /* asked of the primary: it answered, it did not */
+    _Atomic uint64_t tls_handshakes, tls_handshakes_failed;          /* of those that came to an end */
 
     struct error_stat error[STATS_PREFIXES];
     struct command_stat *command; /* commands_count of them */

@@ -108,6 +108,7 @@ static void add_prefixes(struct tracker *tr, struct prefix *list)
         }
         p->next = tr->prefixes;
         tr->prefixes = p;
+        tr->prefix_bytes += sizeof *p + p->n;
         atomic_fetch_add(&tr->t->prefixes, 1);
     }
 }
@@ -166,6 +167,7 @@ void tracker_off(struct tracker *tr)
         atomic_fetch_sub(&t->prefixes, 1);
     prefixes_free(tr->prefixes);
     tr->prefixes = NULL;
+    tr->prefix_bytes = 0;
     tr->on = tr->flags = tr->caching = tr->broken = 0;
     tr->redirect = 0;
     count(tr, 0);
@@ -184,6 +186,12 @@ void tracking_ran(struct conn *c, const struct command *cmd)
     struct tracker *tr = tracker_of(c);
     if (tr->caching && !(c->mode & CONN_MULTI) && strncmp(cmd->name, "CLIENT|", 7) != 0)
         tr->caching = 0;
+}
+
+size_t tracking_bytes(const struct conn *c)
+{
+    const struct tracker *tr = tracker_of(c);
+    return tr ? sizeof *tr + tr->prefix_bytes : 0;
 }
 
 int64_t tracking_describe(const struct conn *c, char letters[4])

@@ -67,5 +67,6 @@ void tracking_figures(struct tracking *t, struct tracking_figures *out);
 
 /* For CLIENT LIST: letters for its flags, and whom it redirects to: 0 nobody, -1: it does not track. */
 int64_t tracking_describe(const struct conn *c, char letters[4]);
+size_t tracking_bytes(const struct conn *c); /* of the connection's own: its prefixes */
 
 #endif

@@ -40,6 +40,7 @@ struct tracker {
     uint64_t redirect; /* 0: itself */
     unsigned redirect_thread;
     struct prefix *prefixes;
+    size_t prefix_bytes;
     struct message *held, **held_end;
     size_t pushed_bytes; /* since all that was written to it was sent */
 };

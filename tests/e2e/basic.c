@@ -471,6 +471,53 @@ static void test_a_client_that_waits_is_unblocked(void **state)
     e2e_finish(&s);
 }
 
+/* A connection that holds so many bytes and has that name: an argument was announced. */
+static void hold(struct e2e_raw *r, const struct e2e *s, const char *name, const char *evict, unsigned bytes)
+{
+    char text[64];
+    e2e_raw_open(r, s);
+    e2e_raw_expect(r, "+OK", "CLIENT SETNAME %s", name);
+    e2e_raw_expect(r, "+OK", "CLIENT NO-EVICT %s", evict);
+    int n = snprintf(text, sizeof text, "*1\r\n$%u\r\nx", bytes);
+    e2e_raw_send(r, text, (size_t)n);
+}
+
+/* maxmemory-clients, over several threads: the largest that may go does, and no other. */
+static void test_the_largest_connection_goes(void **state)
+{
+    struct e2e s;
+    struct e2e_raw kept, largest, small;
+    redisContext *idle[6];
+    redisReply *list;
+
+    (void)state;
+    e2e_start(&s, "--io-threads", "3", "--maxmemory-clients", "8mb", NULL);
+    for (int i = 0; i < 6; i++)
+        idle[i] = e2e_connect(&s);
+    hold(&kept, &s, "kept", "on", 3900000);
+    hold(&largest, &s, "largest", "off", 3000000);
+    e2e_expect(s.c, "+PONG", "PING");
+    hold(&small, &s, "small", "off", 2900000);
+    e2e_info_wait(s.c, "evicted_clients", "1");
+    list = e2e_command(s.c, "CLIENT LIST");
+    assert_null(strstr(list->str, "name=largest"));
+    assert_non_null(strstr(list->str, "name=kept"));
+    assert_non_null(strstr(list->str, "name=small"));
+    freeReplyObject(list);
+
+    e2e_expect(s.c, "+OK", "CONFIG SET maxmemory-clients 4mb"); /* and at once, when it is less */
+    e2e_info_wait(s.c, "evicted_clients", "2");
+    for (int i = 0; i < 6; i++) {
+        e2e_expect(idle[i], "+PONG", "PING");
+        redisFree(idle[i]);
+    }
+    assert_string_equal(e2e_info(s.c, "evicted_clients"), "2");
+    e2e_raw_close(&kept);
+    e2e_raw_close(&largest);
+    e2e_raw_close(&small);
+    e2e_finish(&s);
+}
+
 /* Scripts wait for the end of a BGSAVE in two ways: by INFO, and until LASTSAVE is another time. */
 static void test_saving_makes_snapshots(void **state)
 {
@@ -517,6 +564,7 @@ int main(void)
         TEST(test_info),
         TEST(test_config),
         TEST(test_saving_makes_snapshots),
+        TEST(test_the_largest_connection_goes),
         TEST(test_command_shapes),
         TEST(test_redis_cli),
         TEST(test_restart_keeps_data),

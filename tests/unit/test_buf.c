@@ -294,6 +294,32 @@ static void a_secret_buffer_wipes_what_it_moves_away_from(void **state)
     buf_fini(&b);
 }
 
+/* What is known to be all takes a page more at most, instead of half. */
+static void reserving_for_the_last_takes_no_more(void **state)
+{
+    enum { ALL = 3000000, FIRST = 65536 };
+    struct buf b;
+    uint8_t *room;
+    (void)state;
+    buf_init_secret(&b, 1 << 22);
+    assert_int_equal(buf_reserve_last(&b, ALL, &room), ERR_OK);
+    assert_in_range(b.cap, ALL, ALL + 65536);
+    buf_fini(&b);
+
+    assert_int_equal(buf_reserve(&b, FIRST, &room), ERR_OK);
+    memset(room, 'f', FIRST);
+    buf_added(&b, FIRST);
+    assert_int_equal(buf_reserve_last(&b, ALL - FIRST, &room), ERR_OK);
+    assert_in_range(b.cap, ALL, ALL + 65536);
+    memset(room, 'l', ALL - FIRST);
+    buf_added(&b, ALL - FIRST);
+    assert_int_equal(buf_data(&b)[FIRST - 1], 'f');
+    assert_int_equal(buf_data(&b)[FIRST], 'l');
+    assert_int_equal(buf_reserve_last(&b, 1 << 21, &room), ERR_TOOBIG);
+    assert_int_equal(buf_size(&b), ALL);
+    buf_fini(&b);
+}
+
 /* The block that a buffer grew out of is the next one its class hands out. */
 static void a_secret_buffer_wipes_the_block_it_grew_out_of(void **state)
 {
@@ -493,6 +519,7 @@ int main(void)
         cmocka_unit_test(secret_buffers_give_all_memory_back),
         cmocka_unit_test(agrees_with_a_model),
         cmocka_unit_test(each_failed_allocation_changes_nothing),
+        cmocka_unit_test(reserving_for_the_last_takes_no_more),
         cmocka_unit_test(bytes_compare_and_equal),
         cmocka_unit_test(bytes_take_all_or_nothing),
         cmocka_unit_test(numbers_at_odd_addresses),
