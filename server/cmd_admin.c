@@ -12,7 +12,9 @@
 #include "server/conn_private.h"
 #include "server/handlers.h"
 #include "server/info.h"
+#include "server/leave.h"
 #include "server/monitor.h"
+#include "server/options.h"
 #include "server/slowlog.h"
 #include "server/version.h"
 
@@ -53,24 +55,24 @@ enum call_result cmd_lolwut(struct call *c)
 /* On success there is no answer: the connection closes when the server ends. */
 enum call_result cmd_shutdown(struct call *c)
 {
-    int save = 0, nosave = 0, abort = 0, other = 0;
+    enum { SAVE = 1, NOSAVE = 2, NOW = 4, FORCE = 8, ABORT = 16 };
+    static const char *const words[] = {"SAVE", "NOSAVE", "NOW", "FORCE", "ABORT", NULL};
+    unsigned given = 0;
     for (unsigned i = 1; i < c->argc; i++) {
-        save |= bytes_is_word(c->argv[i], "SAVE");
-        nosave |= bytes_is_word(c->argv[i], "NOSAVE");
-        abort |= bytes_is_word(c->argv[i], "ABORT");
-        if (bytes_is_word(c->argv[i], "NOW") || bytes_is_word(c->argv[i], "FORCE"))
-            other = 1;
-        else if (!bytes_is_word(c->argv[i], "SAVE") && !bytes_is_word(c->argv[i], "NOSAVE") &&
-                 !bytes_is_word(c->argv[i], "ABORT"))
+        int word = options_word(c->argv[i], words);
+        if (word < 0)
             return call_error(c, ERR_SYNTAX);
+        given |= 1u << word;
     }
-    if ((save && nosave) || (abort && (save || nosave || other)))
+    if ((given & SAVE && given & NOSAVE) || (given & ABORT && given != ABORT))
         return call_error(c, ERR_SYNTAX);
-    if (abort)
-        return call_errorf(c, ERR_SYNTAX, "No shutdown in progress.");
-    if (!c->srv->stop)
+    if (!c->srv->leave)
         return call_error(c, ERR_UNSUPPORTED);
-    c->srv->stop(c->srv, 0);
+    if (!(given & ABORT))
+        return leave_ask(c->srv->leave, c, (given & NOW) != 0);
+    if (!leave_abort(c->srv->leave))
+        return call_errorf(c, ERR_SYNTAX, "No shutdown in progress.");
+    reply_ok(c->reply);
     return CALL_DONE;
 }
 

@@ -8,9 +8,11 @@ COMMAND("ROLE", 1, CMD_ADMIN | CMD_FAST | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NO
 COMMAND("MONITOR", 1, CMD_ADMIN | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "", "Shows every command as it is carried out, secrets redacted; administration is not shown",
         "OK, then lines", cmd_monitor)
-COMMAND("SHUTDOWN", -1, CMD_ADMIN | CMD_NOMULTI | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_NONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
+COMMAND("SHUTDOWN", -1, CMD_ADMIN | CMD_NOMULTI | CMD_LOADING | CMD_NOSCRIPT | CMD_BLOCKING, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0", "O(1)",
         "[NOSAVE|SAVE] [NOW] [FORCE] [ABORT]",
-        "Ends the server; what was acknowledged is durable already, whatever the option", "the connection closes",
+        "Ends the server. A primary without voters waits until its replicas have everything, at most shutdown-timeout, but for NOW; "
+        "ABORT calls that off. What was acknowledged is durable already, whatever the option",
+        "the connection closes; ERR: another client called it off; OK, for ABORT",
         cmd_shutdown)
 COMMAND("SAVE", 1, CMD_ADMIN | CMD_NOMULTI | CMD_LOADING | CMD_NOSCRIPT, 0, LANE_ALONE, KEYS_NONE, 0, "server", "1.0.0",
         "O(N) of the state, beside traffic", "",

@@ -114,7 +114,7 @@ void dispatch_refuse(struct call *c, enum err err, const struct acl_denial *why)
 int dispatch_paused(const struct call *c, int writes)
 {
     struct server *srv = c->srv;
-    if (writes && repl_is_handing_over(srv))
+    if (writes && (repl_is_handing_over(srv) || atomic_load_explicit(&srv->leaving, memory_order_relaxed)))
         return 1;
     int mode = atomic_load_explicit(&srv->pause_mode, memory_order_relaxed);
     if (mode == PAUSE_NONE || c->io->now_us >= atomic_load_explicit(&srv->pause_until_us, memory_order_relaxed))

@@ -18,6 +18,7 @@
 #include "server/conn_private.h"
 #include "server/fallback.h"
 #include "server/latency.h"
+#include "server/leave.h"
 #include "server/listen.h"
 #include "server/pubsub.h"
 #include "server/repl.h"
@@ -71,6 +72,8 @@ static void server_section(struct printer *p)
         getenv("NOTIFY_SOCKET") ? "systemd" : "no", srv->run_id, srv->listeners ? listen_port(srv->listeners) : 0);
     PUT(p, "server_time_usec:%llu\r\nuptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\nhz:10\r\nconfigured_hz:10\r\n",
         (unsigned long long)now * 1000, (unsigned long long)up, (unsigned long long)up / 86400);
+    if (leave_left_ms(srv->leave))
+        PUT_U64(p, "shutdown_in_milliseconds", leave_left_ms(srv->leave));
     PUT(p, "lru_clock:%llu\r\nexecutable:%s\r\nconfig_file:%s\r\nio_threads_active:%d\r\nio_threads:%u\r\n",
         (unsigned long long)(now / 1000 & 0xffffff), exe, srv->config->path ? srv->config->path : "", srv->io_count > 1,
         srv->io_count);

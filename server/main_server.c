@@ -8,9 +8,10 @@
  * The main thread accepts, handles signals and timers. What blocks at a start runs on a thread of its own, so that
  * ports answer -LOADING meanwhile (Sentinel and clients wait then, instead of giving up).
  *
- * Ending: SIGTERM, SIGINT or SHUTDOWN close the listeners; I/O threads finish what is pending and written, at most
- * shutdown-timeout seconds; then log, stores and workers are closed. Exit code 0; 1 when the start failed. A second
- * SIGTERM does not wait: it ends the process as kill -9 would.
+ * Ending: SIGTERM, SIGINT or SHUTDOWN wait for replicas (leave.h), then close the listeners; I/O threads finish what is
+ * pending and written, at most shutdown-timeout seconds; then log, stores and workers are closed. Exit code 0; 1 when
+ * the start failed. A second SIGTERM does not wait for replicas; one that comes later ends the process as kill -9
+ * would.
  *
  * A full resync (resync.h) begins anew in the same process: the directory says something else now, so nothing that was
  * in memory of it is true any more, and all of that is closed and opened again. What has to do with clients stays:
@@ -51,6 +52,7 @@
 #include "server/feed.h"
 #include "server/io.h"
 #include "server/latency.h"
+#include "server/leave.h"
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/notify.h"
@@ -76,8 +78,8 @@ static struct {
     pthread_t starter;
     int starter_running, pidfile_written;
     struct io_task started;
-    struct io_task stop_task, again_task;
-    _Atomic int stop_posted, again_posted;
+    struct io_task again_task;
+    _Atomic int again_posted;
     int again; /* begin anew when this has ended */
     enum err start_result;
     int exit_code;
@@ -102,11 +104,11 @@ static void begin_stop(void)
     io_stop(srv.main, 0);
 }
 
-static void stop_on_main(struct io_task *t, struct io *io)
+/* For good, also when it was about to begin anew. */
+static void stop_for_good(void)
 {
-    (void)t;
-    (void)io;
     m.again = 0;
+    leave_ends(srv.leave);
     begin_stop();
 }
 
@@ -124,22 +126,12 @@ static void request_again(struct server *s)
         io_post(s->main, &m.again_task);
 }
 
-/* SHUTDOWN, on any thread. */
-static void request_stop(struct server *s, int flags)
-{
-    (void)flags;
-    log_at(LOG_WARNING, "User requested shutdown...");
-    if (!atomic_exchange(&m.stop_posted, 1))
-        io_post(s->main, &m.stop_task);
-}
-
 static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
 {
     (void)what;
     (void)arg;
     log_at(LOG_WARNING, "Received %s scheduling shutdown...", sig == SIGTERM ? "SIGTERM" : "SIGINT");
-    m.again = 0;
-    begin_stop();
+    leave_begin(srv.leave, 0);
 }
 
 static void on_hup(evutil_socket_t sig, short what, void *arg)
@@ -165,7 +157,7 @@ static void on_started(struct io_task *t, struct io *io)
     m.starter_running = 0;
     if (m.start_result) {
         m.exit_code = !atomic_load(&srv.stopping); /* one that was told to stop has not failed */
-        begin_stop();
+        stop_for_good();
         return;
     }
     log_at(LOG_NOTICE, "Ready to accept connections");
@@ -363,9 +355,7 @@ static enum err make_front(void)
     enum err e = clock_random_hex(srv.run_id, 20);
     srv.started_ms = clock_wall_ms();
     srv.turn_end = turn_end;
-    srv.stop = request_stop;
     srv.again = request_again;
-    m.stop_task.run = stop_on_main;
     m.again_task.run = again_on_main;
     m.started.run = on_started;
     if (!e)
@@ -388,6 +378,8 @@ static enum err make_front(void)
         e = config_on_change(srv.config, CFG_MIN_REPLICAS_MAX_LAG, apply_min_replicas, NULL);
     if (!e)
         e = make_threads();
+    if (!e)
+        e = leave_new(&srv.leave, &srv, stop_for_good);
     if (!e)
         e = tracking_new(&srv.tracking, &srv);
     return e ? e : pubsub_new(&srv.pubsub, &srv);
@@ -472,6 +464,7 @@ static void close_front(void)
     for (unsigned i = 0; i < sizeof events / sizeof events[0]; i++)
         if (events[i])
             event_free(events[i]);
+    leave_free(srv.leave);
     io_free(srv.main);
     mem_free(srv.io);
     pubsub_free(srv.pubsub);

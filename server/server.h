@@ -85,15 +85,16 @@ struct server {
 
     _Atomic int loading;  /* 1: -LOADING for what needs data */
     _Atomic int sealed;   /* 1: HSM.SEAL; -SEALED for all but admin */
+    _Atomic int leaving;  /* enum leave_state: a shutdown waits for replicas */
     _Atomic int stopping; /* 1: a shutdown has begun */
     _Atomic int anew;     /* with it 1: not of connections, only of what they ask for (main_server.c) */
 
     struct io **io;
     unsigned io_count;
-    struct io *main;                 /* the main thread's loop: listeners, signals, timers; NULL in a test server */
-    void (*turn_end)(struct io *io); /* on each I/O thread at the end of each turn; may be NULL */
-    void (*stop)(struct server *srv, int flags); /* SHUTDOWN: asks the main thread to end the server; any thread */
-    void (*again)(struct server *srv);           /* to begin anew: another state took this one's place (install.h) */
+    struct io *main;                   /* the main thread's loop: listeners, signals, timers; NULL in a test server */
+    void (*turn_end)(struct io *io);   /* on each I/O thread at the end of each turn; may be NULL */
+    struct leave *leave;               /* SHUTDOWN; NULL in a test server */
+    void (*again)(struct server *srv); /* to begin anew: another state took this one's place (install.h) */
 
     _Atomic unsigned io_busy; /* I/O threads that still have connections, while stopping */
     _Atomic uint64_t next_client_id;

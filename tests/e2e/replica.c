@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "tests/lib/e2e.h"
 
@@ -197,6 +198,75 @@ static void a_copy_of_a_node_is_told_to_follow_it(void **state)
     e2e_expect(b.c, "$two", "GET k");
     e2e_finish(&b);
     e2e_finish(&a);
+}
+
+/* A write that only the primary has, its replica being stopped, and two shutdowns: one that is called off, one not. */
+static void a_shutdown_waits_for_replicas(void **state)
+{
+    struct e2e a, b;
+    redisContext *ends, *writes;
+    (void)state;
+    start_pair(&a, &b);
+    e2e_expect(a.c, "+OK", "CONFIG SET shutdown-timeout 600 repl-timeout 600");
+    e2e_expect(a.c, "-ERR No shutdown in progress.", "SHUTDOWN ABORT");
+    e2e_pause(&b);
+    e2e_expect(a.c, "+OK", "SET k one");
+    for (int times = 0; times < 2; times++) {
+        ends = e2e_connect(&a);
+        writes = e2e_connect(&a);
+        redisAppendCommand(ends, "SHUTDOWN");
+        for (int done = 0; !done;)
+            assert_int_equal(redisBufferWrite(ends, &done), REDIS_OK);
+        e2e_info_reaches(a.c, "shutdown_in_milliseconds", 1);
+        e2e_expect(a.c, "$one", "GET k");
+        redisAppendCommand(writes, "SET k two");
+        for (int done = 0; !done;)
+            assert_int_equal(redisBufferWrite(writes, &done), REDIS_OK);
+        e2e_info_wait(a.c, "blocked_clients", "2");
+        if (times)
+            break;
+        e2e_expect(a.c, "+OK", "SHUTDOWN ABORT");
+        e2e_expect_next(ends, "-ERR Errors trying to SHUTDOWN. Check logs.");
+        e2e_expect_next(writes, "+OK");
+        e2e_expect(a.c, "+OK", "SET k one");
+        redisFree(ends);
+        redisFree(writes);
+    }
+    kill(b.pid, SIGCONT);
+    int status = e2e_wait(&a);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    e2e_expect_closed(ends);
+    redisFree(ends);
+    redisFree(writes); /* what waited is not carried out */
+    assert_true(e2e_log_has(&a, "1 of 1 replicas are in sync when shutting down."));
+    e2e_expect(b.c, "$one", "GET k");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* Whoever does not want to wait: SHUTDOWN NOW, and a signal while one waits already. */
+static void a_shutdown_does_not_have_to_wait(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    for (int times = 0; times < 2; times++) {
+        start_pair(&a, &b);
+        e2e_expect(a.c, "+OK", "CONFIG SET shutdown-timeout 600 repl-timeout 600");
+        e2e_pause(&b);
+        e2e_expect(a.c, "+OK", "SET k one");
+        kill(a.pid, SIGTERM);
+        e2e_info_reaches(a.c, "shutdown_in_milliseconds", 1);
+        if (times)
+            kill(a.pid, SIGTERM);
+        else
+            redisAppendCommand(a.c, "SHUTDOWN NOW"), e2e_expect_closed(a.c);
+        int status = e2e_wait(&a);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        assert_true(e2e_log_has(&a, "Lagging replica"));
+        kill(b.pid, SIGCONT);
+        e2e_finish(&b);
+        e2e_finish(&a);
+    }
 }
 
 static void writes_wait_while_replication_is_turned_on(void **state)
@@ -395,6 +465,8 @@ int main(void)
         cmocka_unit_test_teardown(a_replica_answers_transactions_that_read, e2e_teardown),
         cmocka_unit_test_teardown(a_transaction_reads_one_point_in_time, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_for_enough_replicas, e2e_teardown),
+        cmocka_unit_test_teardown(a_shutdown_waits_for_replicas, e2e_teardown),
+        cmocka_unit_test_teardown(a_shutdown_does_not_have_to_wait, e2e_teardown),
         cmocka_unit_test_teardown(a_copy_of_a_node_is_told_to_follow_it, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
         cmocka_unit_test_teardown(the_old_link_is_not_shown_behind_an_order, e2e_teardown),
