@@ -94,6 +94,11 @@ CONFIG(DATABASES, "databases", CONFIG_NUMBER, CONFIG_FIXED, "16", 1, 2147483647,
        "Databases of the string facade; database n is the vault `db<n>`, made on first use.")
 CONFIG(SHUTDOWN_TIMEOUT, "shutdown-timeout", CONFIG_NUMBER, 0, "10", 0, 2147483647, NULL,
        "Seconds that a shutdown waits for what is in flight, and for replicas that lag.")
+CONFIG(OOM_SCORE_ADJ, "oom-score-adj", CONFIG_NAME, 0, "no", 0, 0, "no|yes|relative|absolute",
+       "Set `/proc/self/oom_score_adj`, by which the kernel chooses whom to kill when memory ends: to a number of `oom-score-adj-values`, "
+       "or that much above what it was (yes, relative).")
+CONFIG(OOM_SCORE_ADJ_VALUES, "oom-score-adj-values", CONFIG_LIST, 0, "0 200 800", 0, 0, "oom-scores",
+       "Of a primary, of a replica, and a third that is not used: there is no child that saves.")
 CONFIG(ENABLE_PROTECTED_CONFIGS, "enable-protected-configs", CONFIG_NAME, CONFIG_FIXED, "no", 0, 0, "no|yes|local",
        "Allow CONFIG SET of `dir` and the like: local means over loopback and the UNIX socket.")
 CONFIG(ENABLE_DEBUG_COMMAND, "enable-debug-command", CONFIG_NAME, CONFIG_FIXED, "no", 0, 0, "no|yes|local",
@@ -376,8 +381,6 @@ INERT(CLUSTER_MIGRATION_BARRIER, "cluster-migration-barrier", CONFIG_NUMBER, "1"
 INERT(CLUSTER_ALLOW_REPLICA_MIGRATION, "cluster-allow-replica-migration", CONFIG_BOOL, "yes", NULL)
 INERT(CLUSTER_LINK_SENDBUF_LIMIT, "cluster-link-sendbuf-limit", CONFIG_SIZE, "0", NULL)
 INERT(IO_THREADS_DO_READS, "io-threads-do-reads", CONFIG_BOOL, "yes", NULL)
-INERT(OOM_SCORE_ADJ, "oom-score-adj", CONFIG_NAME, "no", "no|yes|relative|absolute")
-INERT(OOM_SCORE_ADJ_VALUES, "oom-score-adj-values", CONFIG_LIST, "0 200 800", NULL)
 INERT(DISABLE_THP, "disable-thp", CONFIG_BOOL, "yes", NULL)
 INERT(SYSLOG_ENABLED, "syslog-enabled", CONFIG_BOOL, "no", NULL)
 INERT(SYSLOG_IDENT, "syslog-ident", CONFIG_TEXT, "redis", NULL)

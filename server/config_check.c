@@ -207,6 +207,21 @@ static enum err check_tls_protocols(const struct check *k, struct bytes v, struc
     return n < 0 ? wrong(k, "too many protocols") : config_text_new(k->id, v, &out->text);
 }
 
+static enum err check_oom_scores(const struct check *k, struct bytes v, struct config_parsed *out)
+{
+    enum { NUMBERS = 3, SCORE_MAX = 2000 }; /* the kernel's limit, twice: relative ones may need it */
+    struct bytes w[WORDS_MAX];
+    char line[128];
+    int64_t score;
+    int n = words_of(v, line, sizeof line, w);
+    if (n != NUMBERS)
+        return wrong(k, "wrong number of arguments");
+    for (int i = 0; i < n; i++)
+        if (!read_number(w[i], 10, &score) || score < -SCORE_MAX || score > SCORE_MAX)
+            return wrong(k, "Invalid oom-score-adj-values, elements must be between -2000 and 2000.");
+    return config_text_new(k->id, v, &out->text);
+}
+
 /* Letters, in the order in which Redis writes them. */
 static enum err check_events(const struct check *k, struct bytes v, struct config_parsed *out)
 {
@@ -273,7 +288,7 @@ static const struct {
     {"shutdown", check_shutdown},       {"memory-or-percent", check_memory_or_percent},
     {"s3-url", check_s3_url},           {"endpoint", check_endpoint},
     {"node-name", check_node_name},     {"tls-protocols", check_tls_protocols},
-    {"keyspace-events", check_events},
+    {"keyspace-events", check_events},  {"oom-scores", check_oom_scores},
 };
 
 static enum err check_text(const struct check *k, struct bytes v, struct config_parsed *out)

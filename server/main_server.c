@@ -56,6 +56,7 @@
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/notify.h"
+#include "server/oomscore.h"
 #include "server/pubsub.h"
 #include "server/repl.h"
 #include "server/restore.h"
@@ -229,6 +230,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         change_editor_drop_stale();
     }
     log_memory();
+    oomscore_look(&srv);
     refresh_settings();
     if (watchdog && now - m.last_watchdog_us > watchdog / 3) {
         m.last_watchdog_us = now;
@@ -378,6 +380,8 @@ static enum err make_front(void)
         e = config_on_change(srv.config, CFG_MIN_REPLICAS_MAX_LAG, apply_min_replicas, NULL);
     if (!e)
         e = make_threads();
+    if (!e)
+        e = oomscore_follow(&srv);
     if (!e)
         e = leave_new(&srv.leave, &srv, stop_for_good);
     if (!e)

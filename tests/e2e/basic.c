@@ -518,6 +518,36 @@ static void test_the_largest_connection_goes(void **state)
     e2e_finish(&s);
 }
 
+static long oom_score(const struct e2e *s)
+{
+    char path[64], text[32] = "";
+    snprintf(path, sizeof path, "/proc/%ld/oom_score_adj", (long)s->pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_int_equal(fclose(f), 0);
+    return strtol(text, NULL, 10);
+}
+
+/* Upwards alone, which everybody may. */
+static void test_oom_score_follows_the_part_of_the_node(void **state)
+{
+    struct e2e s;
+    struct e2e_deadline w = {.what = "the replica's number"};
+
+    (void)state;
+    e2e_start(&s, NULL);
+    long before = oom_score(&s);
+    e2e_expect(s.c, "-ERR ...", "CONFIG SET oom-score-adj-values %s", "1");
+    e2e_expect(s.c, "+OK", "CONFIG SET oom-score-adj yes");
+    assert_int_equal(oom_score(&s), before); /* a primary's is 0 */
+    e2e_expect(s.c, "+OK", "REPLICAOF 127.0.0.1 %d", e2e_free_port());
+    while (e2e_not_yet(&w))
+        if (oom_score(&s) == (before + 200 < 1000 ? before + 200 : 1000))
+            break;
+    e2e_finish(&s);
+}
+
 /* Scripts wait for the end of a BGSAVE in two ways: by INFO, and until LASTSAVE is another time. */
 static void test_saving_makes_snapshots(void **state)
 {
@@ -565,6 +595,7 @@ int main(void)
         TEST(test_config),
         TEST(test_saving_makes_snapshots),
         TEST(test_the_largest_connection_goes),
+        TEST(test_oom_score_follows_the_part_of_the_node),
         TEST(test_command_shapes),
         TEST(test_redis_cli),
         TEST(test_restart_keeps_data),
