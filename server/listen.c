@@ -437,8 +437,8 @@ static enum err open_port(struct listeners *l, enum io_transport transport, enum
 {
     enum err e = open_all(l, transport);
     if (e)
-        log_at(LOG_WARNING, "Failed listening on %s %lld, aborting.", config_rows[id].name,
-               (long long)config_int(l->srv->config, id));
+        log_at(LOG_WARNING, "Failed listening on port %lld (%s), aborting.", (long long)config_int(l->srv->config, id),
+               config_rows[id].name);
     return e;
 }
 
