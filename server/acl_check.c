@@ -68,13 +68,9 @@ static int check_key(void *arg, const struct command_key *k)
 static enum err keys_allowed(const struct acl_selector *s, const struct call *c, unsigned *denied)
 {
     struct key_search search = {.s = s};
-    struct buf scratch;
     if (s->flags & ACL_ALL_KEYS || c->cmd->keys == KEYS_NONE)
         return ERR_OK;
-    buf_init(&scratch, SIZE_MAX / 4);
-    unsigned db = c->conn ? facade_database(c, conn_db(c->conn)) : 0; /* the vault counts */
-    int stopped = command_keys_each(c->cmd, c->argv, c->argc, db, &scratch, check_key, &search);
-    buf_fini(&scratch);
+    int stopped = facade_keys_each(c, check_key, &search);
     *denied = search.denied;
     return stopped < 0 ? ERR_OOM : stopped ? ERR_NOPERM : ERR_OK;
 }

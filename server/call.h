@@ -33,6 +33,16 @@ struct exec;
 
 enum call_result { CALL_DONE, CALL_PENDING, CALL_PARK, CALL_HOLD };
 
+/* Which vaults the databases are that a call is about: its own, and the one that COPY and MOVE write to. A SWAPDB of
+ * another thread may come at any time: so each is looked up once (facade_database), and what was allowed is what is
+ * done. */
+struct call_databases {
+    struct {
+        unsigned db, vault;
+    } at[2];
+    unsigned n;
+};
+
 struct call {
     struct server *srv;
     struct io *io; /* the thread that runs this */
@@ -43,10 +53,11 @@ struct call {
     struct reply *reply;
     uint64_t now_ms;   /* wall clock, read once a loop turn */
     struct exec *exec; /* the transaction that this command is part of, while it is planned and answered (multi.h) */
-    enum err ready;    /* ERR_OK: loaded and unsealed, and the user is one of what is loaded; ERR_LOADING, ERR_SEALED */
-    uint64_t wakes;    /* private: how many waitlist_wake there had been when this dispatch began */
-    int missed;        /* it named something that is not here, or not yet (access.h) */
-    enum err stale;    /* a read that would be refused with this if nobody else answered it (fallback.h) */
+    struct call_databases *databases; /* the caller's, empty at first; NULL: looked up each time */
+    enum err ready; /* ERR_OK: loaded and unsealed, and the user is one of what is loaded; ERR_LOADING, ERR_SEALED */
+    uint64_t wakes; /* private: how many waitlist_wake there had been when this dispatch began */
+    int missed;     /* it named something that is not here, or not yet (access.h) */
+    enum err stale; /* a read that would be refused with this if nobody else answered it (fallback.h) */
 };
 
 typedef enum call_result (*call_fn)(struct call *c);

@@ -415,12 +415,11 @@ static unsigned db_in(struct bytes word, unsigned otherwise)
     return number_parse(word, &db) && db >= 0 && db <= INT32_MAX ? (unsigned)db : otherwise;
 }
 
-/* In which database the key argv[i] lies. */
-static unsigned db_of_key(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned i, unsigned db)
+unsigned command_target(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db)
 {
-    if (cmd->keys != KEYS_COPY || i != 2)
-        return db;
-    for (unsigned k = 3; k + 1 < argc; k++)
+    if (cmd->keys == KEYS_MOVE && argc > 2)
+        return db_in(argv[2], db);
+    for (unsigned k = 3; cmd->keys == KEYS_COPY && k + 1 < argc; k++)
         if (argv[k].n == 2 && upper(argv[k].p[0]) == 'D' && upper(argv[k].p[1]) == 'B')
             return db_in(argv[k + 1], db);
     return db;
@@ -439,7 +438,7 @@ static int visit_key(const struct command *cmd, const struct bytes *argv, unsign
     return visit(arg, &key);
 }
 
-int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db,
+int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db, unsigned to,
                       struct buf *scratch, int (*visit)(void *arg, const struct command_key *key), void *arg)
 {
     const struct key_rule *r = &rules[cmd->keys];
@@ -450,12 +449,12 @@ int command_keys_each(const struct command *cmd, const struct bytes *argv, unsig
     if (r->path_first)
         command_paths(cmd, argc, &p);
     for (unsigned i = p.first; i <= p.last && i < argc; i += p.step) {
-        int stop = visit_key(cmd, argv, argc, i, db_of_key(cmd, argv, argc, i, db), command_access(cmd, argv, argc, i),
-                             scratch, visit, arg);
+        int stop = visit_key(cmd, argv, argc, i, cmd->keys == KEYS_COPY && i == 2 ? to : db,
+                             command_access(cmd, argv, argc, i), scratch, visit, arg);
         if (stop)
             return stop;
     }
     if (cmd->keys == KEYS_MOVE && argc > 2)
-        return visit_key(cmd, argv, argc, 1, db_in(argv[2], db), KEY_WRITES, scratch, visit, arg);
+        return visit_key(cmd, argv, argc, 1, to, KEY_WRITES, scratch, visit, arg);
     return 0;
 }

@@ -158,10 +158,12 @@ struct command_key {
     unsigned arg;         /* its place in argv; that of the vault when it has no other */
     unsigned access;      /* enum command_access */
 };
-/* Calls visit with each key of the call, its name built in scratch (a plain buf, cleared here); db is that of façade
- * keys without a {vault}. visit returns 0 to go on; what else it returns ends the walk and is returned. -1: out of
- * memory. */
-int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db,
+/* The database that COPY or MOVE, said in database db, writes to; db of all others, and when it is not to be read. */
+unsigned command_target(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db);
+/* Calls visit with each key of the call, its name built in scratch (a plain buf, cleared here); db is the number of the
+ * vault of façade keys without a {vault}, to that of command_target()'s database. visit returns 0 to go on; what else
+ * it returns ends the walk and is returned. -1: out of memory. */
+int command_keys_each(const struct command *cmd, const struct bytes *argv, unsigned argc, unsigned db, unsigned to,
                       struct buf *scratch, int (*visit)(void *arg, const struct command_key *key), void *arg);
 
 #endif

@@ -329,6 +329,7 @@ enum dispatched dispatch(struct conn *c)
     struct io *io = c->io;
     int sub_unknown, behind = c->pendings > 0;
     struct buf *out = c->reply.b;
+    struct call_databases databases = {.n = 0};
     struct call call = {
         .srv = io->srv,
         .io = io,
@@ -337,6 +338,7 @@ enum dispatched dispatch(struct conn *c)
         .argv = c->parser.argv,
         .reply = &c->reply,
         .now_ms = io->now_ms,
+        .databases = &databases,
         .ready = is_ready(io->srv), /* before the user is looked up: users are known first */
         .wakes = call_wakes(),
     };

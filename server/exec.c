@@ -37,6 +37,7 @@ void exec_plan_drop(struct exec *x)
         q->change = NULL;
         q->steps = 0;
         q->planned = 0;
+        q->databases.n = 0;
         buf_clear(&q->answer);
     }
     buf_clear(&x->steps);
@@ -131,6 +132,7 @@ static struct call sub_call(struct call *c, struct exec *x, struct queued *q, st
     sub.argc = q->argc;
     sub.argv = q->argv;
     sub.exec = x;
+    sub.databases = &q->databases;
     sub.reply = r;
     return sub;
 }
@@ -360,17 +362,19 @@ static enum call_result submit(struct call *c, struct exec *x)
 
 /* ---- the answers ---- */
 
-/* In the database that was selected at its place. */
-static enum call_result run(struct call *sub, const struct queued *q)
+/* In the database that was selected at its place, which is the vault that it was there: for what runs behind the
+ * record, the one that it is now. */
+static enum call_result run(struct call *sub, struct queued *q)
 {
     unsigned last = conn_db(sub->conn);
     enum call_result result = CALL_DONE;
     conn_set_db(sub->conn, q->db);
-    if (still_allowed(sub)) {
-        if (part_of(q) == PART_NONE)
-            sub->exec = NULL;
-        result = q->cmd->fn(sub);
+    if (part_of(q) == PART_NONE) {
+        sub->exec = NULL;
+        q->databases.n = 0;
     }
+    if (still_allowed(sub))
+        result = q->cmd->fn(sub);
     conn_set_db(sub->conn, last);
     return result;
 }
@@ -441,6 +445,7 @@ static void begin_answers(struct call *c, struct exec *x)
 {
     x->state = ANSWERING;
     x->cur = x->first;
+    x->swap_count = 0; /* the engine has them */
     reply_init(&x->reply, &x->out, conn_proto(c->conn));
     reply_array(&x->reply, x->count);
     conn_capture(c->conn, &x->reply);

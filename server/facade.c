@@ -22,13 +22,39 @@ int facade_split(struct bytes key, struct bytes *vault, struct bytes *path)
     return vault_name_ok(*vault);
 }
 
-unsigned facade_database(const struct call *c, unsigned db)
+static unsigned look_up(const struct call *c, unsigned db)
 {
     if (c->exec)
         db = multi_database(c->exec, db);
     if (!c->srv || atomic_load_explicit(&c->srv->loading, memory_order_acquire) || !c->srv->engine)
         return db; /* nothing is known, and nothing is served */
     return databases_vault(engine_databases(c->srv->engine), db);
+}
+
+unsigned facade_database(const struct call *c, unsigned db)
+{
+    struct call_databases *d = c->databases;
+    for (unsigned i = 0; d && i < d->n; i++)
+        if (d->at[i].db == db)
+            return d->at[i].vault;
+    unsigned vault = look_up(c, db);
+    if (d && d->n < sizeof d->at / sizeof d->at[0]) {
+        d->at[d->n].db = db;
+        d->at[d->n++].vault = vault;
+    }
+    return vault;
+}
+
+int facade_keys_each(const struct call *c, int (*visit)(void *arg, const struct command_key *key), void *arg)
+{
+    struct buf scratch;
+    unsigned db = c->conn ? conn_db(c->conn) : 0;
+    unsigned to = command_target(c->cmd, c->argv, c->argc, db);
+    buf_init(&scratch, SIZE_MAX / 4);
+    int stopped = command_keys_each(c->cmd, c->argv, c->argc, facade_database(c, db), facade_database(c, to), &scratch,
+                                    visit, arg);
+    buf_fini(&scratch);
+    return stopped;
 }
 
 enum err facade_vault(struct call *c, unsigned db, int create, struct vault **out)

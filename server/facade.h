@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 #include "server/call.h"
+#include "server/command.h"
 
 /* Splits "{vault}/path"; the parts point into key. 1 when key has that form and vault could be a name; 0: key is a path
  * of the selected database, whatever braces it has. */
@@ -24,9 +25,12 @@ struct facade_key {
  * ERR_BADPATH, ERR_KEYSTATE. */
 must_use enum err facade_resolve(struct call *c, struct bytes key, int create, struct facade_key *out);
 
-/* The number in the name of the vault that database db is now: SWAPDB may have changed it, inside the transaction that
- * the call is part of too. */
+/* The number in the name of the vault that database db is for this call: that of the first look (c->databases),
+ * whatever SWAPDB did since. Those of the transaction that the call is part of, and stand before it, count. */
 unsigned facade_database(const struct call *c, unsigned db);
+
+/* Calls visit with each key of the call by its vault, as command_keys_each() does. */
+int facade_keys_each(const struct call *c, int (*visit)(void *arg, const struct command_key *key), void *arg);
 
 /* The same for a key in another database than the connection's. */
 must_use enum err facade_resolve_in(struct call *c, struct bytes key, unsigned db, int create, struct facade_key *out);

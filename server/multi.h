@@ -60,7 +60,7 @@ must_use enum err multi_read(struct exec *x, struct vault *v, struct bytes path,
                              struct secret_view *view);
 /* DBSIZE as of its place: 1 with *n. */
 int multi_count(const struct exec *x, uint64_t *n);
-/* SWAPDB inside it: databases from here on. */
+/* SWAPDB inside it: databases from here on; the one that db is at the place that is planned. */
 void multi_swap(struct exec *x, unsigned a, unsigned b);
 unsigned multi_database(const struct exec *x, unsigned db);
 

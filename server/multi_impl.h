@@ -16,11 +16,12 @@ struct queued {
     const struct command *cmd;
     struct bytes *argv;
     unsigned argc;
-    size_t size;           /* of this allocation, in locked memory */
-    struct change *change; /* its part of the write */
-    unsigned first, steps; /* its steps in the write */
-    unsigned db;           /* that was selected at its place */
-    uint8_t planned;       /* `answer` is its answer */
+    size_t size;                     /* of this allocation, in locked memory */
+    struct change *change;           /* its part of the write */
+    unsigned first, steps;           /* its steps in the write */
+    unsigned db;                     /* that was selected at its place */
+    struct call_databases databases; /* as they were there */
+    uint8_t planned;                 /* `answer` is its answer */
     struct buf answer;
 };
 

@@ -388,12 +388,7 @@ static int look_again(void *arg, const struct command_key *k)
 /* 1: no memory for all of it. */
 static int each_name(struct call *c, struct reading *r, int (*visit)(void *arg, const struct command_key *k))
 {
-    struct buf scratch;
-    buf_init(&scratch, SIZE_MAX / 4);
-    unsigned db = facade_database(c, conn_db(c->conn));
-    int stopped = command_keys_each(c->cmd, c->argv, c->argc, db, &scratch, visit, r);
-    buf_fini(&scratch);
-    return stopped != 0;
+    return facade_keys_each(c, visit, r) != 0;
 }
 
 static struct tracker *reads_for(const struct call *c)

@@ -294,6 +294,47 @@ static void a_transaction_is_one_record(void **state)
     e2e_finish(&s);
 }
 
+/* Its reads looked for what they had read through its swaps once more, when those were done, and answered nil. */
+static void a_transaction_reads_behind_its_swap(void **state)
+{
+    (void)state;
+    EXPECT("+OK", "MSET k zero only-zero 1");
+    EXPECT("+OK", "SELECT 1");
+    EXPECT("+OK", "SET k one");
+    EXPECT("+OK", "SELECT 0");
+    EXPECT("+OK", "MULTI");
+    queue("GET k");
+    queue("SWAPDB 0 1");
+    queue("GET k");
+    queue("DBSIZE");
+    queue("EXISTS only-zero k");
+    queue("SET k new");
+    queue("MGET k only-zero");
+    queue("SELECT 1");
+    queue("GET k");
+    queue("SWAPDB 1 0");
+    queue("GET k");
+    queue("KEYS *"); /* runs behind the record */
+    EXPECT("[$zero +OK $one :1 :1 +OK [$new nil] +OK $zero +OK $new [$k]]", "EXEC");
+    EXPECT("$new", "GET k");
+
+    /* Permissions are looked at again when it is answered: by the same vaults. */
+    redisContext *u = e2e_connect(&s);
+    EXPECT("+OK", "ACL SETUSER u on nopass +@all ~{db0}/*");
+    e2e_expect(u, "+OK", "AUTH u x");
+    e2e_expect(u, "+OK", "MULTI");
+    e2e_expect(u, "+QUEUED", "GET k");
+    e2e_expect(u, "+QUEUED", "SWAPDB 0 1");
+    e2e_expect(u, "+QUEUED", "GET k");
+    e2e_expect(u, "+QUEUED", "SELECT 1");
+    e2e_expect(u, "+QUEUED", "GET k");
+    e2e_expect(u,
+               "[$zero +OK -NOPERM this user has no permissions to access one of the keys used as arguments +OK $zero]",
+               "EXEC");
+    redisFree(u);
+    e2e_finish(&s);
+}
+
 static void errors_in_a_transaction(void **state)
 {
     (void)state;
@@ -501,6 +542,41 @@ static void permissions_go_by_the_vault(void **state)
     e2e_finish(&s);
 }
 
+/* The number of a database that was swapped was taken for its vault's: COPY wrote where the user may not, and was
+ * refused where it may. */
+static void permissions_go_by_the_vault_of_the_target(void **state)
+{
+    redisContext *u = e2e_connect(&s);
+    (void)state;
+    EXPECT("+OK", "ACL SETUSER u on nopass +@all ~{db0}/* ~{db1}/*");
+    EXPECT("+OK", "SELECT 2");
+    EXPECT("+OK", "SET b theirs");
+    e2e_expect(u, "+OK", "AUTH u x");
+    e2e_expect(u, "+OK", "SET m mine");
+    e2e_expect(u, "-NOPERM...", "COPY m b DB 2 REPLACE");
+    e2e_expect(u, "+OK", "MULTI");
+    e2e_expect(u, "+QUEUED", "SWAPDB 1 2");
+    e2e_expect(u, "+QUEUED", "COPY m b DB 1 REPLACE");
+    e2e_expect(u, "+QUEUED", "MOVE m 1");
+    e2e_expect(u, "+QUEUED", "SWAPDB 1 2");
+    e2e_expect(u,
+               "[+OK -NOPERM this user has no permissions to access one of the keys used as arguments "
+               "-NOPERM this user has no permissions to access one of the keys used as arguments +OK]",
+               "EXEC");
+    EXPECT("$theirs", "GET b");
+    EXPECT("+OK", "SWAPDB 1 2");
+    e2e_expect(u, "-NOPERM...", "COPY m b DB 1 REPLACE");
+    e2e_expect(u, "-NOPERM...", "MOVE m 1");
+    e2e_expect(u, ":1", "COPY m b DB 2 REPLACE");
+    e2e_expect(u, ":1", "MOVE m 2");
+    EXPECT("$mine", "GET b");
+    EXPECT("$mine", "GET m");
+    EXPECT("+OK", "SELECT 1");
+    EXPECT("$theirs", "GET b");
+    redisFree(u);
+    e2e_finish(&s);
+}
+
 /* ---- channels ---- */
 
 #define LISTENERS 9
@@ -648,6 +724,7 @@ int main(void)
         T(databases_are_flushed_and_swapped),
         T(a_swap_keeps_its_place_in_a_pipeline),
         T(a_transaction_is_one_record),
+        T(a_transaction_reads_behind_its_swap),
         T(errors_in_a_transaction),
         T(a_transaction_that_is_too_big),
         T(watched_keys),
@@ -655,6 +732,7 @@ int main(void)
         T(transactions_in_a_crash),
         T(a_client_that_goes),
         T(permissions_go_by_the_vault),
+        T(permissions_go_by_the_vault_of_the_target),
         T(messages_reach_all_threads),
         T(a_listener_that_does_not_read),
         T(events_follow_the_log),

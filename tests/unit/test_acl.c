@@ -12,8 +12,12 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/databases.h"
+#include "engine/engine_impl.h"
 #include "server/acl_user.h"
 #include "server/command.h"
+#include "server/conn_private.h"
+#include "server/facade.h"
 
 #define ROW(name, flags, categories, keys)                                            \
     {                                                                                 \
@@ -297,6 +301,42 @@ static const char *try(const char *rules, const char *line)
     acl_user_unref(u);
     acl_free(a);
     return e ? result : "ok";
+}
+
+static void swap(struct databases *d, unsigned a, unsigned b)
+{
+    struct buf record;
+    buf_init(&record, 1024);
+    assert_int_equal(databases_swap(bytes_of(NULL, 0), a, b, &record), ERR_OK);
+    assert_int_equal(databases_load(d, buf_bytes(&record)), ERR_OK);
+    buf_fini(&record);
+}
+
+/* A call that was allowed read from the vault that another thread's SWAPDB had put in the place of the allowed one. */
+static void a_swap_between_the_check_and_the_use(void **state)
+{
+    struct bytes words[] = {bytes_str("GET"), bytes_str("k")};
+    struct acl *a = new_acl();
+    struct engine engine = {.databases = NULL};
+    static struct server srv;
+    struct conn conn = {.db = 0};
+    struct call_databases seen = {.n = 0};
+    struct acl_denial d;
+    (void)state;
+    assert_int_equal(databases_new(&engine.databases), ERR_OK);
+    srv.engine = &engine;
+    assert_int_equal(set(a, "ann on nopass +get ~{db0}/*"), ERR_OK);
+    struct acl_user *u = acl_find(a, bytes_str("ann"));
+    struct call c = {.srv = &srv, .conn = &conn, .cmd = command_by_name(words[0]), .argc = 2, .argv = words};
+    c.databases = &seen;
+    assert_int_equal(acl_check(u, 1, &c, &d), ERR_OK);
+    swap(engine.databases, 0, 1);
+    assert_int_equal(facade_database(&c, 0), 0);
+    seen.n = 0; /* the next call */
+    assert_int_equal(acl_check(u, 1, &c, &d), ERR_NOPERM);
+    acl_user_unref(u);
+    acl_free(a);
+    databases_free(engine.databases);
 }
 
 static void what_a_user_may_do(void **state)
@@ -844,6 +884,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_changes_nothing),
         cmocka_unit_test(rules_become_text_and_back),
         cmocka_unit_test(what_a_user_may_do),
+        cmocka_unit_test(a_swap_between_the_check_and_the_use),
         cmocka_unit_test(logged_in_or_not),
         cmocka_unit_test(a_user_is_the_same_until_it_is_dropped),
         cmocka_unit_test(channels_are_kept_or_not),

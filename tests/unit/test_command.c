@@ -201,7 +201,8 @@ static void expect_keys(enum command_keys keys, const char *line, const char *wa
     unsigned argc = argv_of(line);
     buf_init(&b, 4096);
     seen[0] = 0;
-    assert_int_equal(command_keys_each(&cmd, words, argc, 3, &b, note_key, NULL), 0);
+    unsigned to = command_target(&cmd, words, argc, 3);
+    assert_int_equal(command_keys_each(&cmd, words, argc, 3, to, &b, note_key, NULL), 0);
     assert_string_equal(seen, want);
     buf_fini(&b);
 }
