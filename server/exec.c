@@ -420,6 +420,23 @@ static void look_again(struct call *c, struct exec *x)
     conn_set_db(c->conn, last);
 }
 
+/* All at once, or an error that must not be taken for a refusal: what was to be done is done. */
+static void put_answer(struct call *c, const struct exec *x)
+{
+    size_t mark = reply_mark(c->reply);
+    if (!x->reply.failed)
+        reply_encoded(c->reply, buf_bytes(&x->out));
+    enum err err = x->reply.failed ? x->reply.failed : c->reply->failed;
+    if (!err)
+        return;
+    reply_rewind(c->reply, mark);
+    if (err == ERR_TOOBIG)
+        call_errorf(c, err, "the transaction was carried out, but its answer has more than %u MiB",
+                    CONN_ANSWER_BYTES >> 20);
+    else
+        call_errorf(c, err, "the transaction was carried out, but there is no memory for its answer");
+}
+
 static enum call_result answer_all(struct call *c, struct exec *x)
 {
     while (x->cur) {
@@ -431,10 +448,7 @@ static enum call_result answer_all(struct call *c, struct exec *x)
         if (result == CALL_HOLD)
             return CALL_HOLD; /* its answer is on its way into x->out */
     }
-    if (x->reply.failed)
-        call_error(c, x->reply.failed);
-    else
-        reply_encoded(c->reply, buf_bytes(&x->out));
+    put_answer(c, x);
     if (c->conn->tracking & TRACKING_NOTES)
         look_again(c, x);
     exec_end(c->conn);

@@ -393,6 +393,28 @@ static void a_transaction_that_is_too_big(void **state)
     e2e_finish(&s);
 }
 
+/* What was committed was answered with the error of a transaction that was refused. */
+static void an_answer_that_is_too_big(void **state)
+{
+    size_t n = 1000000;
+    char *big = malloc(n);
+    (void)state;
+    assert_non_null(big);
+    memset(big, 'x', n);
+    EXPECT("+OK", "SET big %b", big, n);
+    EXPECT("+OK", "MULTI");
+    queue("SET flag after");
+    for (int i = 0; i < 270; i++)
+        redisAppendCommand(s.c, "GET big");
+    for (int i = 0; i < 270; i++)
+        e2e_expect_next(s.c, "+QUEUED");
+    EXPECT("-TOOBIG the transaction was carried out, but its answer...", "EXEC");
+    EXPECT("$after", "GET flag");
+    EXPECT("-ERR EXEC without MULTI", "EXEC");
+    free(big);
+    e2e_finish(&s);
+}
+
 static void watched_keys(void **state)
 {
     redisContext *other = e2e_connect(&s);
@@ -727,6 +749,7 @@ int main(void)
         T(a_transaction_reads_behind_its_swap),
         T(errors_in_a_transaction),
         T(a_transaction_that_is_too_big),
+        T(an_answer_that_is_too_big),
         T(watched_keys),
         T(other_commands_in_a_transaction),
         T(transactions_in_a_crash),
