@@ -12,6 +12,7 @@
 #include "server/conn_private.h"
 #include "server/fallback.h"
 #include "server/handlers.h"
+#include "server/multi.h"
 #include "server/repl.h"
 #include "server/server.h"
 
@@ -205,7 +206,7 @@ enum call_result cmd_role(struct call *c)
     return CALL_DONE;
 }
 
-/* ---- WAIT, READ.AFTER ---- */
+/* ---- WAIT, READ.AFTER: inside a transaction they do not wait, but say how it is ---- */
 
 static int parse_ms(struct call *c, struct bytes word, int64_t *ms)
 {
@@ -247,9 +248,9 @@ enum call_result cmd_wait(struct call *c)
         return call_error(c, ERR_NOTINT);
     if (!parse_ms(c, c->argv[2], &ms))
         return CALL_DONE;
-    if (!enough_hold_it(&w))
+    if (!enough_hold_it(&w) && !multi_under_way(c->conn))
         return wait_for(c, &w, ms);
-    reply_int(c->reply, holders(&w));
+    answer_holders(&w, c->reply);
     return CALL_DONE;
 }
 
@@ -281,11 +282,11 @@ enum call_result cmd_read_after(struct call *c)
     if (c->argc == 4 && !parse_ms(c, c->argv[3], &ms))
         return CALL_DONE;
     struct waiting w = {.srv = c->srv, .lsn = (uint64_t)lsn, .holds = is_here, .answer = answer_here};
-    if (!is_here(&w)) {
+    if (!is_here(&w) && !multi_under_way(c->conn)) {
         w.ask = fallback_is_on(c) ? fallback_request_new(c, w.lsn, 0) : NULL;
         return wait_for(c, &w, ms);
     }
-    reply_ok(c->reply);
+    answer_here(&w, c->reply);
     return CALL_DONE;
 }
 

@@ -415,6 +415,22 @@ static void an_answer_that_is_too_big(void **state)
     e2e_finish(&s);
 }
 
+/* EXEC waited in its middle, for a replica that there is not. */
+static void nothing_waits_in_a_transaction(void **state)
+{
+    (void)state;
+    EXPECT("+OK", "MULTI");
+    queue("WAIT 1 0");
+    queue("SET a 1");
+    queue("READ.AFTER 0");
+    queue("READ.AFTER 1000000 TIMEOUT 0");
+    EXPECT("[:0 +OK +OK -MASTERDOWN this node has LSN...", "EXEC");
+    EXPECT("+OK", "MULTI");
+    queue("WAIT 1 0");
+    EXPECT("[:0]", "EXEC");
+    e2e_finish(&s);
+}
+
 static void watched_keys(void **state)
 {
     redisContext *other = e2e_connect(&s);
@@ -750,6 +766,7 @@ int main(void)
         T(errors_in_a_transaction),
         T(a_transaction_that_is_too_big),
         T(an_answer_that_is_too_big),
+        T(nothing_waits_in_a_transaction),
         T(watched_keys),
         T(other_commands_in_a_transaction),
         T(transactions_in_a_crash),
