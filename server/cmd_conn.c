@@ -150,8 +150,10 @@ enum call_result cmd_hello(struct call *c)
             "time");
     if (h.setname && !client_set_text(c, &c->conn->name, h.name, "Client names"))
         return CALL_DONE;
-    if (h.proto)
+    if (h.proto) {
         conn_set_proto(c->conn, (int)h.proto);
+        c->reply->proto = (int)h.proto; /* in a transaction it is not the connection's */
+    }
     reply_hello(c);
     return CALL_DONE;
 }

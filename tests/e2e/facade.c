@@ -431,6 +431,21 @@ static void nothing_waits_in_a_transaction(void **state)
     e2e_finish(&s);
 }
 
+static void the_protocol_changes_in_a_transaction(void **state)
+{
+    struct e2e_raw r;
+    (void)state;
+    e2e_raw_open(&r, &s);
+    e2e_raw_expect(&r, "+OK", "MULTI");
+    e2e_raw_expect(&r, "+QUEUED", "CONFIG GET maxmemory");
+    e2e_raw_expect(&r, "+QUEUED", "HELLO 3");
+    e2e_raw_expect(&r, "+QUEUED", "CONFIG GET maxmemory");
+    e2e_raw_expect(&r, "[[$maxmemory $0] {$server $redis...", "EXEC");
+    e2e_raw_expect(&r, "{$maxmemory $0}", "CONFIG GET maxmemory");
+    e2e_raw_close(&r);
+    e2e_finish(&s);
+}
+
 static void watched_keys(void **state)
 {
     redisContext *other = e2e_connect(&s);
@@ -767,6 +782,7 @@ int main(void)
         T(a_transaction_that_is_too_big),
         T(an_answer_that_is_too_big),
         T(nothing_waits_in_a_transaction),
+        T(the_protocol_changes_in_a_transaction),
         T(watched_keys),
         T(other_commands_in_a_transaction),
         T(transactions_in_a_crash),
