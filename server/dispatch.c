@@ -353,9 +353,10 @@ enum dispatched dispatch(struct conn *c)
     if (behind)
         c->reply.b = &io->side;
     size_t mark = reply_mark(&c->reply);
-    int ran = admit(&call, sub_unknown), in_queue = 0;
+    int in_exec = c->mode & CONN_MULTI && multi_under_way(c);
+    int ran = in_exec || admit(&call, sub_unknown), in_queue = 0;
     if (!ran && c->mode & CONN_MULTI)
-        multi_refused(c);
+        multi_refused(&call, mark);
     if (ran && c->mode && !admit_by_mode(&call))
         in_queue = 1;
     if (ran) {

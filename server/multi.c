@@ -3,6 +3,8 @@
  * A struct exec is a connection's transaction, from MULTI or WATCH on. It is freed by the connection's slot, or, when
  * the client goes while the write is under way, by the write's end: until then the engine reads the arguments.
  */
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "server/access.h"
 #include "server/multi_impl.h"
@@ -238,10 +240,24 @@ int multi_queue(struct call *c)
     return 1;
 }
 
-void multi_refused(struct conn *c)
+/* The text as Redis writes it: without "-ERR ", other codes stay. */
+static void abort_refused(struct call *c, size_t mark)
 {
-    struct exec *x = exec_of(c);
-    x->refused = 1;
-    if (x->state != QUEUEING) /* EXEC itself, between two of its turns */
-        exec_end(c);
+    struct bytes why = bytes_of(buf_data(c->reply->b) + mark, reply_mark(c->reply) - mark);
+    size_t prefix = why.n > 5 && memcmp(why.p, "-ERR ", 5) == 0 ? 5 : 1;
+    char text[REPLY_ERROR_MAX_BYTES + 1];
+    int n = snprintf(text, sizeof text, "%.*s", (int)(why.n - prefix - 2), (const char *)why.p + prefix);
+    reply_rewind(c->reply, mark);
+    call_errorf(c, ERR_EXECABORT, "Transaction discarded because of: %.*s", n, text);
+}
+
+void multi_refused(struct call *c, size_t mark)
+{
+    if (!c->cmd || c->cmd->fn != cmd_exec) {
+        exec_of(c->conn)->refused = 1;
+        return;
+    }
+    exec_end(c->conn);
+    if (!c->reply->failed)
+        abort_refused(c, mark);
 }

@@ -39,14 +39,15 @@ struct exec;
 
 /* 1: the command is not for now but for the queue: it was queued and +QUEUED answered, or refused for its size. */
 int multi_queue(struct call *c);
-/* A command was refused: EXEC will answer EXECABORT. */
-void multi_refused(struct conn *c);
+/* A command was refused, with the error behind mark: EXEC will answer EXECABORT. EXEC itself: the transaction is over,
+ * and the error begins with EXECABORT. */
+void multi_refused(struct call *c, size_t mark);
 
 /* Commands queued, -1: not in MULTI; bytes of their arguments, and of what is watched. */
 int multi_length(const struct conn *c);
 size_t multi_bytes(const struct conn *c);
 
-/* 1: EXEC has submitted its write, and has not answered yet. */
+/* 1: EXEC is beyond its plan, and has not answered yet: its next turn is not to be refused. */
 int multi_under_way(const struct conn *c);
 /* All that is watched has changed: the state is another one. */
 void multi_spoil(struct conn *c);

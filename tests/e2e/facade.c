@@ -446,6 +446,29 @@ static void the_protocol_changes_in_a_transaction(void **state)
     e2e_finish(&s);
 }
 
+/* An EXEC that cannot be carried out as it is ends the transaction: what follows is no part of it. */
+static void an_exec_that_is_refused(void **state)
+{
+    redisContext *u = e2e_connect(&s);
+    (void)state;
+    EXPECT("+OK", "MULTI");
+    queue("SET a 1");
+    EXPECT("-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command", "EXEC x");
+    EXPECT("-ERR EXEC without MULTI", "EXEC");
+    EXPECT("nil", "GET a");
+    EXPECT("+OK", "ACL SETUSER u on nopass +@all -exec ~*");
+    e2e_expect(u, "+OK", "AUTH u x");
+    e2e_expect(u, "+OK", "MULTI");
+    e2e_expect(u, "+QUEUED", "SET a 1");
+    e2e_expect(u,
+               "-EXECABORT Transaction discarded because of: NOPERM this user has no permissions to run the 'exec' "
+               "command",
+               "EXEC");
+    e2e_expect(u, "nil", "GET a");
+    redisFree(u);
+    e2e_finish(&s);
+}
+
 static void watched_keys(void **state)
 {
     redisContext *other = e2e_connect(&s);
@@ -783,6 +806,7 @@ int main(void)
         T(an_answer_that_is_too_big),
         T(nothing_waits_in_a_transaction),
         T(the_protocol_changes_in_a_transaction),
+        T(an_exec_that_is_refused),
         T(watched_keys),
         T(other_commands_in_a_transaction),
         T(transactions_in_a_crash),
