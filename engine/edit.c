@@ -230,14 +230,18 @@ enum err edit_write(struct edit *ed, struct plain *plain)
             return err;
         }
     }
-    err = txn_put(t, t->vault->store, secret_key_head(key, t->vault->id, ed->path), b);
+    int visible = secret_visible(&ed->h, t->now_ms);
+    struct bytes k = secret_key_head(key, t->vault->id, ed->path);
+    if (visible && !ed->was_visible)
+        made_note(t->e->made, t->vault->store, k, t->lsn);
+    err = txn_put(t, t->vault->store, k, b);
     if (err == ERR_OK)
         err = edit_slots_delete(ed);
     if (err == ERR_OK)
         err = edit_due_move(ed, secret_due_ms(&ed->h));
     if (!ed->old)
         t->vault->seq.secrets++;
-    t->names_changed |= ed->was_visible != secret_visible(&ed->h, t->now_ms);
+    t->names_changed |= ed->was_visible != visible;
     return err;
 }
 

@@ -219,7 +219,7 @@ static enum err open_all(struct engine *e, struct engine_report *rep)
     if ((err = lock_dir(e)) || (err = load_cell(e)))
         return err;
     statefile_read(e->dir, was, &rep->same_boot, &rep->clean);
-    if ((err = vaults_new(&e->vaults)) || (err = databases_new(&e->databases)) ||
+    if ((err = vaults_new(&e->vaults)) || (err = databases_new(&e->databases)) || (err = made_new(&e->made)) ||
         (err = hot_new(&e->hot, e->cfg.cache_bytes)) || (err = engine_stores_open(e)) || (err = open_log(e, rep)))
         return err;
     /* No longer clean; but the boot stays what it was until the replay is through: a start that dies in it leaves holes
@@ -330,6 +330,7 @@ void engine_close(struct engine *e)
         hot_free(e->hot);
     vaults_free(e->vaults);
     databases_free(e->databases);
+    made_free(e->made);
     if (e->lock_fd >= 0 && file_close(e->lock_fd))
         engine_logf(e, LOG_WARNING, "closing the lock file failed");
     for (unsigned s = 0; s < ENGINE_STORES_MAX; s++)

@@ -151,11 +151,12 @@ enum step_kind {
     STEP_SECRET_EXPIRE,  /* sets or clears (0) the expiry */
     STEP_SECRET_META,
     STEP_SECRET_STAGE,
-    STEP_SECRET_READ,    /* changes nothing; nil: it is not visible (with SET_NX: it is). For SET_OLD, SET_HEAD */
-    STEP_SECRET_WATCH,   /* ERR_CONFLICT unless the secret is as it was when its mark was `mark` (secret_mark) */
-    STEP_SECRET_DUE,     /* internal: the expiry index says something is due */
-    STEP_SECRET_PURGE,   /* internal: what a flush left behind */
-    STEP_VAULT_FLUSH,    /* of a database of the facade: all its secrets are gone at once, whatever their number */
+    STEP_SECRET_READ,  /* changes nothing; nil: it is not visible (with SET_NX: it is). For SET_OLD, SET_HEAD */
+    STEP_SECRET_WATCH, /* ERR_CONFLICT unless the secret is as it was when its mark was `mark` (secret_mark); if that is
+                          0, and since the record `since` it was not there (secret_made_since) */
+    STEP_SECRET_DUE,   /* internal: the expiry index says something is due */
+    STEP_SECRET_PURGE, /* internal: what a flush left behind */
+    STEP_VAULT_FLUSH,  /* of a database of the facade: all its secrets are gone at once, whatever their number */
     STEP_VAULT_FLUSHED,  /* internal: nothing is left of the flush at `mark` */
     STEP_VAULT_COUNT,    /* hands out the number of secrets, in `mark` */
     STEP_DATABASES_SWAP, /* databases.h: `mark` and `version` are the two numbers; needs no vault */
@@ -207,6 +208,7 @@ struct step {
     int state;           /* VAULT_SET: enum vault_state, -1: as is */
     uint64_t when_ms;    /* VAULT_SET: deletion due */
     uint64_t mark;       /* WATCH, FLUSHED, SWAP; result of COUNT */
+    uint64_t since;      /* WATCH */
     struct vault *vault; /* NULL: the write's */
     uint32_t unit;       /* of a write with units */
     /* SET: makes `plain` of what is there (`old`, of this step or of one before), once the conditions hold. The
@@ -288,6 +290,9 @@ void secret_view_release(struct secret_view *v);
 must_use enum err secret_view_seen(const struct step *s, int value, uint64_t now_ms, struct secret_view *v);
 /* What WATCH compares: changes with every change of the secret, 0 when it is not visible. */
 must_use enum err secret_mark(struct engine *e, struct vault *vault, struct bytes path, uint64_t *mark);
+/* 1: a record behind lsn may have made the secret, which may be gone again (made.h). What comes to a replica is not
+ * noted there. */
+int secret_made_since(struct engine *e, const struct vault *vault, struct bytes path, uint64_t lsn);
 
 /* Says which secrets will be read next: their heads' way into the processor's caches begins (hot_warm). A hint. Any
  * thread. */

@@ -8,6 +8,7 @@
 #include "engine/celldir.h"
 #include "engine/databases.h"
 #include "engine/engine.h"
+#include "engine/made.h"
 #include "engine/rebuild.h"
 #include "engine/scrub.h"
 #include "engine/sequencer.h"
@@ -42,6 +43,7 @@ struct engine {
     struct apply *apply;
     struct vaults *vaults;
     struct databases *databases;
+    struct made *made;
     _Atomic int expire_paused; /* engine_expire_actively */
     _Atomic uint64_t due_ms;   /* the earliest time that went into the expiry index since the keeper looked, or later */
     _Atomic(struct sequencer *) seq; /* NULL until it runs: the applier looks */

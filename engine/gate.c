@@ -166,6 +166,7 @@ enum err sequencer_open(struct sequencer *q, uint32_t term)
     enum err err = engine_view_all(q->e);
     if (err)
         return err;
+    made_forget(q->e->made, engine_commit_lsn(q->e));
     pthread_mutex_lock(&q->lock);
     q->term = term;
     atomic_store(&q->closed, ERR_OK);

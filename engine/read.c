@@ -110,6 +110,12 @@ enum err secret_mark(struct engine *e, struct vault *vault, struct bytes path, u
     return ERR_OK;
 }
 
+int secret_made_since(struct engine *e, const struct vault *vault, struct bytes path, uint64_t lsn)
+{
+    uint8_t key[SECRET_KEY_MAX];
+    return made_since(e->made, vault->store, secret_key_head(key, vault->id, path), lsn);
+}
+
 enum err secret_view_seen(const struct step *s, int value, uint64_t now_ms, struct secret_view *v)
 {
     *v = (struct secret_view){.version = s->old.version};

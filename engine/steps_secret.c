@@ -461,6 +461,8 @@ enum err step_secret_watch(struct txn *t, struct step *s)
     enum err err = edit_open(&ed, t, s->path);
     if (err == ERR_OK && s->mark != (ed.was_visible ? ed.old->lsn : 0))
         err = ERR_CONFLICT;
+    if (err == ERR_OK && !s->mark && secret_made_since(t->e, t->vault, s->path, s->since))
+        err = ERR_CONFLICT;
     edit_close(&ed);
     return err;
 }

@@ -228,7 +228,7 @@ static enum err plan_watch(struct call *c, struct exec *x, const struct watch *w
     if (err)
         return err == ERR_BADPATH || err == ERR_NOTFOUND || err == ERR_NOVAULT || err == ERR_KEYSTATE ? ERR_OK : err;
     x->dirty |= w->mark && w->vault != k.vault->id; /* SWAPDB */
-    struct step s = {.kind = STEP_SECRET_WATCH, .path = k.path, .mark = w->mark, .vault = k.vault};
+    struct step s = {.kind = STEP_SECRET_WATCH, .path = k.path, .mark = w->mark, .since = w->since, .vault = k.vault};
     return add_step(x, &s);
 }
 

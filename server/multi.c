@@ -138,7 +138,7 @@ static int is_watched(const struct exec *x, unsigned db, struct bytes key)
 static enum err watch_add(struct call *c, struct exec *x, struct bytes key)
 {
     struct facade_key k;
-    uint64_t mark = 0, vault = 0;
+    uint64_t mark = 0, vault = 0, since = engine_commit_lsn(c->srv->engine); /* before it is looked for */
     unsigned db = conn_db(c->conn);
     enum err err = facade_resolve(c, key, 0, &k);
     if (err == ERR_OK) {
@@ -152,7 +152,7 @@ static enum err watch_add(struct call *c, struct exec *x, struct bytes key)
     struct watch *w = mem_secret_alloc(sizeof *w + key.n);
     if (!w)
         return ERR_OOM;
-    *w = (struct watch){.next = x->watches, .db = db, .vault = vault, .mark = mark, .n = key.n};
+    *w = (struct watch){.next = x->watches, .db = db, .vault = vault, .mark = mark, .since = since, .n = key.n};
     memcpy(w->key, key.p, key.n);
     x->watches = w;
     x->watch_bytes += sizeof *w + key.n;

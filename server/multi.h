@@ -17,8 +17,9 @@
  *         |                 '---- park: a data key is missing; planned anew when it is there
  *         '--DISCARD, RESET, the connection goes--> gone
  *
- * **WATCH** notes the LSN of the record that last changed the secret, 0 when it is not visible. EXEC checks that in the
- * sequencer, in front of all steps: any change by anybody in between, an expiry too, makes it answer nil.
+ * **WATCH** notes the LSN of the record that last changed the secret, 0 when it is not visible, and that of the last
+ * record. EXEC checks that in the sequencer, in front of all steps: any change by anybody in between, an expiry too,
+ * makes it answer nil; so does what was made and is gone again.
  *
  * Queued arguments are in locked memory. One connection queues at most MULTI_BYTES_MAX of them.
  *

@@ -29,6 +29,7 @@ struct watch {
     struct watch *next;
     unsigned db;
     uint64_t vault, mark;
+    uint64_t since; /* the LSN at that time */
     size_t n;
     uint8_t key[];
 };

@@ -496,6 +496,35 @@ static void watched_keys(void **state)
             EXPECT("+OK", "SWAPDB 0 1");
         EXPECT("+OK", "MSET a 1");
     }
+    /* It was made, and is gone again: that was taken for no change. Nor is it there when its vault is made since. */
+    static const char *const comes_and_goes[][2] = {
+        {"SET gone 1", "DEL gone"},
+        {"RENAME a gone", "RENAME gone a"},
+        {"SET gone 1 PX 1", "DEBUG SLEEP 0.01"},
+        {"SECRET.SET v gone 1", "SECRET.DEL v gone"},
+        {"SET gone 1", "FLUSHDB"},
+    };
+    for (size_t i = 0; i < sizeof comes_and_goes / sizeof *comes_and_goes; i++) {
+        EXPECT("+OK", "WATCH gone {v}/gone");
+        for (int k = 0; k < 2; k++)
+            freeReplyObject(e2e_command(other, comes_and_goes[i][k]));
+        EXPECT("nil", "GET gone");
+        EXPECT("+OK", "MULTI");
+        queue(i % 2 ? "SET a 9" : "GET a");
+        EXPECT("nil", "EXEC");
+    }
+    EXPECT("+OK", "WATCH gone {v}/none {v}/gone"); /* they went before */
+    e2e_expect(other, ":0", "DEL gone");
+    e2e_expect(other, "+OK", "SET a 2");
+    EXPECT("+OK", "MULTI");
+    queue("SET a 1");
+    EXPECT("[+OK]", "EXEC");
+    EXPECT("+OK", "SELECT 9"); /* it has no vault yet */
+    EXPECT("+OK", "WATCH new");
+    EXPECT("+OK", "MULTI");
+    queue("SET new 1");
+    EXPECT("[+OK]", "EXEC");
+    EXPECT("+OK", "SELECT 0");
     EXPECT("+OK", "WATCH a");
     e2e_expect(other, "+OK", "SET a 2");
     EXPECT("+OK", "UNWATCH");

@@ -297,11 +297,17 @@ static void reads_note_their_moment(void **state)
     assert_value(a, "x", "2");
 }
 
-static enum err watch(struct vault *v, const char *path, uint64_t mark)
+static enum err watch_since(struct vault *v, const char *path, uint64_t mark, uint64_t since)
 {
     struct step s = step_of(STEP_SECRET_WATCH, v, path, 0);
     s.mark = mark;
+    s.since = since;
     return run_all(v, &s, 1, 0);
+}
+
+static enum err watch(struct vault *v, const char *path, uint64_t mark)
+{
+    return watch_since(v, path, mark, engine_commit_lsn(e));
 }
 
 static void a_watch_sees_every_change(void **state)
@@ -327,6 +333,27 @@ static void a_watch_sees_every_change(void **state)
     clock_test_set_wall_ms(s.expires_ms + 1); /* and nothing else */
     assert_int_equal(watch(a, "x", mark), ERR_CONFLICT);
     assert_int_equal(watch(a, "x", 0), ERR_OK);
+}
+
+static void a_watch_sees_what_came_and_went(void **state)
+{
+    struct vault *a = vault_named("a");
+    uint64_t before = engine_commit_lsn(e), made;
+    (void)state;
+    set(a, "x", "1");
+    made = engine_commit_lsn(e);
+    set(a, "x", "2"); /* a change is not a beginning */
+    struct step s = step_of(STEP_SECRET_DESTROY, a, "x", 0);
+    assert_int_equal(run_all(a, &s, 1, 0), ERR_OK);
+    assert_int_equal(watch_since(a, "x", 0, before), ERR_CONFLICT);
+    assert_int_equal(watch_since(a, "x", 0, made - 1), ERR_CONFLICT);
+    assert_int_equal(watch_since(a, "x", 0, made), ERR_OK);
+    assert_int_equal(watch_since(a, "never", 0, before), ERR_OK);
+    assert_true(secret_made_since(e, a, bytes_str("x"), before));
+    assert_false(secret_made_since(e, a, bytes_str("x"), made));
+    made_forget(e->made, made + 1); /* another node was the primary */
+    assert_int_equal(watch_since(a, "never", 0, made), ERR_CONFLICT);
+    assert_int_equal(watch_since(a, "never", 0, made + 1), ERR_OK);
 }
 
 /* ---- flushes ---- */
@@ -582,6 +609,7 @@ int main(void)
         T(edits_see_what_is_staged),
         T(reads_note_their_moment),
         T(a_watch_sees_every_change),
+        T(a_watch_sees_what_came_and_went),
         T(a_flush_is_one_record),
         T(a_flush_is_for_the_facade),
         T(a_flush_has_its_place_in_a_record),
