@@ -278,7 +278,7 @@ static enum err look(struct engine *e, struct exec *x)
         enum err err = secret_mark(e, s->vault, s->path, &mark);
         if (err)
             return err;
-        x->dirty |= mark != s->mark;
+        x->dirty |= mark != s->mark || (!mark && secret_made_since(e, s->vault, s->path, s->since));
     }
     return ERR_OK;
 }
