@@ -73,6 +73,7 @@ void call_pending(struct call *c, struct pending *p, void (*finish)(struct pendi
     p->cmd = c->cmd;
     p->finish = finish;
     p->release = release;
+    p->gone = NULL;
     p->next = NULL;
     p->started_us = c->io->mark_us;
     p->complete = p->note_n = 0;
@@ -171,6 +172,8 @@ void call_drop_pendings(struct conn *c)
         p->conn = NULL;
         if (p->complete)
             release(p);
+        else if (p->gone)
+            p->gone(p);
     }
 }
 

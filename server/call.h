@@ -78,6 +78,8 @@ struct pending {
         struct pending *p,
         struct reply *r); /* on the I/O thread, in order; writes the reply. Not called when the client is gone */
     void (*release)(struct pending *p); /* on the I/O thread; frees p, always called once, last */
+    void (*gone)(struct pending *p);    /* on the I/O thread, when the client has gone before p is complete; NULL after
+                                         * call_pending(). For what nobody else completes at the end of a life */
     struct pending *next;               /* of the connection, in order */
     uint64_t started_us;
     size_t bytes; /* about what it keeps in memory */

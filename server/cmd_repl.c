@@ -77,6 +77,16 @@ static void waiting_release(struct pending *p)
     mem_free(w);
 }
 
+/* No thread may be left that the timer would run on. */
+static void waiting_gone(struct pending *p)
+{
+    struct waiting *w = mpsc_entry(p, struct waiting, p);
+    if (!event_pending(w->timer, EV_TIMEOUT, NULL)) /* the primary was asked, or it is complete */
+        return;
+    event_del(w->timer);
+    pending_complete(p);
+}
+
 static enum call_result wait_for(struct call *c, const struct waiting *what, int64_t ms)
 {
     struct timeval look = {.tv_usec = LOOK_US};
@@ -99,6 +109,7 @@ static enum call_result wait_for(struct call *c, const struct waiting *what, int
         return call_error(c, ERR_OOM);
     }
     call_pending(c, &w->p, waiting_finish, waiting_release);
+    w->p.gone = waiting_gone;
     return CALL_PENDING;
 }
 

@@ -76,7 +76,7 @@ static void put_neighbour(FILE *ip, unsigned host, int wrong)
 
 static int make_host(unsigned host)
 {
-    snprintf(net.address[host], sizeof net.address[host], "10.77.0.%u", host + 1);
+    snprintf(net.address[host], sizeof net.address[host], "10.77.0.%u", (host + 1) % 256);
     if (unshare(CLONE_NEWNET) != 0 || (net.space[host] = this_space()) < 0)
         return 0;
     FILE *ip = ip_begin();
