@@ -161,7 +161,7 @@ struct cell_msg {
     enum cell_msg_type type;
     uint8_t granted, full, mute, leader, why;
     uint8_t hops;    /* relays that it came through, the sender among them; 0: from the primary */
-    uint32_t age_ms; /* since the primary was heard of; UINT32_MAX: longer, or never */
+    uint32_t age_ms; /* since the primary was heard of, from a primary since its majority was; UINT32_MAX: never */
     uint32_t promised, term;
     uint64_t session, config_id;
     struct cell_point at, want, end;

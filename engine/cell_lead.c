@@ -29,14 +29,26 @@ int cell_meet(const struct cell *c, const struct cell_point *p, struct cell_poin
     return 1;
 }
 
-/* How far from the primary this comes, and how old its news are. */
+/* The newest moment of which a majority is known to have obeyed this primary, and with_room had room for the log; 0:
+ * none. Alone it is always now. */
+static uint64_t majority_heard_ms(const struct cell *c, uint64_t now_ms, int with_room)
+{
+    uint64_t of[CELL_VOTERS] = {0};
+    for (uint8_t v = 0; v < c->config.voters; v++)
+        if (v == c->config.self || !with_room || !c->peer[v].full)
+            of[v] = v == c->config.self ? now_ms : c->peer[v].heard_ms;
+    return cell_quorum(c, of);
+}
+
+/* How far from the primary this comes, and how old its news are. A primary's are no younger than its majority's last
+ * word: another one may have been made behind its back since. */
 static void say_distance(const struct cell *c, struct cell_msg *m)
 {
-    uint64_t age_ms = c->now_ms - c->follow.heard_ms;
-    if (c->role == CELL_PRIMARY)
-        return;
-    m->hops = (uint8_t)(c->follow.hops + 1);
-    m->age_ms = !c->follow.heard_ms || age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms;
+    int primary = c->role == CELL_PRIMARY;
+    uint64_t heard_ms = primary ? majority_heard_ms(c, c->now_ms, 0) : c->follow.heard_ms,
+             age_ms = c->now_ms - heard_ms;
+    m->hops = (uint8_t)(primary ? 0 : c->follow.hops + 1);
+    m->age_ms = !heard_ms || age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms;
 }
 
 static struct cell_msg *answer_join(struct cell *c, uint8_t to, const struct cell_msg *join, enum cell_msg_type type,
@@ -226,12 +238,8 @@ enum err cell_read(struct cell *c, struct cell_effects *fx)
 
 static int heard(const struct cell *c, uint64_t now_ms, int with_room)
 {
-    uint64_t of[CELL_VOTERS] = {0};
-    for (uint8_t v = 0; v < c->config.voters; v++)
-        if (v == c->config.self || !with_room || !c->peer[v].full)
-            of[v] = v == c->config.self ? now_ms : c->peer[v].heard_ms;
-    uint64_t since = cell_quorum(c, of);
-    return since && now_ms - since <= c->config.quorum_timeout_ms;
+    uint64_t heard_ms = majority_heard_ms(c, now_ms, with_room);
+    return heard_ms && now_ms - heard_ms <= c->config.quorum_timeout_ms;
 }
 
 int cell_heard_majority(const struct cell *c, uint64_t now_ms)

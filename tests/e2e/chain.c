@@ -289,6 +289,39 @@ static void a_cell_has_a_replica_at_a_replica(void **state)
     trio_finish(&t);
 }
 
+/* Until a node answers so. */
+static void await(redisContext *c, const char *want, const char *command)
+{
+    struct e2e_deadline w = {.what = want};
+    int there;
+    do {
+        redisReply *r = e2e_command(c, command);
+        there = r->str && strncmp(r->str, want, strlen(want)) == 0;
+        freeReplyObject(r);
+    } while (!there && e2e_not_yet(&w));
+}
+
+/* It is linked, and hears its primary: which may not be the primary any more. */
+static void the_replica_of_a_primary_without_a_majority_refuses_reads(void **state)
+{
+    struct trio t;
+    struct e2e d;
+    (void)state;
+    trio_start(&t);
+    e2e_start(&d, "--port", "auto", "--voters", t.voters[0], t.voters[1], t.voters[2], "--replicaof", t.host[0],
+              text_of(t.port[0]), NULL);
+    comes_through(t.node[0].c, d.c, "one");
+    e2e_kill(&t.node[1]);
+    e2e_kill(&t.node[2]);
+    await(d.c, "MASTERDOWN", "GET k");
+    e2e_info_wait(d.c, "master_link_status", "up");
+    trio_again(&t, 1);
+    await(t.node[0].c, "PONG", "PING");
+    comes_through(t.node[0].c, d.c, "two");
+    e2e_finish(&d);
+    trio_finish(&t);
+}
+
 /* Whatever happens to primary and relay, what was acknowledged is there in the end, at the end of the chain too. */
 static void a_replica_at_a_replica_has_what_was_acknowledged(void **state)
 {
@@ -329,6 +362,7 @@ int main(void)
         cmocka_unit_test_teardown(a_circle_ends, e2e_teardown),
         cmocka_unit_test_teardown(a_row_over_tls, e2e_teardown),
         cmocka_unit_test_teardown(a_cell_has_a_replica_at_a_replica, trio_teardown),
+        cmocka_unit_test_teardown(the_replica_of_a_primary_without_a_majority_refuses_reads, trio_teardown),
         cmocka_unit_test_teardown(a_replica_at_a_replica_has_what_was_acknowledged, trio_teardown),
     };
     return cmocka_run_group_tests_name("chain", tests, setup, tls_world_end);

@@ -334,6 +334,25 @@ static void a_replica_is_fresh_for_a_while(void **state)
     assert_int_equal(cell_fresh(&n.c, n.now_ms), ERR_MASTERDOWN);
 }
 
+/* Another one may have been promoted behind its back: what it tells its replicas is as old as its majority's last word.
+ */
+static void the_news_of_a_primary_without_a_majority_grow_old(void **state)
+{
+    struct node n;
+    (void)state;
+    make_primary(&n);
+    receive(&n, 3, (struct cell_msg){.type = CELL_JOIN, .promised = 1, .config_id = 7, .session = 5});
+    assert_int_equal(sent(&n, 3, CELL_CONTINUE)->age_ms, 0);
+    assert_int_equal(sent(&n, 3, CELL_CONTINUE)->hops, 0);
+    n.now_ms += 900;
+    event(&n, CELL_TICK);
+    assert_int_equal(sent(&n, 3, CELL_RECORDS)->age_ms, 900);
+    receive(&n, 2, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1});
+    n.now_ms += 100;
+    event(&n, CELL_TICK);
+    assert_int_equal(sent(&n, 3, CELL_RECORDS)->age_ms, 100);
+}
+
 /* Its primary is away for four seconds, and then there, with a log that ends at last. */
 static void lose_and_join_again(struct node *n, uint64_t last)
 {
@@ -778,6 +797,7 @@ int main(void)
         cmocka_unit_test(alone_it_leads_without_room_too),
         cmocka_unit_test(without_a_majority_everything_is_refused),
         cmocka_unit_test(a_replica_is_fresh_for_a_while),
+        cmocka_unit_test(the_news_of_a_primary_without_a_majority_grow_old),
         cmocka_unit_test(a_replica_without_room_grows_stale),
         cmocka_unit_test(without_room_at_a_majority_writes_are_refused),
         cmocka_unit_test(a_replica_says_at_once_that_it_has_no_room),
