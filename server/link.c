@@ -282,6 +282,7 @@ static void name_peer(struct link *l)
 enum err link_new(struct link **out, const struct link_config *cfg)
 {
     int on = 1;
+    unsigned unacked_ms = LINK_UNACKED_MS;
     struct link *l = *out = mem_zalloc(sizeof *l);
     if (!l)
         return ERR_OOM;
@@ -290,6 +291,7 @@ enum err link_new(struct link **out, const struct link_config *cfg)
     buf_init(&l->in, CELLWIRE_HEAD_BYTES + CELLWIRE_RECORDS_MAX + READ_BYTES);
     buf_init(&l->out, SIZE_MAX / 4);
     (void)setsockopt(cfg->sock.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(cfg->sock.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked_ms, sizeof unacked_ms);
     name_peer(l);
     if (buf_put(&l->out, cfg->out.p, cfg->out.n) || buf_put(&l->in, cfg->in.p, cfg->in.n) ||
         event_assign(&l->read_ev, cfg->base, cfg->sock.fd, EV_READ | EV_PERSIST, on_read, l) != 0 ||

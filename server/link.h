@@ -4,8 +4,11 @@
  * What comes in is handed on frame by frame, in order. A frame that does not verify closes the link, as do a peer that
  * is silent for `repl-timeout` and one that does not read: its output is bounded by client-output-buffer-limit's class
  * replica. Records for a peer that is behind in reading by LINK_UNREAD_BYTES are not sent at all: it sees the gap and
- * joins again. So that nobody is taken for silent who has nothing to say (two replicas, say), a link on which nothing
- * was sent for `repl-ping-replica-period`, or for a third of its own time-out, says that it is ALIVE.
+ * joins again. What the other side's host does not acknowledge for LINK_UNACKED_MS closes the link too: behind a
+ * network that was cut the kernel would try again at ever longer intervals, about as long again as the cut had lasted,
+ * where a new link is there at once. So that nobody is taken for silent who has nothing to say (two replicas, say), a
+ * link on which nothing was sent for `repl-ping-replica-period`, or for a third of its own time-out, says that it is
+ * ALIVE.
  *
  * All of it on one thread, that of the event base. Nothing blocks.
  */
@@ -18,6 +21,7 @@
 #include "server/sock.h"
 
 #define LINK_UNREAD_BYTES (32u << 20)
+#define LINK_UNACKED_MS 3000
 #define LINK_ADDRESS_BYTES 64
 
 struct event_base;

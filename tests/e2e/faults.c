@@ -274,6 +274,24 @@ static void clients_see_one_register_for_each_key(void **state)
     trio_finish(&x->t);
 }
 
+/* Both ends notice while it lasts, long before repl-timeout, and need not wait for each other when it is over. */
+static void links_that_are_cut_end_before_the_cut_does(void **state)
+{
+    struct trio *t = &scene.t;
+    (void)state;
+    if (!have_net)
+        skip();
+    trio_plan_net(t);
+    trio_start_planned(t);
+    cut_node(0, 0);
+    e2e_log_wait(&t->node[0], "is gone: the connection broke");
+    e2e_log_wait(&t->node[1], "is gone: the connection broke");
+    e2e_log_wait(&t->node[2], "is gone: the connection broke");
+    net_heal();
+    trio_await_followers(t, 0, 2);
+    trio_finish(t);
+}
+
 static int teardown(void **state)
 {
     history_end();
@@ -283,6 +301,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(links_that_are_cut_end_before_the_cut_does, teardown),
         cmocka_unit_test_teardown(clients_see_one_register_for_each_key, teardown),
     };
     have_net = net_start(TRIO + SENTINELS);
