@@ -123,7 +123,7 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat,
  *                 records, commit, seq, hops, age     all before first was sent
  *     ACK         term, lsn, seq, mute, why           durable up to lsn. CELL_NOROOM: it takes no more now
- *     LEAD        term                                I am primary of this term: join me
+ *     LEAD        term                                I am primary of this term: join me. From voter to voter only
  *     REFUSED     why, leader                         answers JOIN
  *     STAND       term                                your primary asks you to stand: as PROMOTE there
  *     DIGEST      term, at                            the owner's: not the chain but the state's digest at at.lsn

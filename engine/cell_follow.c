@@ -238,8 +238,11 @@ void cell_on_refused(struct cell *c, uint8_t from, const struct cell_msg *m, str
     }
 }
 
+/* One voter's word to another: who follows whom else is the owner's decision, and nobody else can make it. */
 void cell_on_lead(struct cell *c, uint8_t from, const struct cell_msg *m, struct cell_effects *fx)
 {
+    if (!cell_votes(c, from) || !cell_votes(c, c->config.self))
+        return;
     if (m->term < c->vote.promised) {
         cell_send(c, fx, from, CELL_REFUSED)->why = CELL_NOTPRIMARY; /* its `promised` is the news */
         return;

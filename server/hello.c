@@ -100,6 +100,14 @@ static int same_id(const uint8_t a[16], const uint8_t b[16])
     return bytes_equal(bytes_of(a, 16), bytes_of(b, 16));
 }
 
+static int voters_of(const char *list)
+{
+    int n = strcmp(list, "-") != 0;
+    for (; *list; list++)
+        n += *list == ',';
+    return n;
+}
+
 enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello_node *theirs,
                                char why[HELLO_WHY_BYTES])
 {
@@ -111,6 +119,9 @@ enum hello_verdict hello_judge(const struct hello_node *mine, const struct hello
     else if (strcmp(mine->voters, theirs->voters) != 0)
         snprintf(why, HELLO_WHY_BYTES, "another list of voters: this node's is %s, the other's %s", mine->voters,
                  theirs->voters);
+    else if (theirs->index >= voters_of(mine->voters))
+        snprintf(why, HELLO_WHY_BYTES, "the other says that it is voter %d (from 0) of %s", theirs->index,
+                 mine->voters);
     else if (mine->index >= 0 && mine->index == theirs->index)
         snprintf(why, HELLO_WHY_BYTES, "both say that they are voter %d (from 0) of %s", mine->index, mine->voters);
     if (why[0])

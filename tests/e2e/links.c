@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/cellwire.h"
 #include "tests/lib/cut.h"
 #include "tests/lib/e2e.h"
 #include "tests/lib/net.h"
@@ -275,6 +276,38 @@ static void who_finds_no_place_says_so(void **state)
     e2e_finish(&a);
 }
 
+/* With the right to be a replica it says that it is primary, of a term that nobody had. */
+static void nobody_follows_who_only_says_so(void **state)
+{
+    uint8_t head[CELLWIRE_HEAD_BYTES];
+    struct e2e a;
+    struct e2e_raw r;
+    struct ids id;
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_expect(a.c, "+OK", "SET k one");
+    ask_ids(&a, &id);
+    e2e_raw_open(&r, &a);
+    e2e_raw_expect(&r, "+OK", "REPLCONF wbl-version 1");
+    e2e_raw_expect(&r, "-ERR the other says that it is voter 1 (from 0) of -", "PSYNC ? 0 0 x %s %s - 1 r", id.cell,
+                   id.realm);
+    e2e_raw_expect(&r, "+CONTINUE ...", "PSYNC ? 0 0 x %s %s - - r", id.cell, id.realm);
+    e2e_log_wait(&a, "This node is the primary of term");
+    char before[64];
+    snprintf(before, sizeof before, "%s", e2e_info(a.c, "master_replid"));
+    struct cell_msg lead = {.type = CELL_LEAD, .leader = CELL_NOBODY, .promised = 1000, .term = 1000};
+    cellwire_put(head, &lead, 0);
+    e2e_raw_send(&r, head, sizeof head);
+    struct e2e_deadline w = {.what = "the higher term to be topped"};
+    while ((strcmp(e2e_info(a.c, "master_replid"), before) == 0 || strcmp(e2e_info(a.c, "role"), "master") != 0) &&
+           e2e_not_yet(&w)) {
+    }
+    e2e_expect(a.c, "+OK", "SET k two");
+    assert_string_equal(e2e_info(a.c, "role"), "master");
+    e2e_raw_close(&r);
+    e2e_finish(&a);
+}
+
 /* The last one: the network stays. */
 static void who_is_turned_away_at_the_door_learns_why(void **state)
 {
@@ -315,6 +348,7 @@ int main(void)
         cmocka_unit_test_teardown(a_replica_that_starts_anew_takes_its_silent_links_place, e2e_teardown),
         cmocka_unit_test_teardown(who_finds_too_many_clients_says_so, e2e_teardown),
         cmocka_unit_test_teardown(who_finds_no_place_says_so, e2e_teardown),
+        cmocka_unit_test_teardown(nobody_follows_who_only_says_so, e2e_teardown),
         cmocka_unit_test_teardown(who_is_turned_away_at_the_door_learns_why, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

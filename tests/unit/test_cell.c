@@ -734,6 +734,33 @@ static void messages_out_of_place_change_nothing(void **state)
     assert_false(sent(&n, 3, CELL_PROMISED)->granted);
 }
 
+/* Who came by PSYNC is no primary because it says so: neither of a cell, nor of a node that is alone, primary or not,
+ * nor of one that does not vote. */
+static void nobody_is_led_by_a_guest(void **state)
+{
+    struct cell_msg lead = {.type = CELL_LEAD, .promised = 9, .term = 9};
+    struct node n;
+    (void)state;
+    start(&n, 1, 3);
+    receive(&n, 3, lead);
+    assert_null(sent(&n, 3, CELL_JOIN));
+    start(&n, 3, 3);
+    receive(&n, 0, lead);
+    assert_null(sent(&n, 0, CELL_JOIN));
+    start(&n, 0, 1);
+    receive(&n, 1, lead);
+    assert_null(sent(&n, 1, CELL_JOIN));
+    event(&n, CELL_PROMOTE);
+    synced(&n);
+    lead.promised = lead.term = 99;
+    receive(&n, 1, lead);
+    assert_null(sent(&n, 1, CELL_JOIN));
+    event(&n, CELL_TICK);
+    synced(&n);
+    assert_true(shows_master(&n));
+    assert_true(n.c.vote.promised > 99);
+}
+
 /* FAILOVER: the primary says so, to one whom it has, and only the primary whom it follows is believed. */
 static void a_primary_hands_over(void **state)
 {
@@ -809,6 +836,7 @@ int main(void)
         cmocka_unit_test(replicas_that_do_not_vote_are_not_counted),
         cmocka_unit_test(who_has_everything_learns_of_a_commit_with_the_next_tick),
         cmocka_unit_test(messages_out_of_place_change_nothing),
+        cmocka_unit_test(nobody_is_led_by_a_guest),
         cmocka_unit_test(a_primary_hands_over),
         cmocka_unit_test(a_relay_tells_what_it_knows_to_be_committed),
         cmocka_unit_test(a_relay_without_a_primary_keeps_whom_it_has_and_takes_nobody_new),

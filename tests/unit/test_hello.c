@@ -156,6 +156,9 @@ static void who_may_talk_to_whom(void **state)
     assert_int_equal(hello_judge(&a, &b, why), HELLO_REFUSED); /* two that say they are voter 1 */
     b.index = 2;
     assert_int_equal(hello_judge(&a, &b, why), HELLO_WELCOME);
+    b.index = 3;
+    assert_int_equal(hello_judge(&a, &b, why), HELLO_REFUSED); /* of three */
+    assert_non_null(strstr(why, "voter 3"));
     b.index = -1;
     assert_int_equal(hello_judge(&a, &b, why), HELLO_WELCOME);
     b.ready = 0;
@@ -172,6 +175,9 @@ static void who_may_talk_to_whom(void **state)
     strcpy(b.voters, "-");
     assert_int_equal(hello_judge(&a, &b, why), HELLO_STRANGER);
     assert_string_equal(why, "");
+    b.index = 1; /* the place of whom the other follows */
+    assert_int_equal(hello_judge(&a, &b, why), HELLO_REFUSED);
+    b.index = -1;
     b.ready = 0;
     assert_int_equal(hello_judge(&a, &b, why), HELLO_INTRODUCE);
     b.ready = 1;
