@@ -371,6 +371,6 @@ unsigned cell_holders(const struct cell *c, uint64_t lsn)
 {
     unsigned n = 0;
     for (uint8_t p = 0; c->role == CELL_PRIMARY && p < c->config.peers; p++)
-        n += p != c->config.self && c->peer[p].session && c->peer[p].acked_lsn >= lsn;
+        n += p != c->config.self && c->peer[p].session && c->peer[p].held_lsn >= lsn;
     return n;
 }

@@ -257,7 +257,8 @@ struct cell_peer {
     uint64_t session;   /* of its stream from here; 0: none */
     uint64_t next_lsn;  /* to be sent next */
     uint64_t alive_ms;  /* last ack in this session, or its begin */
-    uint64_t acked_lsn; /* in this session, for the window */
+    uint64_t acked_lsn; /* in this session, for the window: also what it joined with, durable there or not yet */
+    uint64_t held_lsn;  /* durable there, as it said in this session */
     uint64_t match_lsn; /* counted: durable there, in the own term */
     uint64_t seq;       /* highest heartbeat of the own term that it confirmed */
     uint64_t heard_ms;  /* last ack of the own term */

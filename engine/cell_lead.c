@@ -74,6 +74,7 @@ static void stream(struct cell *c, uint8_t to, const struct cell_msg *m, struct 
     peer->session = m->session;
     peer->next_lsn = m->at.lsn + 1;
     peer->acked_lsn = m->at.lsn;
+    peer->held_lsn = 0;
     peer->alive_ms = c->now_ms;
 
     struct cell_msg *answer = answer_join(c, to, m, CELL_CONTINUE, fx);
@@ -259,6 +260,8 @@ void cell_on_ack(struct cell *c, uint8_t from, const struct cell_msg *m, struct 
         peer->alive_ms = c->now_ms;
         if (m->lsn > peer->acked_lsn)
             peer->acked_lsn = m->lsn;
+        if (m->lsn > peer->held_lsn)
+            peer->held_lsn = m->lsn;
     }
     if (c->role != CELL_PRIMARY || (m->term != c->vote.promised && !MUTANT_NOFENCE) || m->mute || !cell_votes(c, from))
         return;

@@ -191,7 +191,7 @@ static void reply_master(struct reply *r, const struct repl_status *s, uint64_t 
         reply_array(r, 3);
         reply_bulk_str(r, s->peer[i].host);
         reply_bulk_int(r, s->peer[i].port);
-        reply_bulk_int(r, (int64_t)s->peer[i].acked_lsn);
+        reply_bulk_int(r, (int64_t)s->peer[i].held_lsn);
         n++;
     }
     reply_insert_array(r, mark, n);
@@ -235,14 +235,21 @@ static int64_t holders(const struct waiting *w)
     return w->srv->repl ? repl_holders(w->srv->repl, w->lsn) : 0;
 }
 
+/* Or it will never be known: who is no primary any more counts nobody, and may yet lose the write. */
 static int enough_hold_it(struct waiting *w)
 {
-    return holders(w) >= w->want;
+    return holders(w) >= w->want || !repl_is_master(w->srv);
 }
 
+/* As in Redis, whose clients know the word and look for the primary anew. */
 static void answer_holders(struct waiting *w, struct reply *r)
 {
-    reply_int(r, holders(w));
+    if (repl_is_master(w->srv)) {
+        reply_int(r, holders(w));
+        return;
+    }
+    reply_errorf(r, "UNBLOCKED", "force unblock from blocking operation, instance state changed (master -> replica?)");
+    conn_close_after_reply(w->p.conn);
 }
 
 enum call_result cmd_wait(struct call *c)
@@ -261,7 +268,7 @@ enum call_result cmd_wait(struct call *c)
         return CALL_DONE;
     if (!enough_hold_it(&w) && !multi_under_way(c->conn))
         return wait_for(c, &w, ms);
-    answer_holders(&w, c->reply);
+    reply_int(c->reply, holders(&w));
     return CALL_DONE;
 }
 

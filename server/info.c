@@ -349,7 +349,7 @@ static void put_replicas(struct printer *p, const struct repl_status *s)
     PUT(p, "connected_slaves:%u\r\n", online);
     for (unsigned i = 0; i < s->peers; i++)
         PUT(p, "slave%u:ip=%s,port=%d,state=%s,offset=%llu,lag=%llu%s%s\r\n", i, s->peer[i].host, s->peer[i].port,
-            s->peer[i].online ? "online" : "offline", (unsigned long long)s->peer[i].acked_lsn,
+            s->peer[i].online ? "online" : "offline", (unsigned long long)s->peer[i].held_lsn,
             (unsigned long long)s->peer[i].lag_ms / 1000, s->peer[i].voter ? ",voter=1" : "",
             s->peer[i].full ? ",disk_full=1" : "");
     PUT(p, "voters_with_full_disk:%u\r\n", full);

@@ -114,12 +114,12 @@ static unsigned behind(const struct leave *l, unsigned *linked, int say)
     uint64_t lsn = engine_commit_lsn(l->srv->engine);
     for (unsigned i = 0; s.master && !s.voters && i < s.peers; i++) {
         const struct repl_peer *p = &s.peer[i];
-        int lacks = p->acked_lsn < lsn;
+        int lacks = p->held_lsn < lsn;
         *linked += p->linked != 0;
         n += p->linked && lacks;
         if (say && p->linked && lacks)
             log_at(LOG_WARNING, "Lagging replica %s:%d has LSN %llu of %llu", p->host, p->port,
-                   (unsigned long long)p->acked_lsn, (unsigned long long)lsn);
+                   (unsigned long long)p->held_lsn, (unsigned long long)lsn);
     }
     return n;
 }

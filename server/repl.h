@@ -122,7 +122,7 @@ struct repl_peer {
     int full;   /* a voter whose disk has no room for the log, as this primary heard last */
     int linked; /* it may be stopped, or join again: not online, and not gone */
     uint8_t index;
-    uint64_t acked_lsn, lag_ms; /* lag: since something was heard of it */
+    uint64_t held_lsn, lag_ms; /* held: durable there. lag: since something was heard of it */
 };
 
 struct repl_status {

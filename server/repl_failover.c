@@ -55,7 +55,7 @@ static int may_take_over(const struct repl *r, uint8_t p)
 static int holds_all(const struct repl *r, uint8_t p)
 {
     const struct cell *c = cellnode_cell(r->node);
-    uint64_t has = r->voters.n ? c->peer[p].match_lsn : c->peer[p].acked_lsn;
+    uint64_t has = r->voters.n ? c->peer[p].match_lsn : c->peer[p].held_lsn;
     return may_take_over(r, p) && has >= c->last_lsn && c->commit_lsn == c->last_lsn;
 }
 

@@ -45,7 +45,7 @@ static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
         out->voter = p < r->voters.n;
         out->index = p;
         out->online = peer->session != 0;
-        out->acked_lsn = peer->session ? peer->acked_lsn : 0;
+        out->held_lsn = peer->session ? peer->held_lsn : 0;
         out->linked = r->link[p] != NULL;
         out->full = peer->full;
         out->lag_ms = now > peer->alive_ms ? now - peer->alive_ms : 0;
@@ -267,7 +267,7 @@ unsigned repl_holders(struct repl *r, uint64_t lsn)
     unsigned n = 0;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < r->status.peers; i++)
-        n += r->status.peer[i].online && r->status.peer[i].acked_lsn >= lsn;
+        n += r->status.peer[i].online && r->status.peer[i].held_lsn >= lsn;
     pthread_mutex_unlock(&r->lock);
     return n;
 }

@@ -304,6 +304,33 @@ static void the_old_link_is_not_shown_behind_an_order(void **state)
     e2e_finish(&a);
 }
 
+/* As with a Redis. */
+static void who_waits_for_replicas_is_told_that_the_primary_is_none_any_more(void **state)
+{
+    struct e2e a, b;
+    (void)state;
+    start_pair(&a, &b);
+    redisContext *waits = e2e_connect(&a);
+    e2e_expect(waits, "+OK", "SET k one");
+    redisAppendCommand(waits, "WAIT 5 0");
+    for (int done = 0; !done;) /* until it is sent */
+        assert_int_equal(redisBufferWrite(waits, &done), REDIS_OK);
+    struct e2e_deadline w = {.what = "WAIT to have come"};
+    redisReply *r = NULL;
+    do {
+        if (r)
+            freeReplyObject(r);
+        r = e2e_command(a.c, "CLIENT LIST TYPE normal");
+    } while (!strstr(r->str, "cmd=wait") && e2e_not_yet(&w));
+    freeReplyObject(r);
+    e2e_expect(a.c, "+OK", "REPLICAOF 127.0.0.1 %d", b.port);
+    e2e_expect_next(waits, "-UNBLOCKED force unblock from blocking operation, instance state changed ...");
+    e2e_expect_closed(waits);
+    redisFree(waits);
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void no_one_promotes_at_once(void **state)
 {
     struct e2e a, b;
@@ -470,6 +497,7 @@ int main(void)
         cmocka_unit_test_teardown(a_copy_of_a_node_is_told_to_follow_it, e2e_teardown),
         cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
         cmocka_unit_test_teardown(the_old_link_is_not_shown_behind_an_order, e2e_teardown),
+        cmocka_unit_test_teardown(who_waits_for_replicas_is_told_that_the_primary_is_none_any_more, e2e_teardown),
         cmocka_unit_test_teardown(no_one_promotes_at_once, e2e_teardown),
         cmocka_unit_test_teardown(both_come_back_after_a_restart, e2e_teardown),
         cmocka_unit_test_teardown(a_replica_keeps_its_data_until_its_primary_is_there, e2e_teardown),

@@ -530,6 +530,29 @@ static void replicas_that_do_not_vote_are_not_counted(void **state)
     assert_int_equal(effect(&n, CELL_OUTCOME)->err, ERR_OK);
 }
 
+/* A replica joins with the end of its log, which its disk may not have yet. */
+static void who_joins_holds_what_it_says_is_durable(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 1);
+    event(&n, CELL_PROMOTE);
+    synced(&n);
+    step(&n, (struct cell_event){.type = CELL_WRITE, .count = 2});
+    synced(&n);
+    struct cell_msg join = {
+        .type = CELL_JOIN, .promised = 1, .config_id = 7, .session = 5, .at = {.lsn = 3, .term = 1}};
+    chain_at(&n, 3, join.at.chain);
+    receive(&n, 1, join);
+    assert_non_null(sent(&n, 1, CELL_CONTINUE));
+    assert_int_equal(cell_holders(&n.c, 1), 0);
+    receive(&n, 1, (struct cell_msg){.type = CELL_ACK, .promised = 1, .term = 1, .session = 5, .lsn = 2});
+    assert_int_equal(cell_holders(&n.c, 2), 1);
+    assert_int_equal(cell_holders(&n.c, 3), 0);
+    receive(&n, 1, join); /* another session: it may have lost what it had */
+    assert_int_equal(cell_holders(&n.c, 1), 0);
+}
+
 /* ---- a replica's replicas ---- */
 
 /* The session of a node that was told to follow peer, and is in session with it. */
@@ -834,6 +857,7 @@ int main(void)
         cmocka_unit_test(a_failed_sync_halts),
         cmocka_unit_test(the_same_place_with_another_chain_is_an_alarm),
         cmocka_unit_test(replicas_that_do_not_vote_are_not_counted),
+        cmocka_unit_test(who_joins_holds_what_it_says_is_durable),
         cmocka_unit_test(who_has_everything_learns_of_a_commit_with_the_next_tick),
         cmocka_unit_test(messages_out_of_place_change_nothing),
         cmocka_unit_test(nobody_is_led_by_a_guest),
