@@ -83,9 +83,9 @@ static void chosen(struct pending *p, struct reply *r)
 {
     struct asked *a = mpsc_entry(p, struct asked, p);
     if (a->err == ERR_LOADING)
-        reply_errorf(r, "LOADING", "there is no snapshot here yet: one is being made");
-    else if (a->err == ERR_NOTFOUND)
-        reply_errorf(r, "ERR", "there is no other snapshot here");
+        reply_errorf(r, "LOADING", "%s",
+                     a->want.below_lsn ? "there is no other snapshot here: one is made as soon as something was written"
+                                       : "there is no snapshot here yet: one is being made");
     else if (a->err == ERR_AGAIN)
         reply_errorf(r, "LOADING", "%d snapshots are being copied from here already", LEND_FILES);
     else if (a->err)

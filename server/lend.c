@@ -25,7 +25,8 @@ struct lend {
     pthread_mutex_t lock; /* what follows */
     struct lent lent[LEND_FILES];
     struct snapshots_wait wait;
-    int waiting; /* a snapshot was asked for */
+    int waiting;          /* a snapshot was asked for */
+    uint64_t doubted_lsn; /* the newest that somebody found no good */
 };
 
 /* ---- places; lock held ---- */
@@ -137,28 +138,41 @@ static void demand(struct lend *l)
     snapshots_demand(l->snapshots, &l->wait);
 }
 
-static int is_wanted(const struct lend_want *w, const struct snapshots_file *f)
+/* He who copied one that is no good may have one that was made since, or an older one. */
+static int is_wanted(const struct lend_want *w, uint64_t doubted_lsn, const struct snapshots_file *f)
 {
-    return f->verified != SNAPSHOT_BAD && f->lsn >= w->from_lsn && (!w->below_lsn || f->lsn < w->below_lsn);
+    return f->verified != SNAPSHOT_BAD && f->lsn >= w->from_lsn &&
+           (!w->below_lsn || f->lsn < w->below_lsn || f->lsn > doubted_lsn);
+}
+
+/* What he says of it is no reason to believe that it is damaged: the scrub and the next snapshot, which is made from
+ * it, look for themselves. Returns the newest that anybody doubts. */
+static uint64_t note_doubt(struct lend *l, uint64_t lsn)
+{
+    pthread_mutex_lock(&l->lock);
+    if (lsn > l->doubted_lsn)
+        l->doubted_lsn = lsn;
+    uint64_t doubted_lsn = l->doubted_lsn;
+    pthread_mutex_unlock(&l->lock);
+    return doubted_lsn;
 }
 
 enum err lend_choose(struct lend *l, const struct lend_want *w, uint64_t now_ms, struct lend_file *out)
 {
     struct snapshots_file f[FILES_MAX], have = {.lsn = w->have_lsn, .term = w->have_term};
+    uint64_t doubted_lsn = note_doubt(l, w->below_lsn);
     enum err e = ERR_NOTFOUND;
 
     *out = (struct lend_file){0};
     unsigned n = snapshots_list(l->snapshots, f, FILES_MAX);
-    if (w->have_lsn && is_wanted(w, &have))
+    if (w->have_lsn && is_wanted(w, doubted_lsn, &have))
         e = lend_file(l, &have, now_ms, out);
     for (unsigned i = 0; i < n && i < FILES_MAX && (e == ERR_NOTFOUND || e == ERR_CORRUPT || e == ERR_UNSUPPORTED); i++)
-        if (is_wanted(w, &f[i]))
+        if (is_wanted(w, doubted_lsn, &f[i]))
             e = lend_file(l, &f[i], now_ms, out);
     if (e != ERR_NOTFOUND && e != ERR_CORRUPT && e != ERR_UNSUPPORTED)
         return e;
     *out = (struct lend_file){0};
-    if (w->below_lsn)
-        return ERR_NOTFOUND;
     demand(l);
     return ERR_LOADING;
 }

@@ -33,13 +33,14 @@ struct lend_file {
 
 struct lend_want {
     uint64_t from_lsn;  /* at or behind it */
-    uint64_t below_lsn; /* and below this one, which was no good; 0: any */
+    uint64_t below_lsn; /* and not this one, which was no good: below it, or made since; 0: any */
     uint64_t have_lsn;  /* he has some of this one: rather that than a newer one; 0: nothing */
     uint32_t have_term;
 };
 
 /* The newest that verifies as snapread_open does. ERR_LOADING: there is none yet, and one is being made: ask again.
- * ERR_NOTFOUND: none below below_lsn. ERR_AGAIN: LEND_FILES are lent. ERR_IO, ERR_OOM, and those of the HSM. */
+ * After one that was no good it is at the end of a longer log, so it comes when something was written. ERR_AGAIN:
+ * LEND_FILES are lent. ERR_IO, ERR_OOM, and those of the HSM. */
 must_use enum err lend_choose(struct lend *l, const struct lend_want *w, uint64_t now_ms, struct lend_file *out);
 /* Appends up to n bytes at off, fewer at the end of the file. ERR_NOTFOUND: it is not here any more, choose anew.
  * ERR_RANGE: off is behind its end, or n is too much. ERR_IO, ERR_OOM. */

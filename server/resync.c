@@ -396,8 +396,10 @@ static enum err copy_any(struct copy *c, struct resync_result *out)
     enum err e = dial_talk_open(&c->talk, &cfg);
     if (e)
         return c->talk ? talk_failed(c, e) : failed(c, e, "out of memory");
-    while ((e = copy_one(c, out)) == ERR_CORRUPT) {
+    int newer = 0; /* also that one, which was made since, is no good: later again */
+    while ((e = copy_one(c, out)) == ERR_CORRUPT && !newer) {
         log_at(LOG_WARNING, "Full resync: a snapshot is passed over: %s", c->why);
+        newer = c->below_lsn && c->file.lsn > c->below_lsn;
         c->below_lsn = c->file.lsn;
     }
     return e;
