@@ -187,8 +187,11 @@ static enum err on_received(struct cell *c, const struct cell_event *ev, struct 
     const struct cell_msg *m = ev->msg;
     if ((unsigned)m->type >= CELL_MSG_TYPES || ev->peer >= c->config.peers || ev->peer == c->config.self)
         return ERR_OK;
+    uint32_t term = c->vote.promised;
     if (m->type != CELL_ASK) /* which may be granted: a harder end, and a better one, than hearing of a term */
         cell_hear(c, m->promised, fx);
+    if (c->role == CELL_PRIMARY && term != c->vote.promised)
+        return ERR_OK; /* alone: the barrier is not in the log yet. Who joins tries again */
     cell_pass_on(c, ev->peer, m->promised, fx);
     msg_handlers[m->type](c, ev->peer, m, fx);
     return ERR_OK;

@@ -77,7 +77,7 @@ void cell_step_down(struct cell *c, int keep_limbo, struct cell_effects *fx)
 
 /* R3. A primary that sees a higher term without a newer primary (a node that failed to be promoted, one that lost its
  * voting file) is the best to open the next one: it stands again at the next tick, and its writes wait for what comes
- * of it. */
+ * of it. Alone it asks nobody, and opens it at once. */
 void cell_hear(struct cell *c, uint32_t term, struct cell_effects *fx)
 {
     if (term > c->heard)
@@ -88,6 +88,8 @@ void cell_hear(struct cell *c, uint32_t term, struct cell_effects *fx)
     cell_step_down(c, primary, fx);
     if (primary)
         c->reclaim_ms = c->now_ms;
+    if (primary && cell_alone(c))
+        (void)!cell_gate_start(c, 1, fx);
 }
 
 /* ---- what have you promised? ---- */

@@ -31,6 +31,7 @@ struct cellnode {
     int open;        /* the gate */
     enum err shut;   /* what it is closed with */
     int halted;
+    int holds, tops;              /* writes wait; a message waits until they do */
     int refused;                  /* records, for want of room, since the last tick */
     uint64_t refused_lsn;         /* the commit LSN at the last tick */
     uint64_t stuck_lsn, stuck_ms; /* the commit LSN, and since when it has not moved though there is more */
@@ -450,8 +451,30 @@ static void tell_room(struct cellnode *n, uint64_t now_ms)
     (void)!step(n, &(struct cell_event){.type = CELL_ROOM, .ok = (uint8_t)ok}, now_ms);
 }
 
+/* Alone, a term that is higher than the own is topped by one more, which begins with a barrier. To writers it is no
+ * change of parts, and they are not to see one: those that are under way are told first, and others wait until the
+ * barrier is there. 0: the message waits. */
+static int may_hear(struct cellnode *n, uint32_t term)
+{
+    if (n->cell.config.voters > 1 || !n->open || term <= n->cell.vote.promised)
+        return 1;
+    n->holds = n->tops = 1;
+    return sequencer_hold(n->q) && n->cell.commit_lsn == n->cell.last_lsn;
+}
+
+/* It did not come to that: the message's link is gone, or the term was refused. */
+static void end_hold(struct cellnode *n)
+{
+    if (n->holds && !n->tops && (n->open || n->cell.role != CELL_PRIMARY)) {
+        sequencer_release(n->q);
+        n->holds = 0;
+    }
+    n->tops = 0;
+}
+
 void cellnode_tick(struct cellnode *n, uint64_t now_ms)
 {
+    end_hold(n);
     make_room(n);
     tell_room(n, now_ms);
     tell_trimmed(n, now_ms);
@@ -465,6 +488,8 @@ enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_m
 {
     struct cell_msg msg = *m;
 
+    if (!may_hear(n, m->promised))
+        return ERR_AGAIN;
     if (m->type == CELL_RECORDS) {
         if (!cellwire_records(m, records, &msg.end))
             return ERR_CORRUPT;

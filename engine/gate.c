@@ -21,6 +21,15 @@ void sequencer_set_gate(struct sequencer *q, const struct sequencer_gate *gate)
     pthread_mutex_unlock(&q->lock);
 }
 
+int sequencer_hold(struct sequencer *q)
+{
+    pthread_mutex_lock(&q->lock);
+    q->hold = 1;
+    int quiet = !q->busy && !q->writing && !q->g->writes && !q->g->n && !q->written;
+    pthread_mutex_unlock(&q->lock);
+    return quiet;
+}
+
 void sequencer_release(struct sequencer *q)
 {
     pthread_mutex_lock(&q->lock);

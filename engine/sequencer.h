@@ -47,6 +47,9 @@ void sequencer_info(struct sequencer *q, struct engine_info *out);
 /* As engine_set_gate, engine_release. */
 void sequencer_set_gate(struct sequencer *q, const struct sequencer_gate *gate);
 void sequencer_release(struct sequencer *q);
+/* The gate's owner's: writes that come from now on are neither refused nor evaluated, until sequencer_release or
+ * sequencer_open. 1: what came before is committed, all of it. Never waits. */
+int sequencer_hold(struct sequencer *q);
 
 /* When a group waits and the log writer is free: asks may(arg, first LSN, records) and gives it to the log writer on
  * ERR_OK. On an error the gate is closed with it, as by sequencer_close. ERR_AGAIN: nothing was to be admitted now. may

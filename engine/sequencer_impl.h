@@ -24,7 +24,7 @@ struct sequencer {
     struct group *spare;
     int busy;  /* a thread is the sequencer: the one of that name, or one that submits */
     int waits; /* the sequencer waits until its group was taken, and touches nothing */
-    int hold;  /* nobody may become the sequencer: a gate is being put in */
+    int hold;  /* nobody may become the sequencer: a gate is being put in, or a term begins */
     int stop, writer_stop;
 
     /* the sequencer's own; a closed gate's owner's */

@@ -198,12 +198,14 @@ static void say_room(struct repl *r, const struct repl_status *s, uint64_t now)
         log_at(LOG_NOTICE, "Writes do not wait any more for voters that have room on their disks");
 }
 
-/* A node that served alone is taken for a primary, and its writes wait, until it is one again or follows somebody. */
+/* A node that serves alone is taken for a primary, and its writes wait, while replication is turned on or a higher term
+ * is topped: until it is one again, or follows somebody. */
 static int is_turning_on(struct repl *r)
 {
     const struct cell *c = cellnode_cell(r->node);
     int tries = c->role == CELL_PRIMARY || c->gate.phase != CELL_GATE_NONE;
-    if (cellnode_writable(r->node) == ERR_OK || !tries)
+    r->turning_on |= r->leads && repl_alone(r);
+    if (cell_serving(c) || !tries)
         r->turning_on = 0;
     return r->turning_on;
 }

@@ -276,13 +276,35 @@ static void who_finds_no_place_says_so(void **state)
     e2e_finish(&a);
 }
 
+static void become_guest(struct e2e_raw *r, const struct e2e *s, const struct ids *id)
+{
+    e2e_raw_open(r, s);
+    e2e_raw_expect(r, "+OK", "REPLCONF wbl-version 1");
+    e2e_raw_expect(r, "+CONTINUE ...", "PSYNC ? 0 0 x %s %s - - r", id->cell, id->realm);
+}
+
+static void say_term(struct e2e_raw *r, enum cell_msg_type type, uint32_t term)
+{
+    uint8_t head[CELLWIRE_HEAD_BYTES];
+    cellwire_put(head, &(struct cell_msg){.type = type, .leader = CELL_NOBODY, .promised = term, .term = term}, 0);
+    e2e_raw_send(r, head, sizeof head);
+}
+
+static void await_other_term(redisContext *c, const char *before)
+{
+    struct e2e_deadline w = {.what = "the higher term to be topped"};
+    while ((strcmp(e2e_info(c, "master_replid"), before) == 0 || strcmp(e2e_info(c, "role"), "master") != 0) &&
+           e2e_not_yet(&w)) {
+    }
+}
+
 /* With the right to be a replica it says that it is primary, of a term that nobody had. */
 static void nobody_follows_who_only_says_so(void **state)
 {
-    uint8_t head[CELLWIRE_HEAD_BYTES];
     struct e2e a;
     struct e2e_raw r;
     struct ids id;
+    char before[64];
     (void)state;
     e2e_start(&a, "--port", "auto", NULL);
     e2e_expect(a.c, "+OK", "SET k one");
@@ -291,19 +313,50 @@ static void nobody_follows_who_only_says_so(void **state)
     e2e_raw_expect(&r, "+OK", "REPLCONF wbl-version 1");
     e2e_raw_expect(&r, "-ERR the other says that it is voter 1 (from 0) of -", "PSYNC ? 0 0 x %s %s - 1 r", id.cell,
                    id.realm);
-    e2e_raw_expect(&r, "+CONTINUE ...", "PSYNC ? 0 0 x %s %s - - r", id.cell, id.realm);
+    e2e_raw_close(&r);
+    become_guest(&r, &a, &id);
     e2e_log_wait(&a, "This node is the primary of term");
-    char before[64];
     snprintf(before, sizeof before, "%s", e2e_info(a.c, "master_replid"));
-    struct cell_msg lead = {.type = CELL_LEAD, .leader = CELL_NOBODY, .promised = 1000, .term = 1000};
-    cellwire_put(head, &lead, 0);
-    e2e_raw_send(&r, head, sizeof head);
-    struct e2e_deadline w = {.what = "the higher term to be topped"};
-    while ((strcmp(e2e_info(a.c, "master_replid"), before) == 0 || strcmp(e2e_info(a.c, "role"), "master") != 0) &&
-           e2e_not_yet(&w)) {
-    }
+    say_term(&r, CELL_LEAD, 1000);
+    await_other_term(a.c, before);
     e2e_expect(a.c, "+OK", "SET k two");
     assert_string_equal(e2e_info(a.c, "role"), "master");
+    e2e_raw_close(&r);
+    e2e_finish(&a);
+}
+
+/* A replica that was primary itself brings it: to clients nothing has happened. */
+static void a_higher_term_is_topped_and_no_write_is_refused(void **state)
+{
+    struct e2e a;
+    struct e2e_raw r;
+    struct ids id;
+    char before[64];
+    (void)state;
+    e2e_start(&a, "--port", "auto", NULL);
+    ask_ids(&a, &id);
+    become_guest(&r, &a, &id);
+    e2e_log_wait(&a, "This node is the primary of term");
+    redisContext *other = e2e_connect(&a);
+    for (uint32_t round = 1; round <= 20; round++) {
+        snprintf(before, sizeof before, "%s", e2e_info(a.c, "master_replid"));
+        for (int i = 0; i < 100; i++) {
+            redisAppendCommand(a.c, "SET k%d %u", i, round);
+            redisAppendCommand(other, "INCR n");
+        }
+        for (int done = 0; !done;)
+            assert_int_equal(redisBufferWrite(other, &done), REDIS_OK);
+        say_term(&r, CELL_PROBE, 1000 * round);
+        for (int i = 0; i < 100; i++)
+            e2e_expect_next(a.c, "+OK");
+        for (unsigned i = 1; i <= 100; i++)
+            e2e_expect_next(other, ":...");
+        assert_string_equal(e2e_info(a.c, "role"), "master");
+        await_other_term(a.c, before);
+    }
+    e2e_expect(a.c, "$2000", "GET n");
+    assert_false(e2e_log_has(&a, "no primary any more"));
+    redisFree(other);
     e2e_raw_close(&r);
     e2e_finish(&a);
 }
@@ -349,6 +402,7 @@ int main(void)
         cmocka_unit_test_teardown(who_finds_too_many_clients_says_so, e2e_teardown),
         cmocka_unit_test_teardown(who_finds_no_place_says_so, e2e_teardown),
         cmocka_unit_test_teardown(nobody_follows_who_only_says_so, e2e_teardown),
+        cmocka_unit_test_teardown(a_higher_term_is_topped_and_no_write_is_refused, e2e_teardown),
         cmocka_unit_test_teardown(who_is_turned_away_at_the_door_learns_why, e2e_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
