@@ -68,9 +68,9 @@ void cellnode_settings(struct cellnode *n, unsigned quorum_timeout_ms, unsigned 
 void cellnode_tick(struct cellnode *n, uint64_t now_ms);
 void cellnode_changed(struct cellnode *n, uint64_t now_ms); /* gate.changed was called since */
 
-/* A message, as cellwire_get read it, and the records behind it. ERR_AGAIN: memory has no room for its records, or, alone,
- * its term is higher than the own and writes are under way: nothing was done, the same again after gate.changed. When
- * the disk has no room the records are not taken, and the session ends. ERR_CORRUPT: the records are not what the
+/* A message, as cellwire_get read it, and the records behind it. ERR_AGAIN: memory has no room for its records, or,
+ * alone, its term is higher than the own and writes are under way: nothing was done, the same again after gate.changed.
+ * When the disk has no room the records are not taken, and the session ends. ERR_CORRUPT: the records are not what the
  * message says, close the link.
  */
 must_use enum err cellnode_received(struct cellnode *n, uint8_t from, const struct cell_msg *m, struct bytes records,

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "resp/number.h"
 #include "server/acl.h"
@@ -16,6 +17,7 @@
 #include "server/conn_private.h"
 #include "server/handlers.h"
 #include "server/options.h"
+#include "server/repl.h"
 
 #define LINE_MAX_BYTES 2048
 #define IDS_MAX 128
@@ -259,16 +261,56 @@ static int matches(const struct survey *s, const struct conn *c)
     return !(s->kill && s->skipme && c->id == s->self);
 }
 
-static void list_one(struct survey *s, struct conn *c)
+/* n bytes, and room for one more. */
+static void list_line(struct survey *s, uint64_t id, char *line, size_t n)
 {
-    char line[LINE_MAX_BYTES];
-    size_t n = conn_describe(c, line, sizeof line - 1);
-    struct mark m = {.id = c->id, .off = buf_size(&s->lines), .n = n + 1};
+    struct mark m = {.id = id, .off = buf_size(&s->lines), .n = n + 1};
     line[n++] = '\n';
     if (!s->e)
         s->e = buf_put(&s->lines, line, n);
     if (!s->e)
         s->e = buf_put(&s->marks, &m, sizeof m);
+}
+
+static void list_one(struct survey *s, struct conn *c)
+{
+    char line[LINE_MAX_BYTES];
+    list_line(s, c->id, line, conn_describe(c, line, sizeof line - 1));
+}
+
+/* ---- links to other nodes: no connections of clients any more, and shown as Redis shows its own ---- */
+
+static int matches_link(const struct survey *s, const struct repl_link *l)
+{
+    enum client_type type = l->followed ? TYPE_MASTER : TYPE_REPLICA;
+    return has_id(s, l->id) && (s->type == TYPE_ANY || s->type == type) && !s->user &&
+           (!s->addr[0] || strcmp(s->addr, l->peer) == 0) && (!s->laddr[0] || strcmp(s->laddr, l->local) == 0);
+}
+
+static void list_link(struct survey *s, const struct repl_link *l)
+{
+    char line[LINE_MAX_BYTES];
+    int n = snprintf(line, sizeof line - 1,
+                     "id=%llu addr=%s laddr=%s fd=-1 name= age=%llu idle=0 flags=%c db=0 sub=0 psub=0 ssub=0 multi=-1 "
+                     "qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r "
+                     "cmd=psync user= redir=-1 resp=2 lib-name= lib-ver= tot-net-in=0 tot-net-out=0 tot-cmds=0",
+                     (unsigned long long)l->id, l->peer, l->local,
+                     (unsigned long long)(clock_mono_ms() - l->since_ms) / 1000, l->followed ? 'M' : 'S');
+    list_line(s, l->id, line, (size_t)n);
+}
+
+static void survey_links(struct survey *s, struct repl *r)
+{
+    struct repl_link links[CELL_PEERS];
+    unsigned n = r ? repl_links(r, links) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (!matches_link(s, &links[i]))
+            continue;
+        if (!s->kill)
+            list_link(s, &links[i]);
+        else if (repl_link_kill(r, links[i].id) == ERR_OK)
+            s->killed++;
+    }
 }
 
 static void survey_visit(struct io_tour *t, struct io *io)
@@ -373,6 +415,7 @@ static struct survey *survey_new(struct call *c, int kill)
 
 static enum call_result survey_start(struct call *c, struct survey *s)
 {
+    survey_links(s, c->srv->repl);
     call_pending(c, &s->p, survey_finish, survey_release);
     io_tour(c->io, &s->tour);
     return CALL_PENDING;

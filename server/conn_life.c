@@ -21,37 +21,15 @@
 #define HANDSHAKE_LOG_US UINT64_C(10000000) /* one line in so long about handshakes that failed */
 #define CERTIFICATE_NAME_BYTES 255
 
-static void put_address(char *out, const struct sockaddr_storage *a)
-{
-    char ip[INET6_ADDRSTRLEN] = "?";
-    if (a->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)a;
-        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
-        snprintf(out, CONN_PEER_BYTES, "%s:%u", ip, ntohs(in->sin_port));
-    } else if (a->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const void *)a;
-        inet_ntop(AF_INET6, &in6->sin6_addr, ip, sizeof ip);
-        snprintf(out, CONN_PEER_BYTES, "[%s]:%u", ip, ntohs(in6->sin6_port));
-    }
-}
-
 static void name_ends(struct conn *c)
 {
-    struct sockaddr_storage a;
-    socklen_t n = sizeof a;
     if (c->transport == IO_UNIX) {
         snprintf(c->peer, sizeof c->peer, "%.*s:0", CONN_PEER_BYTES - 3,
                  config_str(c->io->srv->config, CFG_UNIXSOCKET));
         memcpy(c->local, c->peer, sizeof c->local);
-        return;
+    } else {
+        sock_ends(c->fd, c->peer, c->local);
     }
-    snprintf(c->peer, sizeof c->peer, "?:0");
-    snprintf(c->local, sizeof c->local, "?:0");
-    if (getpeername(c->fd, (struct sockaddr *)&a, &n) == 0)
-        put_address(c->peer, &a);
-    n = sizeof a;
-    if (getsockname(c->fd, (struct sockaddr *)&a, &n) == 0)
-        put_address(c->local, &a);
 }
 
 /* Refused options cost comfort only. */

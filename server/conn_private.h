@@ -14,6 +14,7 @@
 #include "server/conn.h"
 #include "server/io.h"
 #include "server/server.h"
+#include "server/sock.h"
 #include "server/tls.h"
 
 #define CONN_READ_BYTES 65536       /* of one read */
@@ -37,7 +38,7 @@
 #define CONN_HANDSHAKE_CROWDED_MS 2000
 #define CONN_HANDSHAKE_STEPS 4
 
-#define CONN_PEER_BYTES 64
+#define CONN_PEER_BYTES SOCK_END_BYTES
 #define CONN_NAME_BYTES 64
 
 enum conn_state {

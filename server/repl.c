@@ -302,7 +302,8 @@ enum err repl_begin(struct repl *r, const uint8_t realm[16])
     founding_init(&r->founding, r->voters.n, r->mine.index, f.has_cell ? f.cell.cell_id : NULL);
     r->phase = !r->configured ? REPL_OFF : f.blank ? REPL_FINDING : REPL_FOUND;
     if (r->configured) { /* until there is more to say */
-        r->status = (struct repl_status){.on = 1, .voters = r->voters.n != 0, .leader_port = r->first.port};
+        r->status = (struct repl_status){
+            .on = 1, .voters = r->voters.n != 0, .leader = CELL_NOBODY, .leader_port = r->first.port};
         memcpy(r->status.leader_host, r->first.host, sizeof r->status.leader_host);
         atomic_store(&r->srv->cell.replica, 1);
         atomic_store(&r->srv->cell.write_err, ERR_READONLY);

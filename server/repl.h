@@ -24,6 +24,7 @@
 #include "server/hello.h"
 #include "server/resync.h"
 #include "server/server.h"
+#include "server/sock.h"
 
 struct repl;
 struct conn;
@@ -128,6 +129,7 @@ struct repl_peer {
 struct repl_status {
     int on; /* 0: off: a master whom nobody follows; the rest is zeros */
     int voters, master;
+    uint8_t leader;                      /* whom a replica follows; CELL_NOBODY */
     char leader_host[VOTERS_HOST_BYTES]; /* of a replica; empty: it follows nobody */
     int leader_port, link_up;
     uint64_t link_down_ms, heard_ms_ago;
@@ -146,6 +148,15 @@ struct repl_status {
     struct resync_info copy;           /* a full resync */
 };
 void repl_status(struct repl *r, struct repl_status *out);
+/* Links, as CLIENT LIST and CLIENT KILL know them. */
+struct repl_link {
+    uint64_t id, since_ms; /* id: of the same row as clients'; 0: there is none */
+    char peer[SOCK_END_BYTES], local[SOCK_END_BYTES];
+    int followed; /* it leads to whom this node follows */
+};
+unsigned repl_links(struct repl *r, struct repl_link out[CELL_PEERS]); /* returns how many */
+/* Soon; whoever dials opens it anew. One that is gone is no error. ERR_OOM. */
+must_use enum err repl_link_kill(struct repl *r, uint64_t id);
 /* A node that is empty waits for its cell, and this is why it has no link; 0: it does not, or there is nothing to say.
  */
 int repl_is_waiting(struct repl *r, char why[HELLO_WHY_BYTES]);

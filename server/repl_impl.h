@@ -128,6 +128,7 @@ struct repl {
     struct repl_status status;
     int seeks; /* told to follow somebody, and not in step with him: gives strangers nothing */
     char address[CELL_PEERS][LINK_ADDRESS_BYTES]; /* of links that are, or were, there */
+    struct repl_link shown[CELL_PEERS];
 
     /* The thread's; before it runs the start thread's. */
     pthread_t thread;

@@ -52,6 +52,9 @@ const char *repl_peer_name(const struct repl *r, uint8_t peer, char out[VOTERS_H
 static void lost(struct repl *r, uint8_t peer)
 {
     r->link[peer] = NULL;
+    pthread_mutex_lock(&r->lock);
+    r->shown[peer].id = 0;
+    pthread_mutex_unlock(&r->lock);
     if (r->node)
         cellnode_link_down(r->node, peer, clock_mono_ms());
     if (r->dialer[peer])
@@ -108,9 +111,41 @@ static void add_link(struct repl *r, uint8_t peer, struct sock sock, struct byte
     r->linked_as[peer] = ++r->links_made;
     cellnode_link_up(r->node, peer, clock_mono_ms());
     pthread_mutex_lock(&r->lock);
+    r->shown[peer] =
+        (struct repl_link){.id = atomic_fetch_add(&r->srv->next_client_id, 1) + 1, .since_ms = clock_mono_ms()};
+    sock_ends(sock.fd, r->shown[peer].peer, r->shown[peer].local);
     snprintf(r->address[peer], sizeof r->address[peer], "%s", link_address(r->link[peer]));
     pthread_mutex_unlock(&r->lock);
     log_at(LOG_NOTICE, "Linked to %s%s", repl_peer_name(r, peer, name), sock.tls ? " over TLS" : "");
+}
+
+struct kill {
+    struct repl_task task;
+    uint64_t id;
+};
+
+static void run_kill(struct repl *r, struct repl_task *t)
+{
+    struct kill *k = mpsc_entry(t, struct kill, task);
+    char name[VOTERS_HOST_BYTES + 16];
+    for (uint8_t p = 0; p < CELL_PEERS; p++) {
+        if (!r->link[p] || r->shown[p].id != k->id)
+            continue;
+        log_at(LOG_NOTICE, "The link to %s is closed: CLIENT KILL", repl_peer_name(r, p, name));
+        drop_link(r, p);
+    }
+    mem_free(k);
+}
+
+enum err repl_link_kill(struct repl *r, uint64_t id)
+{
+    struct kill *k = mem_zalloc(sizeof *k);
+    if (!k)
+        return ERR_OOM;
+    k->task.run = run_kill;
+    k->id = id;
+    repl_post(r, &k->task);
+    return ERR_OK;
 }
 
 void repl_send(void *arg, uint8_t to, struct bytes head, struct bytes records)

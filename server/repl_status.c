@@ -69,6 +69,7 @@ static void put_leader(struct repl *r, const struct cell_status *core, struct re
         core->leader != CELL_NOBODY && core->leader != cellnode_cell(r->node)->config.self ? core->leader : r->source;
     if (s->master || leader == CELL_NOBODY)
         return;
+    s->leader = leader;
     put_host(r, leader, s->leader_host, &s->leader_port);
     if (!s->link_up && s->copy.waits_for[0])
         snprintf(s->trouble, sizeof s->trouble, "%s", s->copy.waits_for);
@@ -116,6 +117,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
                               .voters = r->voters.n != 0,
                               .mute = (enum cell_mute)c->vote.mute,
                               .master = core.master,
+                              .leader = CELL_NOBODY,
                               .link_up = core.link_up,
                               .priority = repl_is_quarantined(r) ? 0 : core.priority,
                               .term = core.term,
@@ -270,6 +272,20 @@ unsigned repl_holders(struct repl *r, uint64_t lsn)
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < r->status.peers; i++)
         n += r->status.peer[i].online && r->status.peer[i].held_lsn >= lsn;
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
+
+unsigned repl_links(struct repl *r, struct repl_link out[CELL_PEERS])
+{
+    unsigned n = 0;
+    pthread_mutex_lock(&r->lock);
+    for (unsigned p = 0; p < CELL_PEERS; p++) {
+        if (!r->shown[p].id)
+            continue;
+        out[n] = r->shown[p];
+        out[n++].followed = p == r->status.leader;
+    }
     pthread_mutex_unlock(&r->lock);
     return n;
 }

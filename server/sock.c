@@ -1,7 +1,9 @@
 /* sock.c - see sock.h. */
 #include "server/sock.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -49,4 +51,31 @@ void sock_close(struct sock *s)
     if (s->fd >= 0)
         close(s->fd);
     *s = (struct sock){.fd = -1};
+}
+
+static void put_address(char *out, const struct sockaddr_storage *a)
+{
+    char ip[INET6_ADDRSTRLEN] = "?";
+    if (a->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)a;
+        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
+        snprintf(out, SOCK_END_BYTES, "%s:%u", ip, ntohs(in->sin_port));
+    } else if (a->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)a;
+        inet_ntop(AF_INET6, &in6->sin6_addr, ip, sizeof ip);
+        snprintf(out, SOCK_END_BYTES, "[%s]:%u", ip, ntohs(in6->sin6_port));
+    }
+}
+
+void sock_ends(int fd, char peer[SOCK_END_BYTES], char local[SOCK_END_BYTES])
+{
+    struct sockaddr_storage a = {0};
+    socklen_t n = sizeof a;
+    snprintf(peer, SOCK_END_BYTES, "?:0");
+    snprintf(local, SOCK_END_BYTES, "?:0");
+    if (getpeername(fd, (struct sockaddr *)&a, &n) == 0)
+        put_address(peer, &a);
+    n = sizeof a;
+    if (getsockname(fd, (struct sockaddr *)&a, &n) == 0)
+        put_address(local, &a);
 }

@@ -10,6 +10,8 @@
 
 #include "server/tls.h"
 
+#define SOCK_END_BYTES 64
+
 struct sock {
     int fd;               /* -1: none */
     struct tls_conn *tls; /* NULL: plain */
@@ -27,6 +29,9 @@ int sock_pending(const struct sock *s); /* bytes wait inside, of which no event 
 
 /* Why the last call failed: OpenSSL's words or strerror's. Static memory, or lives as long as s. */
 const char *sock_error(const struct sock *s, int error);
+
+/* The addresses of both ends: "ip:port", "[ip]:port"; "?:0" for what has none. */
+void sock_ends(int fd, char peer[SOCK_END_BYTES], char local[SOCK_END_BYTES]);
 
 void sock_close(struct sock *s); /* says goodbye over TLS; s is none afterwards */
 

@@ -331,6 +331,47 @@ static void who_waits_for_replicas_is_told_that_the_primary_is_none_any_more(voi
     e2e_finish(&a);
 }
 
+/* The line of the link to the other node, which there is one of. */
+static void await_link(redisContext *c, const char *type, char flag, char id[32])
+{
+    struct e2e_deadline w = {.what = "a link"};
+    char want[64];
+    snprintf(want, sizeof want, " flags=%c ", flag);
+    for (int there = 0; !there;) {
+        redisReply *r = e2e_command(c, "CLIENT LIST TYPE %s", type);
+        there = r->type == REDIS_REPLY_STRING && strstr(r->str, want) && sscanf(r->str, "id=%31s ", id) == 1;
+        freeReplyObject(r);
+        assert_true(there || e2e_not_yet(&w));
+    }
+}
+
+static void an_operator_resets_a_link(void **state)
+{
+    struct e2e a, b;
+    char first[32], second[32];
+    (void)state;
+    start_pair(&a, &b);
+    e2e_expect(a.c, "$", "CLIENT LIST TYPE master");
+    e2e_expect(b.c, "$", "CLIENT LIST TYPE replica");
+    await_link(b.c, "master", 'M', first);
+    await_link(a.c, "replica", 'S', first);
+    e2e_expect(a.c, ":0", "CLIENT KILL TYPE master");
+    e2e_expect(a.c, ":1", "CLIENT KILL TYPE replica");
+    e2e_log_wait(&a, "is closed: CLIENT KILL");
+    do
+        await_link(a.c, "slave", 'S', second);
+    while (strcmp(first, second) == 0);
+    e2e_info_wait(a.c, "connected_slaves", "1");
+    await_link(b.c, "master", 'M', first);
+    e2e_expect(b.c, ":1", "CLIENT KILL ID %s", first);
+    do
+        await_link(b.c, "master", 'M', second);
+    while (strcmp(first, second) == 0);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void no_one_promotes_at_once(void **state)
 {
     struct e2e a, b;
@@ -498,6 +539,7 @@ int main(void)
         cmocka_unit_test_teardown(writes_wait_while_replication_is_turned_on, e2e_teardown),
         cmocka_unit_test_teardown(the_old_link_is_not_shown_behind_an_order, e2e_teardown),
         cmocka_unit_test_teardown(who_waits_for_replicas_is_told_that_the_primary_is_none_any_more, e2e_teardown),
+        cmocka_unit_test_teardown(an_operator_resets_a_link, e2e_teardown),
         cmocka_unit_test_teardown(no_one_promotes_at_once, e2e_teardown),
         cmocka_unit_test_teardown(both_come_back_after_a_restart, e2e_teardown),
         cmocka_unit_test_teardown(a_replica_keeps_its_data_until_its_primary_is_there, e2e_teardown),
