@@ -855,6 +855,21 @@ static void messages(void **state)
     assert_int_equal(cellwire_get(out, &got, &bytes), ERR_CORRUPT);
 }
 
+/* Each in a group of its own, none of which is committed: the others are cut off. Returns how many. */
+static unsigned fill_all_groups(struct asked *x, unsigned n)
+{
+    unsigned asked = 0;
+    UNTIL(same_end(0, 1) && same_end(0, 2));
+    m[1].cut_off = m[2].cut_off = 1;
+    for (; asked < n && sequencer_has_room(atomic_load(&m[0].e->seq)); asked++) {
+        uint64_t before = cellnode_cell(m[0].n)->durable_lsn;
+        ask_set(0, &x[asked], "p", "many");
+        UNTIL(cellnode_cell(m[0].n)->durable_lsn > before);
+    }
+    assert_false(sequencer_has_room(atomic_load(&m[0].e->seq)));
+    return asked;
+}
+
 /* A frame of a primary that was, which was long under way: there is no room for its records, and no use. */
 static void stale_records_do_not_hold_up_a_busy_primary(void **state)
 {
@@ -865,16 +880,10 @@ static void stale_records_do_not_hold_up_a_busy_primary(void **state)
     (void)state;
     promote(0);
     make_vault(0);
-    UNTIL(same_end(0, 1) && same_end(0, 2));
+    UNTIL(same_end(0, 1));
     buf_init(&b, 1 << 20);
     assert_int_equal(wal_read(m[1].e->wal, 1, &b), ERR_OK);
-    m[1].cut_off = m[2].cut_off = 1;
-    for (unsigned i = 0; i < N && sequencer_has_room(atomic_load(&m[0].e->seq)); i++) {
-        uint64_t before = cellnode_cell(m[0].n)->durable_lsn;
-        ask_set(0, &x[i], "p", "many");
-        UNTIL(cellnode_cell(m[0].n)->durable_lsn > before); /* a group of its own */
-    }
-    assert_false(sequencer_has_room(atomic_load(&m[0].e->seq)));
+    fill_all_groups(x, N);
     for (int i = 0; i < 2; i++) {
         now_ms += 5;
         cellnode_tick(m[0].n, now_ms);
@@ -884,6 +893,32 @@ static void stale_records_do_not_hold_up_a_busy_primary(void **state)
     cellnode_tick(m[0].n, now_ms);
     assert_true(serving(0));
     buf_fini(&b);
+}
+
+/* It hears of a higher term, and nobody has it: it stands again, with all its records, and they are committed behind
+ * the new barrier. */
+static void a_primary_with_all_memory_in_use_opens_another_term(void **state)
+{
+    enum { N = 40 };
+    static struct asked x[N];
+    struct cell_msg msg = {.type = CELL_PROBED, .leader = CELL_NOBODY};
+    (void)state;
+    promote(0);
+    make_vault(0);
+    unsigned n = fill_all_groups(x, N);
+    msg.promised = cellnode_cell(m[0].n)->vote.promised + 5;
+    m[1].cut_off = m[2].cut_off = 0;
+    assert_int_equal(cellnode_received(m[0].n, 1, &msg, bytes_of(NULL, 0), now_ms), ERR_OK);
+    assert_int_equal(cellnode_cell(m[0].n)->role, CELL_REPLICA);
+    UNTIL(m[0].halted || (serving(0) && cellnode_writable(m[0].n) == ERR_OK));
+    assert_false(m[0].halted);
+    assert_true(cellnode_cell(m[0].n)->vote.promised > msg.promised);
+    for (unsigned i = 0; i < n; i++)
+        assert_int_equal(outcome(&x[i]), ERR_OK);
+    assert_int_equal(set(0, "p", "next"), ERR_OK);
+    UNTIL(same_end(0, 1) && same_end(0, 2));
+    assert_logs_equal(0, 1);
+    assert_logs_equal(0, 2);
 }
 
 int main(void)
@@ -896,6 +931,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_replica_refuses_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frozen_one_acknowledges_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(stale_records_do_not_hold_up_a_busy_primary, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_primary_with_all_memory_in_use_opens_another_term, setup, teardown),
         cmocka_unit_test_setup_teardown(another_primary_has_all_that_was_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_primary_serves_when_it_shows_all, setup, teardown),
         cmocka_unit_test_setup_teardown(a_replica_is_not_read_before_it_shows_all, setup, teardown),

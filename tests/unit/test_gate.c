@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "engine/sequencer_impl.h"
+#include "engine/wal_impl.h"
 #include "tests/unit/plain_sealer.h"
 
 /* ---- two nodes ---- */
@@ -605,6 +606,56 @@ static void a_barrier_is_taken_where_there_is_no_room(void **state)
     b.e->cfg.dirty_bytes = 4 << 20;
 }
 
+/* Of one node's log; appended to the other's at once. */
+static void put(struct node *from, struct node *to, uint64_t lsn)
+{
+    struct wal_cursor *c;
+    struct record r;
+    struct bytes raw;
+    assert_int_equal(wal_cursor_open(&c, from->e->wal, lsn), ERR_OK);
+    assert_int_equal(wal_cursor_next(c, &r, &raw), ERR_OK);
+    assert_int_equal(sequencer_append(to->q, raw, 1, lsn, r.chain), ERR_OK);
+    wal_cursor_close(c);
+}
+
+static void set_committed(struct node *n, struct vault *v, const char *value)
+{
+    struct asked x;
+    uint64_t lsn = last_lsn(n) + 1;
+    ask_set(n, &x, v, "p", value);
+    admit_to(n, lsn);
+    sequencer_commit(n->q, lsn);
+    assert_int_equal(outcome(n, &x), ERR_OK);
+}
+
+/* While the log writer is busy, so much comes that the group that gathers is full. */
+static void a_full_group_takes_one_more(void **state)
+{
+    enum { BYTES = 1 << 20, N = 8 };
+    struct vault *v = primary_with_vault(&a, 1);
+    char *value = calloc(1, BYTES);
+    struct secret_view view;
+    uint64_t lsn = 1;
+    (void)state;
+
+    memset(value, 'x', BYTES - 64);
+    for (unsigned i = 0; i < N; i++)
+        set_committed(&a, v, value);
+    free(value);
+    pthread_mutex_lock(&b.e->wal->lock);
+    for (put(&a, &b, lsn++); sequencer_has_room(b.q); lsn++) {
+        assert_true(lsn <= N);
+        put(&a, &b, lsn);
+    }
+    put(&a, &b, lsn);
+    pthread_mutex_unlock(&b.e->wal->lock);
+    WAIT(&b, last_lsn(&b) == lsn);
+    sequencer_commit(b.q, lsn);
+    assert_int_equal(secret_read(b.e, vault_of(&b, "v"), bytes_str("p"), 0, bytes_of(NULL, 0), &view), ERR_OK);
+    assert_int_equal(view.version, lsn - 1);
+    secret_view_release(&view);
+}
+
 enum { LONG = 3500 };
 static struct asked many[LONG];
 
@@ -1001,6 +1052,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_node_shows_what_is_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_waits_long_for_its_commit_waits_in_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(a_barrier_is_taken_where_there_is_no_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_group_takes_one_more, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_tail_is_shown_in_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(between_two_steps_of_a_tail, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_cut_comes_otherwise, setup, teardown),
