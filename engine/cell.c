@@ -296,6 +296,13 @@ static enum err on_room(struct cell *c, const struct cell_event *ev, struct cell
     return ERR_OK;
 }
 
+static enum err on_state(struct cell *c, const struct cell_event *ev, struct cell_effects *fx)
+{
+    (void)fx;
+    c->differs = !ev->ok;
+    return ERR_OK;
+}
+
 static event_fn *const event_handlers[CELL_EVENT_TYPES] = {
     [CELL_TICK] = on_tick,           [CELL_RECEIVED] = on_received,
     [CELL_SYNCED] = on_synced,       [CELL_SYNC_FAILED] = on_sync_failed,
@@ -304,7 +311,7 @@ static event_fn *const event_handlers[CELL_EVENT_TYPES] = {
     [CELL_WRITE] = on_write,         [CELL_READ] = on_read,
     [CELL_FETCHED] = on_fetched,     [CELL_TRIMMED] = on_trimmed,
     [CELL_ROOM] = on_room,           [CELL_HAND_OVER] = on_hand_over,
-    [CELL_LINK_UP] = on_link_up,
+    [CELL_LINK_UP] = on_link_up,     [CELL_STATE] = on_state,
 };
 
 /* Who raised an alarm is not part of the cell any more: it cannot say which of its words are true. */
@@ -350,8 +357,8 @@ enum err cell_fresh(const struct cell *c, uint64_t now_ms)
 
 static unsigned priority(const struct cell *c, uint64_t now_ms)
 {
-    if (!cell_votes(c, c->config.self) || c->vote.mute || c->alarm || !c->room || c->follow.phase == CELL_FETCHING ||
-        !c->config.priority)
+    if (!cell_votes(c, c->config.self) || c->vote.mute || c->alarm || c->differs || !c->room ||
+        c->follow.phase == CELL_FETCHING || !c->config.priority)
         return 0;
     return now_ms < c->lame_until_ms ? 200 : c->config.priority;
 }

@@ -122,7 +122,8 @@ extern const struct cell_config cell_config_default; /* the figures above; self,
  *     SNAPSHOT    term, at, hops, age                 my log begins later: fetch a snapshot at `at`, or behind it
  *     RECORDS     term, at, first, last, end,         records behind `at` up to `end`; first > last: a heartbeat,
  *                 records, commit, seq, hops, age     all before first was sent
- *     ACK         term, lsn, seq, mute, why           durable up to lsn. CELL_NOROOM: it takes no more now
+ *     ACK         term, lsn, seq, mute, why           durable up to lsn. CELL_NOROOM: it takes no more now;
+ *                                                     CELL_DIFFERS: it would not stand
  *     LEAD        term                                I am primary of this term: join me. From voter to voter only
  *     REFUSED     why, leader                         answers JOIN
  *     STAND       term                                your primary asks you to stand: as PROMOTE there
@@ -155,6 +156,7 @@ enum cell_why {
     CELL_DIVERGED,       /* same LSN and term, another chain: cannot happen */
     CELL_DISKFAILED,     /* of an alarm: a write or sync failed */
     CELL_NOROOM,         /* of an ACK: the disk has no room for the log; older versions do not say so */
+    CELL_DIFFERS,        /* of an ACK: what it made of the log is wrong; older versions do not say so */
 };
 
 struct cell_msg {
@@ -190,6 +192,7 @@ enum cell_event_type {
                    * none is to be had. `at` is its own place, not before the one asked for */
     CELL_TRIMMED, /* lsn: the log now begins behind it (it was applied everywhere, and a snapshot has it) */
     CELL_ROOM,    /* ok: there is, or there is not, room on the disk for the log to grow */
+    CELL_STATE,   /* ok: what this node made of its log is, or is not, what it should be, as far as the owner knows */
     CELL_EVENT_TYPES
 };
 
@@ -263,6 +266,7 @@ struct cell_peer {
     uint64_t seq;       /* highest heartbeat of the own term that it confirmed */
     uint64_t heard_ms;  /* last ack of the own term */
     uint8_t full;       /* it said then that it has no room */
+    uint8_t differs;    /* as of the last ack in this session: CELL_DIFFERS */
 };
 
 struct cell {
@@ -272,6 +276,7 @@ struct cell {
     enum cell_role role;
     uint8_t leader;      /* whom to follow; CELL_NOBODY */
     uint8_t room, alarm; /* alarm: enum cell_why */
+    uint8_t differs;     /* CELL_STATE: it acknowledges and votes as ever, its log is right; it does not stand */
     uint64_t now_ms, rng;
     uint32_t heard;                     /* highest term heard of */
     uint64_t base_lsn;                  /* the log begins behind it */
@@ -336,8 +341,8 @@ struct cell_boot {
 void cell_init(struct cell *c, const struct cell_config *config, const struct cell_boot *boot, struct cell_effects *fx);
 
 /* One event. fx is overwritten. Answers:
- *     PROMOTE, RECLAIM   ERR_OK: it tries, or is primary. ERR_READONLY: no voter. ERR_CORRUPT: mute. ERR_MISCONF: no
- *                        room, and not alone
+ *     PROMOTE, RECLAIM   ERR_OK: it tries, or is primary. ERR_READONLY: no voter. ERR_CORRUPT: mute, or its
+ *                        state differs. ERR_MISCONF: no room, and not alone
  *     FOLLOW, HAND_OVER  ERR_OK. ERR_RANGE: no such peer. ERR_READONLY: not serving
  *     WRITE              ERR_OK: the first effect is ADMIT. Refused, nothing happened: ERR_READONLY, ERR_NOREPLICAS (no
  *                        majority heard that has room), ERR_MISCONF (no room here)

@@ -56,6 +56,14 @@ static void learn(struct cell *c, struct cell_effects *fx)
     cell_commit_to(c, c->follow.commit_lsn < c->durable_lsn ? c->follow.commit_lsn : c->durable_lsn, fx);
 }
 
+/* Room is for a primary that counts: there it comes first, and who has none does not stand either. */
+static uint8_t trouble(const struct cell *c)
+{
+    if (!c->room && !cell_alone(c))
+        return CELL_NOROOM;
+    return c->differs ? CELL_DIFFERS : 0;
+}
+
 static struct cell_msg *ack(struct cell *c, struct cell_effects *fx)
 {
     struct cell_msg *m = cell_send(c, fx, c->follow.source, CELL_ACK);
@@ -63,7 +71,7 @@ static struct cell_msg *ack(struct cell *c, struct cell_effects *fx)
     m->lsn = MUTANT_ACK_BEFORE_FSYNC ? c->last_lsn : c->durable_lsn;
     m->seq = c->follow.seq;
     m->mute = c->vote.mute != CELL_SOUND;
-    m->why = c->room ? 0 : CELL_NOROOM;
+    m->why = trouble(c);
     return m;
 }
 

@@ -65,7 +65,7 @@ static int has_room(const struct cell *c)
 
 static void become_primary(struct cell *c, struct cell_effects *fx)
 {
-    if (!has_room(c)) {
+    if (!has_room(c) || c->differs) {
         fail(c, fx);
         return;
     }
@@ -180,7 +180,7 @@ static enum err may_stand(const struct cell *c)
 {
     if (!cell_votes(c, c->config.self))
         return ERR_READONLY;
-    if (c->vote.mute)
+    if (c->vote.mute || c->differs)
         return ERR_CORRUPT;
     return has_room(c) && c->heard < UINT32_MAX ? ERR_OK : ERR_MISCONF;
 }

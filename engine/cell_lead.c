@@ -258,6 +258,7 @@ void cell_on_ack(struct cell *c, uint8_t from, const struct cell_msg *m, struct 
     struct cell_peer *peer = &c->peer[from];
     if (m->session == peer->session) {
         peer->alive_ms = c->now_ms;
+        peer->differs = m->why == CELL_DIFFERS;
         if (m->lsn > peer->acked_lsn)
             peer->acked_lsn = m->lsn;
         if (m->lsn > peer->held_lsn)

@@ -472,6 +472,12 @@ static void end_hold(struct cellnode *n)
     n->tops = 0;
 }
 
+void cellnode_state(struct cellnode *n, int ok, uint64_t now_ms)
+{
+    if (ok == n->cell.differs)
+        (void)!step(n, &(struct cell_event){.type = CELL_STATE, .ok = (uint8_t)ok}, now_ms);
+}
+
 void cellnode_tick(struct cellnode *n, uint64_t now_ms)
 {
     end_hold(n);

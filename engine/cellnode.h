@@ -64,6 +64,9 @@ void cellnode_freeze(struct cellnode *n);
 /* Changes figures of the configuration. */
 void cellnode_settings(struct cellnode *n, unsigned quorum_timeout_ms, unsigned max_staleness_ms, unsigned priority);
 
+/* CELL_STATE. */
+void cellnode_state(struct cellnode *n, int ok, uint64_t now_ms);
+
 /* now_ms: monotonic, as in struct cell_event. */
 void cellnode_tick(struct cellnode *n, uint64_t now_ms);
 void cellnode_changed(struct cellnode *n, uint64_t now_ms); /* gate.changed was called since */

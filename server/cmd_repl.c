@@ -144,6 +144,10 @@ static enum call_result lead(struct call *c)
     enum err e = repl_promote(c->srv->repl);
     if (e == ERR_READONLY)
         return call_errorf(c, ERR_SYNTAX, "this node is none of the cell's voters: it cannot be primary");
+    if (e == ERR_CORRUPT)
+        return call_errorf(c, e,
+                           "this node is in quarantine, since its state differs from its primary's: another one should "
+                           "take over. When there is none, a restart forgets the comparison");
     if (e)
         return call_error(c, e);
     repl_keep_source(c->srv->repl, "", 0);

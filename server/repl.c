@@ -556,6 +556,8 @@ enum err repl_promote(struct repl *r)
         return ERR_LOADING;
     if (r->voters.n && r->self >= r->voters.n)
         return ERR_READONLY;
+    if (repl_is_quarantined(r) && !repl_is_master(r->srv))
+        return ERR_CORRUPT;
     pthread_mutex_lock(&r->lock);
     int off = r->phase == REPL_OFF, finding = r->phase == REPL_FINDING;
     r->own_cell |= finding && !r->voters.n;

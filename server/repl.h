@@ -53,7 +53,7 @@ void repl_no_chores(struct repl *r);
 
 /* REPLICAOF host port. *why (static text) with ERR_RANGE: nobody whom this node may follow. ERR_LOADING, ERR_OOM. */
 must_use enum err repl_follow(struct repl *r, const char *host, int port, const char **why);
-/* REPLICAOF NO ONE. ERR_READONLY: this node is no voter. ERR_LOADING, ERR_OOM. */
+/* REPLICAOF NO ONE. ERR_READONLY: this node is no voter. ERR_CORRUPT: it is in quarantine. ERR_LOADING, ERR_OOM. */
 must_use enum err repl_promote(struct repl *r);
 
 /* For CONFIG REWRITE: whom it follows; port 0: nobody. */
@@ -120,8 +120,9 @@ const char *repl_state_name(enum repl_state_verdict v); /* "equal" */
 struct repl_peer {
     char host[VOTERS_HOST_BYTES];
     int port, online, voter;
-    int full;   /* a voter whose disk has no room for the log, as this primary heard last */
-    int linked; /* it may be stopped, or join again: not online, and not gone */
+    int full;    /* a voter whose disk has no room for the log, as this primary heard last */
+    int differs; /* it is in quarantine, and would not be promoted */
+    int linked;  /* it may be stopped, or join again: not online, and not gone */
     uint8_t index;
     uint64_t held_lsn, lag_ms; /* held: durable there. lag: since something was heard of it */
 };

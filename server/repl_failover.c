@@ -45,10 +45,17 @@ static void end(struct repl *r, const char *how)
     waitlist_wake(r->srv->paused);
 }
 
+/* It would not stand. */
+static int is_unsound(const struct repl *r, uint8_t p)
+{
+    return cellnode_cell(r->node)->peer[p].differs;
+}
+
 static int may_take_over(const struct repl *r, uint8_t p)
 {
     const struct cell *c = cellnode_cell(r->node);
-    return p != c->config.self && (!r->voters.n || p < r->voters.n) && r->link[p] && c->peer[p].session;
+    return p != c->config.self && (!r->voters.n || p < r->voters.n) && r->link[p] && c->peer[p].session &&
+           !is_unsound(r, p);
 }
 
 /* Counted, in a cell with voters: one that is mute could not stand. */
@@ -102,7 +109,7 @@ static void wait_for_sync(struct repl *r, uint64_t now)
         end(r, "this node is no primary any more");
     else if (f->turns > CAUGHT_UP_TURNS)
         hand_over(r, to, now);
-    else if (f->end_ms && now >= f->end_ms && f->force && r->link[f->target])
+    else if (f->end_ms && now >= f->end_ms && f->force && r->link[f->target] && !is_unsound(r, f->target))
         give_up_waiting(r, now);
     else if (f->end_ms && now >= f->end_ms)
         end(r, "no replica has caught up in time: this node goes on as primary");
@@ -177,6 +184,9 @@ void repl_told_to_stand(struct repl *r, uint8_t from)
     const struct cell *c = cellnode_cell(r->node);
     char name[VOTERS_HOST_BYTES + 16];
     struct repl_task *t;
+    if (c->differs && c->role == CELL_REPLICA)
+        log_at(LOG_WARNING, "%s hands over, and this node is in quarantine: it stays a replica",
+               repl_peer_name(r, from, name));
     if ((c->role == CELL_REPLICA && c->gate.phase == CELL_GATE_NONE) || !(t = mem_zalloc(sizeof *t)))
         return;
     log_at(LOG_NOTICE, "%s hands over: this node tries to be primary", repl_peer_name(r, from, name));
@@ -189,22 +199,27 @@ void repl_told_to_stand(struct repl *r, uint8_t from)
 /* The peer that was named, among those that INFO lists. */
 static enum err find_target(const struct repl_status *s, struct repl_failover_order *o, const char **why)
 {
-    unsigned online = 0;
+    unsigned online = 0, sound = 0;
     o->peer = CELL_NOBODY;
     for (unsigned i = 0; i < s->peers; i++) {
         const struct repl_peer *p = &s->peer[i];
         online += p->online != 0;
+        sound += p->online && !p->differs;
         if (!o->host[0] || p->port != o->port || strcmp(p->host, o->host) != 0)
             continue;
         if (!p->online)
             *why = "FAILOVER target replica is not online.";
         else if (s->voters && !p->voter)
             *why = "FAILOVER target is none of the cell's voters: it cannot be primary.";
+        else if (p->differs)
+            *why = "FAILOVER target replica is in quarantine: its state differs from this node's.";
         o->peer = p->index;
         return **why ? ERR_RANGE : ERR_OK;
     }
     if (!online)
         *why = "FAILOVER requires connected replicas.";
+    else if (!o->host[0] && !sound)
+        *why = "FAILOVER requires a replica that is not in quarantine: the state of all differs from this node's.";
     else if (o->host[0])
         *why = "FAILOVER target HOST and PORT is not a replica.";
     return **why ? ERR_RANGE : ERR_OK;

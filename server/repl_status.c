@@ -45,6 +45,7 @@ static void put_peers(const struct repl *r, uint64_t now, struct repl_status *s)
         out->voter = p < r->voters.n;
         out->index = p;
         out->online = peer->session != 0;
+        out->differs = peer->session && peer->differs;
         out->held_lsn = peer->session ? peer->held_lsn : 0;
         out->linked = r->link[p] != NULL;
         out->full = peer->full;
@@ -119,7 +120,7 @@ static void fill(struct repl *r, uint64_t now, struct repl_status *s)
                               .master = core.master,
                               .leader = CELL_NOBODY,
                               .link_up = core.link_up,
-                              .priority = repl_is_quarantined(r) ? 0 : core.priority,
+                              .priority = core.priority,
                               .term = core.term,
                               .offset = core.offset,
                               .commit_lsn = core.commit_lsn,

@@ -128,7 +128,7 @@ void repl_lead_now(struct repl *r)
 {
     static const char *const why[ERR_COUNT_] = {
         [ERR_READONLY] = "it is no voter",
-        [ERR_CORRUPT] = "it lost what it had promised, or log: it must catch up first",
+        [ERR_CORRUPT] = "it lost what it had promised, or log, or its state differs from the primary's",
         [ERR_MISCONF] = "there is no room on its disk",
         [ERR_LOADING] = "another state takes the place of its own, and it begins anew",
     };
@@ -219,6 +219,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (!r->node)
         return;
+    cellnode_state(r->node, !repl_is_quarantined(r), now);
     cellnode_tick(r->node, now);
     try_to_lead(r, now);
     repl_failover_tick(r, now);

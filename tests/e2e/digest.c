@@ -211,7 +211,14 @@ static void one_that_differs_again_is_quarantined(void **state)
     e2e_info_wait(b.c, "slave_priority", "0");
     e2e_expect(b.c, "-CORRUPT ...", "GET k");
     e2e_expect(b.c, "-CORRUPT ...", "PING");
-    e2e_expect(a.c, ":1", "WAIT 1 0"); /* it goes on holding the log */
+    e2e_expect(a.c, "+OK", "SET something newer");
+    e2e_expect(a.c, ":1", "WAIT 1 0"); /* it goes on holding the log, and says that it is not to be promoted */
+    e2e_expect(a.c, "-ERR FAILOVER requires a replica that is not in quarantine...", "FAILOVER");
+    e2e_expect(a.c, "-ERR FAILOVER target replica is in quarantine...", "FAILOVER TO 127.0.0.1 %d", b.port);
+    e2e_expect(a.c, "-ERR FAILOVER target replica is in quarantine...", "FAILOVER TO 127.0.0.1 %d FORCE TIMEOUT 1",
+               b.port);
+    e2e_expect(b.c, "-CORRUPT this node is in quarantine...", "REPLICAOF NO ONE");
+    assert_string_equal(e2e_info(b.c, "role"), "slave");
     e2e_expect(a.c, "$v", "GET k");
     e2e_kill(&a);
     e2e_again(&a);

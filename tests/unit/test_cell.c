@@ -283,6 +283,26 @@ static void who_may_not_be_promoted_says_so(void **state)
     assert_int_equal(step(&n, (struct cell_event){.type = CELL_FOLLOW, .peer = 9}), ERR_RANGE);
 }
 
+/* Its log is right, so it acknowledges and votes; what it made of the log is not, and nobody is to take that over. */
+static void who_differs_does_not_stand(void **state)
+{
+    struct node n;
+    (void)state;
+    start(&n, 0, 3);
+    event(&n, CELL_STATE);
+    assert_int_equal(event(&n, CELL_PROMOTE), ERR_CORRUPT);
+    assert_int_equal(event(&n, CELL_RECLAIM), ERR_CORRUPT);
+    assert_int_equal(priority(&n), 0);
+    receive(&n, 1, (struct cell_msg){.type = CELL_ASK, .promised = 5, .term = 5});
+    assert_true(sent(&n, 1, CELL_PROMISED)->granted);
+    receive(&n, 1, (struct cell_msg){.type = CELL_STAND, .promised = 5, .term = 5});
+    assert_int_equal(n.c.gate.phase, CELL_GATE_NONE);
+    step(&n, (struct cell_event){.type = CELL_STATE, .ok = 1});
+    assert_int_equal(priority(&n), 100);
+    receive(&n, 1, (struct cell_msg){.type = CELL_STAND, .promised = 5, .term = 5});
+    assert_int_equal(n.c.gate.phase, CELL_GATE_PROBE);
+}
+
 /* Or nobody could read there until somebody freed space. */
 static void alone_it_leads_without_room_too(void **state)
 {
@@ -847,6 +867,7 @@ int main(void)
         cmocka_unit_test(master_is_shown_only_when_the_barrier_is_committed),
         cmocka_unit_test(a_failed_promotion_makes_lame_and_raises_no_term),
         cmocka_unit_test(who_may_not_be_promoted_says_so),
+        cmocka_unit_test(who_differs_does_not_stand),
         cmocka_unit_test(alone_it_leads_without_room_too),
         cmocka_unit_test(without_a_majority_everything_is_refused),
         cmocka_unit_test(a_replica_is_fresh_for_a_while),
