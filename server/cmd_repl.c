@@ -150,7 +150,6 @@ static enum call_result lead(struct call *c)
                            "take over. When there is none, a restart forgets the comparison");
     if (e)
         return call_error(c, e);
-    repl_keep_source(c->srv->repl, "", 0);
     log_at(LOG_NOTICE, "REPLICAOF NO ONE by %s: trying to be primary", conn_peer(c->conn));
     return ordered(c, 1);
 }
@@ -176,7 +175,6 @@ enum call_result cmd_replicaof(struct call *c)
         return call_errorf(c, ERR_RANGE, "REPLICAOF %s %lld: %s", host, (long long)port, why);
     if (e)
         return call_error(c, e);
-    repl_keep_source(c->srv->repl, host, (int)port);
     log_at(LOG_NOTICE, "REPLICAOF %s %lld by %s", host, (long long)port, conn_peer(c->conn));
     return ordered(c, 0);
 }

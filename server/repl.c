@@ -1,4 +1,4 @@
-/* repl.c - see repl.h: how it begins and ends, and the orders of others.
+/* repl.c - see repl.h: how it begins and ends.
  *
  * A start with voters goes: read the list, find this node in it; look whether it is blank; begin to dial. A blank node
  * waits here for its cell (founding.h) before anything is opened: the id goes into the log's first segment. DIR/cell is
@@ -281,6 +281,15 @@ static enum err find_cell(struct repl *r, struct found *f)
 
 /* ---- life ---- */
 
+static enum err begin_to_dial(struct repl *r)
+{
+    enum err e = repl_dial_voters(r);
+    pthread_mutex_lock(&r->lock);
+    r->dials = 1;
+    pthread_mutex_unlock(&r->lock);
+    return e ? e : repl_look_at_orders(r);
+}
+
 enum err repl_begin(struct repl *r, const uint8_t realm[16])
 {
     struct found f;
@@ -314,7 +323,7 @@ enum err repl_begin(struct repl *r, const uint8_t realm[16])
     pthread_mutex_unlock(&r->lock);
     show_cell(r, &f);
     if (!e && r->configured)
-        e = repl_dial_voters(r);
+        e = begin_to_dial(r);
     if (!e && r->configured && f.blank)
         e = find_cell(r, &f);
     pthread_mutex_lock(&r->lock);
@@ -350,23 +359,36 @@ struct begin {
     struct cellnode *node;
 };
 
-/* The thread takes the core over. */
-static void run_begin(struct repl *r, struct repl_task *t)
+/* Whom a start finds in the configuration: an index; -1: nobody. */
+static int configured_source(const struct repl *r)
 {
-    struct begin *b = mpsc_entry(t, struct begin, task);
-    const struct cell *c = cellnode_cell(b->node);
-    int follows = r->first.port && !(r->begins && !r->voters.n), index;
-    r->node = b->node;
-    mem_free(b);
-    if (follows && !r->voters.n) {
-        repl_follow_now(r, REPL_SOURCE);
-    } else if (follows && (index = voters_find(&r->voters, r->first.host, r->first.port)) >= 0) {
+    if (!r->first.port || (r->begins && !r->voters.n))
+        return -1;
+    return r->voters.n ? voters_find(&r->voters, r->first.host, r->first.port) : REPL_SOURCE;
+}
+
+static void begin_as_configured(struct repl *r)
+{
+    const struct cell *c = cellnode_cell(r->node);
+    int index = configured_source(r);
+    if (index >= 0) {
         repl_follow_now(r, (uint8_t)index);
     } else if (r->self < repl_voters(r)) {
         /* Who was primary tries to be that again; in a cell that never had one, voter 0 tries. */
         int never = c->last_lsn == c->base_lsn && c->vote.promised_to == CELL_NOBODY;
-        r->wants_to_lead = repl_alone(r) || c->vote.promised_to == r->self || (never && r->self == 0);
+        if (repl_alone(r) || c->vote.promised_to == r->self || (never && r->self == 0))
+            r->wants_to_lead = REPL_WISH_AGAIN;
     }
+}
+
+/* The thread takes the core over. */
+static void run_begin(struct repl *r, struct repl_task *t)
+{
+    struct begin *b = mpsc_entry(t, struct begin, task);
+    r->node = b->node;
+    mem_free(b);
+    if (!repl_begin_as_ordered(r))
+        begin_as_configured(r);
     repl_publish(r, clock_mono_ms());
     show_ready(r);
 }
@@ -375,7 +397,7 @@ enum err repl_run(struct repl *r)
 {
     if (!r->configured) {
         show_ready(r);
-        return ERR_OK;
+        return repl_look_at_orders(r);
     }
     struct begin *b = mem_zalloc(sizeof *b);
     enum err e = b ? repl_open_core(r, &b->node) : ERR_OOM;
@@ -410,6 +432,8 @@ void repl_stop(struct repl *r)
     waitlist_wake(r->reads.parked);
     cellnode_close(r->node);
     r->node = NULL;
+    mem_free(r->waiting);
+    r->waiting = NULL;
 }
 
 enum err repl_new(struct repl **out, struct server *srv)
@@ -451,117 +475,4 @@ void repl_free(struct repl *r)
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->changed);
     mem_free(r);
-}
-
-/* ---- orders ---- */
-
-void repl_keep_source(struct repl *r, const char *host, int port)
-{
-    char value[VOTERS_HOST_BYTES + 16] = "";
-    if (port)
-        snprintf(value, sizeof value, "%s %d", host, port);
-    if (config_put(r->srv->config, "replicaof", value))
-        log_at(LOG_WARNING, "Out of memory: CONFIG REWRITE will not keep whom this node follows");
-}
-
-struct order {
-    struct repl_task task;
-    uint8_t peer; /* CELL_NOBODY: to lead */
-    struct voter source;
-};
-
-static void run_order(struct repl *r, struct repl_task *t)
-{
-    struct order *o = mpsc_entry(t, struct order, task);
-    repl_turn_on(r);
-    if (r->node && !r->voters.n)
-        repl_dial_source(r, o->source.host, o->source.port);
-    if (r->node && o->peer == CELL_NOBODY)
-        repl_lead_now(r);
-    else if (r->node)
-        repl_follow_now(r, o->peer);
-    pthread_mutex_lock(&r->lock);
-    r->ordered--;
-    pthread_mutex_unlock(&r->lock);
-    mem_free(o);
-}
-
-static enum err post_order(struct repl *r, uint8_t peer, const char *host, int port)
-{
-    struct order *o = mem_zalloc(sizeof *o);
-    if (!o)
-        return ERR_OOM;
-    o->task.run = run_order;
-    o->peer = peer;
-    o->source.port = port;
-    snprintf(o->source.host, sizeof o->source.host, "%s", host);
-    pthread_mutex_lock(&r->lock);
-    enum err e = repl_thread_start(r);
-    if (!e) {
-        r->ordered++;
-        r->status.link_up = 0; /* who asks from now on asks for the new link */
-    }
-    pthread_mutex_unlock(&r->lock);
-    if (e) {
-        mem_free(o);
-        return e;
-    }
-    repl_post(r, &o->task);
-    return ERR_OK;
-}
-
-/* The configuration was read, on another thread. */
-static int has_begun(struct repl *r)
-{
-    pthread_mutex_lock(&r->lock);
-    int begun = r->mine.voters[0] != 0;
-    pthread_mutex_unlock(&r->lock);
-    return begun;
-}
-
-/* By its entry in the list, or by the address that its link has. */
-static int find_voter(struct repl *r, const char *host, int port)
-{
-    int found = voters_find(&r->voters, host, port);
-    pthread_mutex_lock(&r->lock);
-    for (unsigned i = 0; i < r->voters.n && found < 0; i++)
-        if (r->voters.at[i].port == port && strcmp(r->address[i], host) == 0)
-            found = (int)i;
-    pthread_mutex_unlock(&r->lock);
-    return found;
-}
-
-enum err repl_follow(struct repl *r, const char *host, int port, const char **why)
-{
-    *why = "";
-    if (strlen(host) >= VOTERS_HOST_BYTES) {
-        *why = "the name is too long";
-        return ERR_RANGE;
-    }
-    if (!has_begun(r))
-        return ERR_LOADING;
-    if (!r->voters.n)
-        return post_order(r, REPL_SOURCE, host, port);
-    int index = find_voter(r, host, port);
-    if (index < 0)
-        *why = "that is none of this cell's voters";
-    else if (index == r->self)
-        *why = "that is this node itself";
-    return **why ? ERR_RANGE : post_order(r, (uint8_t)index, host, port);
-}
-
-enum err repl_promote(struct repl *r)
-{
-    if (!has_begun(r))
-        return ERR_LOADING;
-    if (r->voters.n && r->self >= r->voters.n)
-        return ERR_READONLY;
-    if (repl_is_quarantined(r) && !repl_is_master(r->srv))
-        return ERR_CORRUPT;
-    pthread_mutex_lock(&r->lock);
-    int off = r->phase == REPL_OFF, finding = r->phase == REPL_FINDING;
-    r->own_cell |= finding && !r->voters.n;
-    pthread_cond_broadcast(&r->changed);
-    pthread_mutex_unlock(&r->lock);
-    return off || finding ? ERR_OK : post_order(r, CELL_NOBODY, "", 0);
 }

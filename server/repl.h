@@ -51,13 +51,11 @@ void repl_no_chores(struct repl *r);
 
 /* ---- orders ---- */
 
-/* REPLICAOF host port. *why (static text) with ERR_RANGE: nobody whom this node may follow. ERR_LOADING, ERR_OOM. */
+/* REPLICAOF host port; CONFIG REWRITE keeps it. *why (static text) with ERR_RANGE: nobody whom this node may follow.
+ * ERR_LOADING, ERR_OOM. */
 must_use enum err repl_follow(struct repl *r, const char *host, int port, const char **why);
 /* REPLICAOF NO ONE. ERR_READONLY: this node is no voter. ERR_CORRUPT: it is in quarantine. ERR_LOADING, ERR_OOM. */
 must_use enum err repl_promote(struct repl *r);
-
-/* For CONFIG REWRITE: whom it follows; port 0: nobody. */
-void repl_keep_source(struct repl *r, const char *host, int port);
 
 /* FAILOVER: hands over to a replica that holds everything; goes on by itself. *why (static text) with ERR_RANGE: it
  * cannot begin. ERR_OOM. */

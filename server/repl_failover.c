@@ -172,7 +172,7 @@ static void run_stand(struct repl *r, struct repl_task *t)
 {
     mem_free(t);
     r->source = CELL_NOBODY;
-    r->wants_to_lead = 0;
+    r->wants_to_lead = REPL_WISH_NONE;
     if (!r->voters.n)
         repl_dial_source(r, "", 0); /* closes the link: not while it hands a frame on */
     repl_keep_source(r, "", 0);

@@ -1,5 +1,5 @@
-/* repl_impl.h - the insides of repl.h, shared by repl.c (life, orders), repl_thread.c (the thread: core, clock),
- * repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
+/* repl_impl.h - the insides of repl.h, shared by repl.c (life), repl_orders.c (REPLICAOF), repl_thread.c (the thread:
+ * core, clock), repl_links.c (links, dialers, who comes in), repl_reads.c (reads that a majority confirms),
  * repl_failover.c (FAILOVER), repl_resync.c (full resyncs), repl_mend.c (a damaged log), repl_aside.c (one that is
  * damaged where a start needs it), repl_digest.c (do replicas hold the same?), repl_rebuild.c (one that does not) and
  * repl_status.c (what others are told). */
@@ -91,6 +91,12 @@ struct repl_rebuild {
     char said[HELLO_WHY_BYTES]; /* why not */
 };
 
+enum repl_wish {
+    REPL_WISH_NONE,
+    REPL_WISH_AGAIN, /* it was primary, and will be unless another one lives */
+    REPL_WISH_TOLD,
+};
+
 /* What other threads ask of the thread, in order. Freed by run(). */
 struct repl_task {
     struct mpsc_node node;
@@ -122,6 +128,7 @@ struct repl {
     int running, stop;     /* the thread */
     _Atomic int has_aside; /* something is set aside here (install.h), as of the start or the last second */
     int ordered;           /* REPLICAOF was answered so often, and not carried out yet */
+    int dials;             /* the dialers have begun: from now on they are the thread's */
     int own_cell;          /* NO ONE: a blank node without voters is to begin a cell of its own */
     struct hello_node mine;
     struct founding founding;
@@ -138,7 +145,8 @@ struct repl {
     uint64_t config_epoch, config_id, second_ms, link_down_since_ms;
     uint64_t session[CELL_PEERS]; /* counted last */
     uint8_t source;               /* whom the node is told to follow; CELL_NOBODY */
-    int wants_to_lead;            /* as soon as a majority is linked */
+    struct repl_order *waiting;   /* REPLICAOF, from before there is a node: the newest; NULL: none */
+    enum repl_wish wants_to_lead; /* as soon as a majority is linked */
     int turning_on;               /* the core has just come to a node that served alone */
     int leads, lacks_room;        /* what was logged last */
     struct repl_turn turn;
@@ -174,6 +182,11 @@ int repl_own_port(const struct repl *r); /* where others reach this node; 0: now
     200000 /* who waits for others on the start thread looks as often whether the server is stopping \
             */
 #define REPL_SAY_US 10000000
+
+/* ---- repl_orders.c ---- */
+int repl_begin_as_ordered(struct repl *r); /* the thread's, with a new node; 0: it was told nothing since the start */
+must_use enum err repl_look_at_orders(struct repl *r);             /* what orders may wait for has changed. ERR_OOM */
+void repl_keep_source(struct repl *r, const char *host, int port); /* for CONFIG REWRITE; port 0: nobody */
 
 /* ---- repl_thread.c ---- */
 must_use enum err repl_thread_start(struct repl *r);                     /* lock held. ERR_OOM */

@@ -117,7 +117,7 @@ void repl_turn_on(struct repl *r)
 void repl_follow_now(struct repl *r, uint8_t peer)
 {
     r->source = peer;
-    r->wants_to_lead = 0;
+    r->wants_to_lead = REPL_WISH_NONE;
     repl_forget_fetch(r);
     if (cellnode_follow(r->node, peer, clock_mono_ms()))
         log_at(LOG_WARNING, "Whom this node is told to follow it cannot follow");
@@ -141,13 +141,16 @@ void repl_lead_now(struct repl *r)
 
 /* ---- turns ---- */
 
-/* At a start: who was primary before asks to be that again once it can win. */
+/* At a start: who was primary before, or is told to be, asks for it once it can win. */
 static void try_to_lead(struct repl *r, uint64_t now)
 {
+    int again = r->wants_to_lead == REPL_WISH_AGAIN;
     if (!r->wants_to_lead || repl_linked_voters(r) < repl_voters(r) / 2 + 1)
         return;
-    r->wants_to_lead = 0;
-    if (cellnode_promote(r->node, 1, now))
+    r->wants_to_lead = REPL_WISH_NONE;
+    if (!again)
+        repl_lead_now(r);
+    else if (cellnode_promote(r->node, 1, now))
         log_at(LOG_WARNING, "This node was primary, and cannot be that again now");
 }
 

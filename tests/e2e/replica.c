@@ -446,6 +446,97 @@ static void a_replica_keeps_its_data_until_its_primary_is_there(void **state)
     e2e_finish(&b);
 }
 
+/* It is empty, and told of nobody who lives; so it looks where it is told to next. */
+static void an_empty_replica_is_told_to_look_elsewhere(void **state)
+{
+    struct e2e a, b;
+    char nobody[16];
+    (void)state;
+    snprintf(nobody, sizeof nobody, "%d", e2e_free_port());
+    e2e_start(&a, "--port", "auto", NULL);
+    e2e_expect(a.c, "+OK", "SET k one");
+    e2e_begin(&b, "--port", "auto", "--replicaof", "127.0.0.1", nobody, NULL);
+    e2e_log_wait(&b, "waits for its cell");
+    redisContext *c = e2e_connect(&b);
+    snprintf(nobody, sizeof nobody, "%d", e2e_free_port());
+    e2e_expect(c, "+OK", "REPLICAOF 127.0.0.1 %s", nobody);
+    e2e_info_wait(c, "master_port", nobody);
+    e2e_expect(c, "+OK", "REPLICAOF 127.0.0.1 %d", a.port);
+    e2e_info_wait(c, "master_port", port_of(&a));
+    redisFree(c);
+    e2e_ready(&b);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_expect(b.c, "+OK", "READ.AFTER %lld", e2e_int(a.c, "CLIENT LASTLSN"));
+    e2e_expect(b.c, "$one", "GET k");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
+/* As soon as it answers anything, which may be before it has read its log. */
+static void tell_at_once(struct e2e *s, const char *what)
+{
+    struct e2e_deadline w = {.what = "an answer"};
+    redisReply *r = NULL;
+    e2e_begin_again(s);
+    while (e2e_not_yet(&w)) {
+        redisContext *c = redisConnectUnix(s->socket);
+        if (c && !c->err)
+            r = redisCommand(c, what);
+        int told = r && r->type == REDIS_REPLY_STATUS;
+        freeReplyObject(r);
+        r = NULL;
+        redisFree(c);
+        if (told)
+            break;
+    }
+    e2e_ready(s);
+}
+
+#define MAY_ALL "--user", "default", "on", "nopass", "~*", "&*", "+@all" /* also before users are read from the log */
+
+/* A log that takes a while to read. */
+static void write_much(struct e2e *s)
+{
+    enum { N = 15000, BATCH = 500 };
+    for (int n = 0; n < N; n += BATCH) {
+        for (int i = 0; i < BATCH; i++)
+            redisAppendCommand(s->c, "SET k%d %0500d", n + i, i);
+        for (int i = 0; i < BATCH; i++)
+            e2e_expect_next(s->c, "+OK");
+    }
+}
+
+static void what_a_node_is_told_while_it_starts_is_not_forgotten(void **state)
+{
+    struct e2e a, b;
+    char nobody[16], follow[64];
+    (void)state;
+    snprintf(nobody, sizeof nobody, "%d", e2e_free_port());
+    e2e_start(&a, "--port", "auto", NULL);
+    snprintf(follow, sizeof follow, "REPLICAOF 127.0.0.1 %d", a.port);
+    e2e_start(&b, "--port", "auto", MAY_ALL, NULL);
+    write_much(&b);
+    e2e_stop(&b);
+    e2e_again_with(&b, "--port", "auto", MAY_ALL, "--replicaof", "127.0.0.1", nobody, NULL);
+    e2e_kill(&b);
+    tell_at_once(&b, "REPLICAOF NO ONE");
+    e2e_info_wait(b.c, "role", "master");
+    write_much(&b);
+    e2e_kill(&b);
+    tell_at_once(&b, follow); /* another than its replicaof */
+    e2e_info_wait(b.c, "master_port", port_of(&a));
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_finish(&b);
+
+    e2e_start(&b, "--port", "auto", MAY_ALL, NULL); /* and one without replicaof */
+    write_much(&b);
+    e2e_kill(&b);
+    tell_at_once(&b, follow);
+    e2e_info_wait(b.c, "master_link_status", "up");
+    e2e_finish(&b);
+    e2e_finish(&a);
+}
+
 static void replicaof_is_kept_by_config_rewrite(void **state)
 {
     struct e2e b;
@@ -543,6 +634,8 @@ int main(void)
         cmocka_unit_test_teardown(no_one_promotes_at_once, e2e_teardown),
         cmocka_unit_test_teardown(both_come_back_after_a_restart, e2e_teardown),
         cmocka_unit_test_teardown(a_replica_keeps_its_data_until_its_primary_is_there, e2e_teardown),
+        cmocka_unit_test_teardown(an_empty_replica_is_told_to_look_elsewhere, e2e_teardown),
+        cmocka_unit_test_teardown(what_a_node_is_told_while_it_starts_is_not_forgotten, e2e_teardown),
         cmocka_unit_test_teardown(replicaof_is_kept_by_config_rewrite, e2e_teardown),
         cmocka_unit_test_teardown(a_redis_cannot_be_a_replica, e2e_teardown),
         cmocka_unit_test_teardown(a_redis_cannot_be_the_primary, e2e_teardown),
