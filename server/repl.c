@@ -364,7 +364,12 @@ static int configured_source(const struct repl *r)
 {
     if (!r->first.port || (r->begins && !r->voters.n))
         return -1;
-    return r->voters.n ? voters_find(&r->voters, r->first.host, r->first.port) : REPL_SOURCE;
+    int index = r->voters.n ? voters_find(&r->voters, r->first.host, r->first.port) : REPL_SOURCE;
+    if (index < 0)
+        log_at(LOG_WARNING,
+               "replicaof %s %d is none of the voters %s, and is passed over: REPLICAOF tells whom to follow",
+               r->first.host, r->first.port, r->voters.text);
+    return index;
 }
 
 static void begin_as_configured(struct repl *r)

@@ -174,7 +174,9 @@ enum err repl_follow(struct repl *r, const char *host, int port, const char **wh
     else if (r->voters.n && index == r->self)
         *why = "that is this node itself";
     enum err e = **why ? ERR_RANGE : post_order(r, (uint8_t)index, host, port);
-    if (!e)
+    if (!e && r->voters.n)
+        repl_keep_source(r, r->voters.at[index].host, r->voters.at[index].port); /* a start finds that in the list */
+    else if (!e)
         repl_keep_source(r, host, port);
     return e;
 }

@@ -106,6 +106,44 @@ static void a_node_that_is_none_of_the_voters_does_not_start(void **state)
     e2e_finish(&s);
 }
 
+/* The voters' list has names, and Sentinel knows addresses: what it has CONFIG REWRITE keep must be found in the list
+ * by the next start. */
+static void a_replica_of_a_cell_of_names_follows_after_a_restart(void **state)
+{
+    struct trio t;
+    struct e2e d;
+    char port[16], command[64], keeps[64];
+    (void)state;
+    trio_plan(&t);
+    for (unsigned i = 0; i < TRIO; i++)
+        snprintf(t.voters[i], sizeof t.voters[i], "localhost:%d", t.port[i]);
+    trio_start_planned(&t);
+    snprintf(port, sizeof port, "%d", t.port[1]);
+    e2e_start(&d, "--port", "auto", "--voters", t.voters[0], t.voters[1], t.voters[2], "--replicaof", "localhost", port,
+              NULL);
+    e2e_info_wait(d.c, "master_link_status", "up");
+    snprintf(port, sizeof port, "%d", t.port[2]);
+    snprintf(command, sizeof command, "REPLICAOF 127.0.0.1 %s", port);
+    await(d.c, "+OK", command); /* the address is known when the link is there */
+    e2e_info_wait(d.c, "master_port", port);
+    e2e_info_wait(d.c, "master_link_status", "up");
+    e2e_info_wait(d.c, "master_host", "127.0.0.1");
+    snprintf(keeps, sizeof keeps, "[$replicaof $localhost %s]", port);
+    e2e_expect(d.c, keeps, "CONFIG GET replicaof");
+
+    e2e_stop(&d);
+    e2e_again_with(&d, "--port", "auto", "--voters", t.voters[0], t.voters[1], t.voters[2], "--replicaof", "localhost",
+                   port, NULL);
+    e2e_info_wait(d.c, "master_port", port);
+    e2e_info_wait(d.c, "master_link_status", "up");
+    e2e_stop(&d);
+    e2e_again_with(&d, "--port", "auto", "--voters", t.voters[0], t.voters[1], t.voters[2], "--replicaof", "127.0.0.9",
+                   port, NULL);
+    e2e_log_wait(&d, "is none of the voters");
+    e2e_finish(&d);
+    trio_finish(&t);
+}
+
 /* ---- failing over ---- */
 
 static void nothing_acknowledged_is_lost_when_primaries_are_killed(void **state)
@@ -344,6 +382,7 @@ int main(void)
         cmocka_unit_test_teardown(a_cell_forms_and_every_node_can_be_read, trio_teardown),
         cmocka_unit_test_teardown(another_list_of_voters_is_refused, trio_teardown),
         cmocka_unit_test_teardown(a_node_that_is_none_of_the_voters_does_not_start, trio_teardown),
+        cmocka_unit_test_teardown(a_replica_of_a_cell_of_names_follows_after_a_restart, trio_teardown),
         cmocka_unit_test_teardown(nothing_acknowledged_is_lost_when_primaries_are_killed, trio_teardown),
         cmocka_unit_test_teardown(a_primary_that_was_paused_follows_and_loses_nothing, trio_teardown),
         cmocka_unit_test_teardown(a_primary_without_a_majority_refuses_and_comes_back, trio_teardown),
