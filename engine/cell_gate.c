@@ -77,7 +77,9 @@ static void become_primary(struct cell *c, struct cell_effects *fx)
     c->barrier_lsn = ++c->last_lsn;
     c->progress_ms = c->beat_ms = c->now_ms;
     c->confirmed_seq = c->seq;
-    memset(c->peer, 0, sizeof c->peer);
+    for (unsigned p = 0; p < CELL_PEERS;
+         p++) /* sessions begin anew; when one was heard of last is no session's affair */
+        c->peer[p] = (struct cell_peer){.alive_ms = c->peer[p].alive_ms};
 
     struct cell_effect *e = cell_emit(fx, CELL_OPEN);
     e->first = e->last = c->barrier_lsn;

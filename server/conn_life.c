@@ -249,7 +249,7 @@ void conn_refresh_user(struct conn *c)
         return;
     struct acl_user *u = acl_refresh(acl, c->user);
     int login = u && has_to_log_in(c, u);
-    if (!u || (!login && acl_user_stands_in(c->user) && !is_open_to(u, c)) ||
+    if (!u || (!login && acl_user_stands_in(c->user) && acl_user_open(c->user) && !is_open_to(u, c)) ||
         (c->slot[SLOT_PUBSUB].state && !acl_channels_kept(c->user, u))) {
         acl_user_unref(u);
         end(c);

@@ -58,8 +58,7 @@ static struct conn *largest_of(const struct io *io)
 {
     struct conn *largest = NULL;
     for (struct conn *c = io->conns; c; c = c->next)
-        if (c->state != CONN_DEAD && !c->no_evict && !c->slot[SLOT_REPLICA].state &&
-            (!largest || c->counted > largest->counted))
+        if (c->state != CONN_DEAD && !c->no_evict && (!largest || c->counted > largest->counted))
             largest = c;
     return largest;
 }

@@ -11,6 +11,7 @@
 #include "server/keyevent.h"
 #include "server/monitor.h"
 #include "server/multi_impl.h"
+#include "server/repl.h"
 #include "server/tracking.h"
 
 /* ---- steps ---- */
@@ -234,6 +235,8 @@ static enum err plan_watch(struct call *c, struct exec *x, const struct watch *w
 
 /* ---- nothing but reads: this node answers them, also as a replica ---- */
 
+#define LOOKS_MAX 4 /* then it goes the way of a write, which comes through whatever others write meanwhile */
+
 /* As the sequencer does STEP_SECRET_READ. A secret that is not visible has a head all the same. */
 static void look_at(struct engine *e, struct step *s, struct engine_moment *m)
 {
@@ -292,8 +295,11 @@ static enum err plan(struct call *c, struct exec *x)
         err = plan_watch(c, x, w);
     for (struct queued *q = x->first; q && !err; q = q->next)
         err = plan_one(c, x, q, unit++);
-    if (!err && !x->dirty && !x->changes)
+    x->by_log = x->changes || (x->looks >= LOOKS_MAX && repl_may_write(c->srv) == ERR_OK);
+    if (!err && !x->dirty && step_count(x) && !x->by_log) {
+        x->looks++;
         err = look(c->srv->engine, x);
+    }
     if (err || x->dirty) {
         exec_plan_drop(x);
         conn_set_db(c->conn, x->db);
@@ -522,7 +528,7 @@ static enum call_result begin(struct call *c, struct exec *x)
         reply_nil_array(c->reply);
         return CALL_DONE;
     }
-    if (x->changes && step_count(x))
+    if (x->by_log && step_count(x))
         return submit(c, x);
     begin_answers(c, x);
     return answer_all(c, x);

@@ -393,7 +393,6 @@ static void replication_section(struct printer *p)
     struct repl_status s = {0};
     if (p->srv->repl)
         repl_status(p->srv->repl, &s);
-    uint64_t offset = s.on ? s.offset : p->ready ? engine_commit_lsn(p->srv->engine) : 0;
     PUT(p, "role:%s\r\n", !s.on || s.master ? "master" : "slave");
     if (s.on && !s.master)
         put_primary(p, &s);
@@ -407,7 +406,9 @@ static void replication_section(struct printer *p)
     PUT(p, "master_failover_state:%s\r\n", p->srv->repl ? repl_failover_state(p->srv->repl) : "no-failover");
     PUT(p, "master_replid:%s\r\n", s.on ? s.replid : p->srv->run_id);
     PUT(p, "master_replid2:%s\r\n", s.replid2[0] ? s.replid2 : "0000000000000000000000000000000000000000");
-    PUT_U64(p, "master_repl_offset", offset);
+    /* Up to where this node answers from, as clients expect that compare two nodes'; what is durable here, which
+     * Sentinel chooses by, is slave_repl_offset. */
+    PUT_U64(p, "master_repl_offset", p->ready ? engine_commit_lsn(p->srv->engine) : 0);
     PUT(p, "second_repl_offset:%lld\r\n", s.replid2[0] ? (long long)s.second_lsn : -1);
     PUT(p, "repl_backlog_active:%d\r\n", s.on);
     PUT_U64(p, "repl_backlog_size", config_int(p->srv->config, CFG_REPL_BACKLOG_SIZE));

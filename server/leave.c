@@ -53,6 +53,22 @@ static void let_go(struct leave *l, int aborted)
     }
 }
 
+static void stay(struct leave *l)
+{
+    log_at(LOG_WARNING, "Shutdown manually aborted.");
+    event_del(l->tick);
+    atomic_store(&l->srv->leaving, STAYS);
+    waitlist_wake(l->srv->paused);
+    let_go(l, 1);
+}
+
+/* One that comes behind an abort is another. */
+static void stay_if_aborted(struct leave *l)
+{
+    if (atomic_load(&l->srv->leaving) == ABORTED)
+        stay(l);
+}
+
 static void finish(struct pending *p, struct reply *r)
 {
     const struct asker *a = mpsc_entry(p, struct asker, p);
@@ -73,6 +89,7 @@ static void ask_on_main(struct io_task *t, struct io *io)
     struct leave *l = a->l;
     int now = a->now;
     (void)io;
+    stay_if_aborted(l);
     pthread_mutex_lock(&l->lock);
     int over = l->over;
     if (!over) {
@@ -106,15 +123,17 @@ enum call_result leave_ask(struct leave *l, struct call *c, int now)
 static unsigned behind(const struct leave *l, unsigned *linked, int say)
 {
     struct repl_status s;
+    struct engine_info info;
     unsigned n = 0;
     *linked = 0;
-    if (!l->srv->repl || atomic_load(&l->srv->loading))
+    if (!l->srv->repl || !l->srv->engine || atomic_load(&l->srv->loading)) /* or between two lives */
         return 0;
     repl_status(l->srv->repl, &s);
-    uint64_t lsn = engine_commit_lsn(l->srv->engine);
+    engine_info(l->srv->engine, &info);
+    uint64_t lsn = info.commit_lsn;
     for (unsigned i = 0; s.master && !s.voters && i < s.peers; i++) {
         const struct repl_peer *p = &s.peer[i];
-        int lacks = p->held_lsn < lsn;
+        int lacks = p->held_lsn < lsn || info.pending_writes > 0; /* what is being written will be answered */
         *linked += p->linked != 0;
         n += p->linked && lacks;
         if (say && p->linked && lacks)
@@ -132,15 +151,6 @@ static void go(struct leave *l)
     l->end();
 }
 
-static void stay(struct leave *l)
-{
-    log_at(LOG_WARNING, "Shutdown manually aborted.");
-    event_del(l->tick);
-    atomic_store(&l->srv->leaving, STAYS);
-    waitlist_wake(l->srv->paused);
-    let_go(l, 1);
-}
-
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct leave *l = arg;
@@ -148,10 +158,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     int leaving = LEAVING;
     (void)fd;
     (void)what;
-    if (atomic_load(&l->srv->leaving) == ABORTED) {
-        stay(l);
+    stay_if_aborted(l);
+    if (atomic_load(&l->srv->leaving) != LEAVING)
         return;
-    }
     l->ticks = behind(l, &linked, 0) ? 0 : l->ticks + 1;
     if (l->ticks < CAUGHT_UP_TICKS && clock_mono_ms() < atomic_load(&l->end_ms))
         return;
@@ -164,10 +173,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 void leave_begin(struct leave *l, int now)
 {
     struct timeval tick = {.tv_usec = LEAVE_TICK_MS * 1000};
+    stay_if_aborted(l);
     unsigned linked, lag = behind(l, &linked, 0);
     uint64_t wait_ms = (uint64_t)config_int(l->srv->config, CFG_SHUTDOWN_TIMEOUT) * 1000;
     l->ticks = 0;
-    if (!now && lag && wait_ms && atomic_load(&l->srv->leaving) == STAYS && event_add(l->tick, &tick) == 0) {
+    if (!now && linked && wait_ms && atomic_load(&l->srv->leaving) == STAYS && event_add(l->tick, &tick) == 0) {
         log_at(LOG_NOTICE, "Waiting for replicas before shutting down: %u of %u lag", lag, linked);
         atomic_store(&l->end_ms, clock_mono_ms() + wait_ms);
         atomic_store(&l->srv->leaving, LEAVING);

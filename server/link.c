@@ -18,8 +18,10 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,7 +38,7 @@ struct link {
     struct buf in, out;
     int waits;       /* frame() said ERR_AGAIN */
     const char *why; /* it is over */
-    uint64_t heard_ms, said_ms, soft_since_ms;
+    uint64_t heard_ms, said_ms, soft_since_ms, unacked_since_ms;
     char address[LINK_ADDRESS_BYTES];
 };
 
@@ -239,12 +241,29 @@ static void say_alive(struct link *l)
     link_send(l, bytes_of(head, sizeof head), bytes_of(NULL, 0));
 }
 
+/* The other side's host acknowledges nothing; one whose process does not read answers the kernel's probes. (With
+ * TCP_USER_TIMEOUT the kernel would give that one up, too.) */
+static int is_cut_off(struct link *l, uint64_t now)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof info;
+    int queued = 0;
+    if (ioctl(l->cfg.sock.fd, SIOCOUTQ, &queued) != 0 || !queued ||
+        getsockopt(l->cfg.sock.fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0)
+        l->unacked_since_ms = 0;
+    else if (!l->unacked_since_ms || info.tcpi_last_ack_recv < now - l->unacked_since_ms)
+        l->unacked_since_ms = now;
+    return l->unacked_since_ms && now - l->unacked_since_ms > LINK_UNACKED_MS;
+}
+
 void link_check(struct link *l, uint64_t now, const struct link_settings *s)
 {
     uint64_t ping_ms = s->ping_ms < s->timeout_ms / 3 ? s->ping_ms : s->timeout_ms / 3;
     l->cfg.settings = *s;
     if (reads_too_slowly(l, now))
         give_up(l, does_not_read);
+    else if (is_cut_off(l, now))
+        give_up(l, "its host acknowledges nothing");
     else if (!l->waits && now > l->heard_ms + s->timeout_ms)
         give_up(l, "it is silent: repl-timeout");
     else if (now > l->said_ms + ping_ms)
@@ -282,7 +301,6 @@ static void name_peer(struct link *l)
 enum err link_new(struct link **out, const struct link_config *cfg)
 {
     int on = 1;
-    unsigned unacked_ms = LINK_UNACKED_MS;
     struct link *l = *out = mem_zalloc(sizeof *l);
     if (!l)
         return ERR_OOM;
@@ -291,7 +309,6 @@ enum err link_new(struct link **out, const struct link_config *cfg)
     buf_init(&l->in, CELLWIRE_HEAD_BYTES + CELLWIRE_RECORDS_MAX + READ_BYTES);
     buf_init(&l->out, SIZE_MAX / 4);
     (void)setsockopt(cfg->sock.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    (void)setsockopt(cfg->sock.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked_ms, sizeof unacked_ms);
     name_peer(l);
     if (buf_put(&l->out, cfg->out.p, cfg->out.n) || buf_put(&l->in, cfg->in.p, cfg->in.n) ||
         event_assign(&l->read_ev, cfg->base, cfg->sock.fd, EV_READ | EV_PERSIST, on_read, l) != 0 ||

@@ -157,8 +157,10 @@ static void on_started(struct io_task *t, struct io *io)
     pthread_join(m.starter, NULL);
     m.starter_running = 0;
     if (m.start_result) {
-        m.exit_code = !atomic_load(&srv.stopping); /* one that was told to stop has not failed */
-        stop_for_good();
+        if (!atomic_load(&srv.stopping)) { /* else it was told to end, or to begin anew: it has not failed */
+            m.exit_code = 1;
+            stop_for_good();
+        }
         return;
     }
     log_at(LOG_NOTICE, "Ready to accept connections");

@@ -45,6 +45,8 @@ struct exec {
     uint8_t open; /* MULTI was given: commands queue */
     uint8_t refused, in_flight, dirty;
     uint8_t changes; /* there is a command that may change secrets: it is a write */
+    uint8_t by_log;  /* as planned last: it goes the way of a write, as one, or after `looks` in vain */
+    uint8_t looks;
     struct queued *first, **end;
     unsigned count, at;
     size_t bytes, watch_bytes;

@@ -25,6 +25,7 @@
 #define AHEAD 4
 #define SYNC_BYTES (4u << 20) /* so much at once is left to the disk */
 #define LOOK_AGAIN_US 200000  /* while the peer makes a snapshot */
+#define ANOTHER_US 10000000   /* for one in the place of one that does not verify */
 #define SAY_US 5000000
 
 struct resync {
@@ -232,11 +233,13 @@ static void waits_for(struct copy *c, const char *what)
                c->want.port, text);
 }
 
-/* Until there is one. */
+/* Until there is one. Not for ever where one that it made is passed over: it makes no other before something is
+ * written, and what was wrong may have been on this side; the next try copies it afresh. */
 static enum err choose_in_the_end(struct copy *c)
 {
     enum err e;
-    while ((e = choose(c)) == ERR_LOADING && !is_over(c)) {
+    uint64_t end = c->below_lsn ? clock_mono_us() + ANOTHER_US : UINT64_MAX;
+    while ((e = choose(c)) == ERR_LOADING && !is_over(c) && clock_mono_us() < end) {
         waits_for(c, c->why);
         pthread_mutex_lock(&c->r->lock);
         uint64_t until = clock_mono_us() + LOOK_AGAIN_US;
