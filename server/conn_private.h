@@ -195,10 +195,10 @@ static inline void io_count_blocked(struct io *io, unsigned by)
 }
 
 /* io.c */
-void io_submit_writes(struct io *io); /* those that io_submit gathered */
-void io_clock(struct io *io);         /* reads the clocks if this turn has not yet */
-void io_todo(struct conn *c);         /* conn_run in the next pass */
-void io_refresh_settings(struct io *io);
+void io_submit_writes(struct io *io);                 /* those that io_submit gathered */
+void io_clock(struct io *io);                         /* reads the clocks if this turn has not yet */
+void io_todo(struct conn *c);                         /* conn_run in the next pass */
+must_use enum err io_refresh_settings(struct io *io); /* ERR_OOM: not all; config_epoch stays */
 
 /* conn.c, conn_life.c */
 must_use enum err conn_new(struct io *io, int fd, enum io_transport transport, struct conn **out);

@@ -5,12 +5,13 @@
 #include "base/log.h"
 #include "resp/number.h"
 
-uint64_t evict_limit(struct config *cfg)
+enum err evict_limit(struct config *cfg, uint64_t *out)
 {
     int64_t n = 0;
     struct buf text;
     buf_init(&text, 64);
-    if (config_text(cfg, CFG_MAXMEMORY_CLIENTS, &text) == ERR_OK && buf_size(&text)) {
+    enum err e = config_text(cfg, CFG_MAXMEMORY_CLIENTS, &text);
+    if (!e && buf_size(&text)) {
         struct bytes v = buf_bytes(&text);
         int percent = v.p[v.n - 1] == '%';
         v.n -= (size_t)percent;
@@ -20,7 +21,9 @@ uint64_t evict_limit(struct config *cfg)
             n = (int64_t)((double)config_int(cfg, CFG_MAXMEMORY) * (double)n / 100);
     }
     buf_fini(&text);
-    return (uint64_t)n;
+    if (!e)
+        *out = (uint64_t)n;
+    return e;
 }
 
 static uint64_t read_of(const _Atomic uint64_t *word)

@@ -16,8 +16,8 @@
 
 #include "server/conn_private.h"
 
-/* Bytes; 0: no limit. A percentage is one of maxmemory. */
-uint64_t evict_limit(struct config *cfg);
+/* In bytes, 0: no limit. A percentage is one of maxmemory. ERR_OOM: *out is as it was. */
+must_use enum err evict_limit(struct config *cfg, uint64_t *out);
 void evict_count(struct conn *c);
 void evict_look(struct io *io);
 

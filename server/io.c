@@ -285,7 +285,7 @@ static void turn_end(struct io *io)
     if (io->srv->turn_end)
         io->srv->turn_end(io);
     if (io->config_epoch != config_epoch(io->srv->config))
-        io_refresh_settings(io);
+        (void)!io_refresh_settings(io); /* else in the next turn */
     evict_look(io);
     free_dead(io);
 }
@@ -325,10 +325,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 /* ---- life ---- */
 
-void io_refresh_settings(struct io *io)
+enum err io_refresh_settings(struct io *io)
 {
     struct config *cfg = io->srv->config;
-    io->config_epoch = config_epoch(cfg);
+    uint64_t epoch = config_epoch(cfg);
     io->limits = request_default_limits;
     io->limits.max_bulk_bytes = (size_t)config_int(cfg, CFG_PROTO_MAX_BULK_LEN);
     io->limits_unauth = io->limits;
@@ -341,7 +341,10 @@ void io_refresh_settings(struct io *io)
     io->tracking = (int)config_int(cfg, CFG_LATENCY_TRACKING);
     for (unsigned k = 0; k < OBUF_CLASSES; k++)
         config_obuf(cfg, (enum obuf_class)k, &io->obuf[k]);
-    io->clients_limit = evict_limit(cfg);
+    enum err e = evict_limit(cfg, &io->clients_limit);
+    if (!e)
+        io->config_epoch = epoch;
+    return e;
 }
 
 static enum err make_events(struct io *io)
@@ -384,11 +387,12 @@ enum err io_new(struct io **out, struct server *srv, unsigned index)
     io->stats.command = mem_zalloc(commands_count * sizeof *io->stats.command);
     io->stats.histogram = mem_zalloc(commands_count * LATENCY_BUCKETS * sizeof *io->stats.histogram);
     enum err e = io->in && io->stats.command && io->stats.histogram ? make_events(io) : ERR_OOM;
+    if (!e)
+        e = io_refresh_settings(io);
     if (e) {
         io_free(io);
         return e;
     }
-    io_refresh_settings(io);
     io_clock(io);
     *out = io;
     return ERR_OK;
