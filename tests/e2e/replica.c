@@ -472,6 +472,29 @@ static void an_empty_replica_is_told_to_look_elsewhere(void **state)
     e2e_finish(&a);
 }
 
+/* Users are in the log that it does not have: who has the password is let in, and what needs no data is answered. */
+static void an_empty_replica_has_a_password(void **state)
+{
+    struct e2e s;
+    char nobody[16];
+    (void)state;
+    snprintf(nobody, sizeof nobody, "%d", e2e_free_port());
+    e2e_begin(&s, "--port", "auto", "--requirepass", "pw", "--replicaof", "127.0.0.1", nobody, NULL);
+    e2e_log_wait(&s, "waits for its cell");
+    redisContext *c = e2e_connect(&s);
+    e2e_expect(c, "-NOAUTH ...", "PING");
+    e2e_expect(c, "+OK", "AUTH pw");
+    e2e_expect(c, "-LOADING ...", "GET k");
+    e2e_expect(c, "+OK", "MULTI");
+    e2e_expect(c, "[]", "EXEC");
+    e2e_expect(c, "+OK", "MULTI");
+    e2e_expect(c, "+QUEUED", "UNWATCH");
+    e2e_expect(c, "[+OK]", "EXEC");
+    assert_string_equal(e2e_info(c, "role"), "slave");
+    redisFree(c);
+    e2e_finish(&s);
+}
+
 /* As soon as it answers anything, which may be before it has read its log. */
 static void tell_at_once(struct e2e *s, const char *what)
 {
@@ -635,6 +658,7 @@ int main(void)
         cmocka_unit_test_teardown(both_come_back_after_a_restart, e2e_teardown),
         cmocka_unit_test_teardown(a_replica_keeps_its_data_until_its_primary_is_there, e2e_teardown),
         cmocka_unit_test_teardown(an_empty_replica_is_told_to_look_elsewhere, e2e_teardown),
+        cmocka_unit_test_teardown(an_empty_replica_has_a_password, e2e_teardown),
         cmocka_unit_test_teardown(what_a_node_is_told_while_it_starts_is_not_forgotten, e2e_teardown),
         cmocka_unit_test_teardown(replicaof_is_kept_by_config_rewrite, e2e_teardown),
         cmocka_unit_test_teardown(a_redis_cannot_be_a_replica, e2e_teardown),
