@@ -284,9 +284,9 @@ static void links_that_are_cut_end_before_the_cut_does(void **state)
     trio_plan_net(t);
     trio_start_planned(t);
     cut_node(0, 0);
-    e2e_log_wait(&t->node[0], "is gone: the connection broke");
-    e2e_log_wait(&t->node[1], "is gone: the connection broke");
-    e2e_log_wait(&t->node[2], "is gone: the connection broke");
+    e2e_log_wait(&t->node[0], "is gone: its host acknowledges nothing");
+    e2e_log_wait(&t->node[1], "is gone: its host acknowledges nothing");
+    e2e_log_wait(&t->node[2], "is gone: its host acknowledges nothing");
     net_heal();
     trio_await_followers(t, 0, 2);
     trio_finish(t);
@@ -294,6 +294,8 @@ static void links_that_are_cut_end_before_the_cut_does(void **state)
 
 static int teardown(void **state)
 {
+    if (have_net)
+        net_heal();
     history_end();
     return trio_teardown(state);
 }
