@@ -38,21 +38,6 @@ static int parse_offset(struct bytes word, unsigned width, uint64_t *at)
 
 /* ---- reads ---- */
 
-/* The value of argv[1], empty when there is none; opened into buf, which is the caller's to free. ERR_OK, or what
- * access_fail wants. */
-static enum err read_value(struct call *c, struct buf *value, int *there)
-{
-    struct facade_key k;
-    struct secret_view view;
-    enum err err = facade_read(c, c->argv[1], 1, &k, &view);
-    *there = err == ERR_OK;
-    if (err)
-        return err == ERR_NOTFOUND || err == ERR_BADPATH ? ERR_OK : err;
-    err = access_value(c, k.vault, k.path, &view, value);
-    secret_view_release(&view);
-    return err;
-}
-
 /* Opens the value and calls show, which writes the answer. */
 static enum call_result with_value(struct call *c,
                                    void (*show)(struct call *c, struct bytes value, int there, void *arg), void *arg)
@@ -60,7 +45,7 @@ static enum call_result with_value(struct call *c,
     struct buf value;
     int there;
     buf_init_secret(&value, SEAL_VALUE_MAX);
-    enum err err = read_value(c, &value, &there);
+    enum err err = facade_value(c, c->argv[1], NULL, &value, &there);
     if (err == ERR_OK)
         show(c, buf_bytes(&value), there, arg);
     buf_fini(&value);

@@ -162,21 +162,15 @@ static enum err reply_digest(struct call *c, struct bytes key)
 {
     uint8_t hash[SHA256_DIGEST_LENGTH] = {0};
     char hex[41] = "";
-    struct facade_key k;
-    struct secret_view view;
     struct buf value;
-    enum err err = facade_read(c, key, 1, &k, &view);
-    if (err && err != ERR_NOTFOUND && err != ERR_BADPATH)
+    int there;
+    buf_init_secret(&value, SEAL_VALUE_MAX);
+    enum err err = facade_value(c, key, NULL, &value, &there);
+    if (!err && there)
+        SHA256(buf_data(&value), buf_size(&value), hash);
+    buf_fini(&value);
+    if (err)
         return err;
-    if (err == ERR_OK) {
-        buf_init_secret(&value, SEAL_VALUE_MAX);
-        if ((err = access_value(c, k.vault, k.path, &view, &value)) == ERR_OK)
-            SHA256(buf_data(&value), buf_size(&value), hash);
-        buf_fini(&value);
-        secret_view_release(&view);
-        if (err)
-            return err;
-    }
     hex_put(hex, hash, 20);
     reply_simple(c->reply, hex);
     return ERR_OK;

@@ -75,31 +75,19 @@ static void reply_common(struct call *c, struct bytes a, struct bytes b, const s
     lcs_fini(&l);
 }
 
-static enum err read_one(struct call *c, struct bytes key, struct engine_moment *m, struct buf *out)
-{
-    struct facade_key k;
-    struct secret_view view;
-    enum err err = facade_read(c, key, 1, &k, &view);
-    engine_moment_saw(m, err ? NULL : &view);
-    if (err)
-        return err == ERR_NOTFOUND || err == ERR_BADPATH ? ERR_OK : err;
-    err = access_value(c, k.vault, k.path, &view, out);
-    secret_view_release(&view);
-    return err;
-}
-
 /* The options are parsed again, which costs nothing beside the rest. */
 static enum err lcs_pass(struct call *c, struct engine_moment *m)
 {
     struct option_value opt[OPTS];
     struct buf a, b;
+    int there;
     if (options_parse(c, 3, options, OPTS, opt))
         return ERR_OK;
     buf_init_secret(&a, SEAL_VALUE_MAX);
     buf_init_secret(&b, SEAL_VALUE_MAX);
-    enum err err = read_one(c, c->argv[1], m, &a);
+    enum err err = facade_value(c, c->argv[1], m, &a, &there);
     if (err == ERR_OK)
-        err = read_one(c, c->argv[2], m, &b);
+        err = facade_value(c, c->argv[2], m, &b, &there);
     if (err == ERR_OK)
         reply_common(c, buf_bytes(&a), buf_bytes(&b), opt);
     buf_fini(&a);

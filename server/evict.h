@@ -1,5 +1,5 @@
 /* evict.h - maxmemory-clients: what clients' connections hold is at most so much. Above it the largest goes, then the
- * next one, until it is less; one with CLIENT NO-EVICT on counts and stays, and so do replicas.
+ * next one, until it is less; one with CLIENT NO-EVICT on counts and stays.
  *
  *     conn_memory      what one holds: buffers, the queue of MULTI, what is watched, channels, prefixes of tracking
  *     evict_count      it may have changed: the thread's sum follows

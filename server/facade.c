@@ -116,3 +116,18 @@ enum err facade_read(struct call *c, struct bytes key, int want_value, struct fa
     count_look(c, err, key);
     return err;
 }
+
+enum err facade_value(struct call *c, struct bytes key, struct engine_moment *m, struct buf *value, int *there)
+{
+    struct facade_key k;
+    struct secret_view view;
+    enum err err = facade_read(c, key, 1, &k, &view);
+    *there = err == ERR_OK;
+    if (m)
+        engine_moment_saw(m, err ? NULL : &view);
+    if (err)
+        return err == ERR_NOTFOUND || err == ERR_BADPATH ? ERR_OK : err;
+    err = access_value(c, k.vault, k.path, &view, value);
+    secret_view_release(&view);
+    return err;
+}

@@ -42,4 +42,9 @@ must_use enum err facade_vault(struct call *c, unsigned db, int create, struct v
 must_use enum err facade_read(struct call *c, struct bytes key, int want_value, struct facade_key *k,
                               struct secret_view *view);
 
+/* The value of a key, appended to value, a secret buffer; nothing when it is not visible: *there tells, and that is no
+ * error. m, unless NULL, is told what was seen. Errors of facade_read and access_value. */
+must_use enum err facade_value(struct call *c, struct bytes key, struct engine_moment *m, struct buf *value,
+                               int *there);
+
 #endif
