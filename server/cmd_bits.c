@@ -182,11 +182,6 @@ static enum err set_bit(struct change *ch, struct step *s, int there, struct buf
     return ERR_OK;
 }
 
-static void answer_arg(struct change *ch, struct reply *r)
-{
-    reply_int(r, ch->arg);
-}
-
 enum call_result bits_setbit(struct call *c)
 {
     struct facade_key k;
@@ -201,7 +196,7 @@ enum call_result bits_setbit(struct call *c)
         return CALL_DONE;
     b.bit = (int)bit;
     enum err err = value_edit_new(c, bytes_of(&b, sizeof b), 0, set_bit, EVENT_SETBIT, &k, &ch);
-    return err ? access_fail(c, err, none) : change_submit(c, ch, k.vault, answer_arg);
+    return err ? access_fail(c, err, none) : change_submit(c, ch, k.vault, value_edit_answer);
 }
 
 /* ---- BITOP: steps that read the sources, one that sets, one that destroys when there is nothing to set ---- */
@@ -307,7 +302,7 @@ enum call_result bits_bitop(struct call *c)
         return access_fail(c, err, none);
     result_fill(ch, c->argc - 3, &to);
     ch->arg = op;
-    return change_submit(c, ch, NULL, answer_arg);
+    return change_submit(c, ch, NULL, value_edit_answer);
 }
 
 /* ---- BITFIELD ---- */

@@ -18,11 +18,6 @@
 
 static const struct bytes none = {NULL, 0};
 
-static void answer_arg(struct change *ch, struct reply *r)
-{
-    reply_int(r, ch->arg);
-}
-
 /* ---- APPEND, SETRANGE: the answer is the length ---- */
 
 static enum err append(struct change *ch, struct step *s, int there, struct buf *value)
@@ -39,7 +34,7 @@ enum call_result string_append(struct call *c)
     struct facade_key k;
     struct change *ch;
     enum err err = value_edit_new(c, c->argv[2], 0, append, EVENT_APPEND, &k, &ch);
-    return err ? access_fail(c, err, none) : change_submit(c, ch, k.vault, answer_arg);
+    return err ? access_fail(c, err, none) : change_submit(c, ch, k.vault, value_edit_answer);
 }
 
 /* ch->arg is the offset. */
@@ -73,7 +68,7 @@ enum call_result string_setrange(struct call *c)
     if (err)
         return access_fail(c, err, none);
     ch->arg = offset;
-    return change_submit(c, ch, k.vault, answer_arg);
+    return change_submit(c, ch, k.vault, value_edit_answer);
 }
 
 /* ---- INCR and its kin ---- */
@@ -109,7 +104,7 @@ static enum call_result increment(struct call *c, int64_t by)
     if (err)
         return access_fail(c, err, none);
     ch->arg = by;
-    return change_submit(c, ch, k.vault, answer_arg);
+    return change_submit(c, ch, k.vault, value_edit_answer);
 }
 
 enum call_result string_incr(struct call *c)

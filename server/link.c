@@ -14,7 +14,6 @@
  */
 #include "server/link.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -280,24 +279,6 @@ const char *link_address(const struct link *l)
     return l->address;
 }
 
-static void name_peer(struct link *l)
-{
-    struct sockaddr_storage a;
-    socklen_t n = sizeof a;
-    char ip[INET6_ADDRSTRLEN] = "?";
-    snprintf(l->address, sizeof l->address, "?");
-    if (getpeername(l->cfg.sock.fd, (struct sockaddr *)&a, &n) != 0)
-        return;
-    if (a.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)&a;
-        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
-    } else if (a.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const void *)&a;
-        inet_ntop(AF_INET6, &in6->sin6_addr, ip, sizeof ip);
-    }
-    snprintf(l->address, sizeof l->address, "%s", ip);
-}
-
 enum err link_new(struct link **out, const struct link_config *cfg)
 {
     int on = 1;
@@ -309,7 +290,7 @@ enum err link_new(struct link **out, const struct link_config *cfg)
     buf_init(&l->in, CELLWIRE_HEAD_BYTES + CELLWIRE_RECORDS_MAX + READ_BYTES);
     buf_init(&l->out, SIZE_MAX / 4);
     (void)setsockopt(cfg->sock.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    name_peer(l);
+    sock_peer_ip(cfg->sock.fd, l->address);
     if (buf_put(&l->out, cfg->out.p, cfg->out.n) || buf_put(&l->in, cfg->in.p, cfg->in.n) ||
         event_assign(&l->read_ev, cfg->base, cfg->sock.fd, EV_READ | EV_PERSIST, on_read, l) != 0 ||
         event_assign(&l->write_ev, cfg->base, cfg->sock.fd, EV_WRITE, on_write, l) != 0 ||

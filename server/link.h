@@ -22,7 +22,7 @@
 
 #define LINK_UNREAD_BYTES (32u << 20)
 #define LINK_UNACKED_MS 3000
-#define LINK_ADDRESS_BYTES 64
+#define LINK_ADDRESS_BYTES SOCK_END_BYTES
 
 struct event_base;
 struct link;

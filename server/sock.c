@@ -53,18 +53,32 @@ void sock_close(struct sock *s)
     *s = (struct sock){.fd = -1};
 }
 
+/* Its port; 0: it has no address. */
+static unsigned put_ip(char ip[INET6_ADDRSTRLEN], const struct sockaddr_storage *a)
+{
+    const struct sockaddr_in *in = (const void *)a;
+    const struct sockaddr_in6 *in6 = (const void *)a;
+    if (a->ss_family == AF_INET && inet_ntop(AF_INET, &in->sin_addr, ip, INET6_ADDRSTRLEN))
+        return ntohs(in->sin_port);
+    if (a->ss_family == AF_INET6 && inet_ntop(AF_INET6, &in6->sin6_addr, ip, INET6_ADDRSTRLEN))
+        return ntohs(in6->sin6_port);
+    snprintf(ip, INET6_ADDRSTRLEN, "?");
+    return 0;
+}
+
 static void put_address(char *out, const struct sockaddr_storage *a)
 {
-    char ip[INET6_ADDRSTRLEN] = "?";
-    if (a->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)a;
-        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
-        snprintf(out, SOCK_END_BYTES, "%s:%u", ip, ntohs(in->sin_port));
-    } else if (a->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const void *)a;
-        inet_ntop(AF_INET6, &in6->sin6_addr, ip, sizeof ip);
-        snprintf(out, SOCK_END_BYTES, "[%s]:%u", ip, ntohs(in6->sin6_port));
-    }
+    char ip[INET6_ADDRSTRLEN];
+    unsigned port = put_ip(ip, a);
+    snprintf(out, SOCK_END_BYTES, a->ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip, port);
+}
+
+void sock_peer_ip(int fd, char ip[SOCK_END_BYTES])
+{
+    struct sockaddr_storage a = {0};
+    socklen_t n = sizeof a;
+    (void)!getpeername(fd, (struct sockaddr *)&a, &n);
+    (void)put_ip(ip, &a);
 }
 
 void sock_ends(int fd, char peer[SOCK_END_BYTES], char local[SOCK_END_BYTES])

@@ -30,6 +30,7 @@ int sock_pending(const struct sock *s); /* bytes wait inside, of which no event 
 /* Why the last call failed: OpenSSL's words or strerror's. Static memory, or lives as long as s. */
 const char *sock_error(const struct sock *s, int error);
 
+void sock_peer_ip(int fd, char ip[SOCK_END_BYTES]); /* "?": it has none */
 /* The addresses of both ends: "ip:port", "[ip]:port"; "?:0" for what has none. */
 void sock_ends(int fd, char peer[SOCK_END_BYTES], char local[SOCK_END_BYTES]);
 

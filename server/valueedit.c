@@ -52,3 +52,8 @@ enum err value_edit_extend(struct change *ch, struct buf *value, size_t n)
     buf_added(value, n - had);
     return ERR_OK;
 }
+
+void value_edit_answer(struct change *ch, struct reply *r)
+{
+    reply_int(r, ch->arg);
+}

@@ -21,6 +21,8 @@ must_use enum err value_edit_new(struct call *c, struct bytes operand, size_t ro
 must_use enum err value_edit_refuse(struct change *ch, const char *why);
 /* err, refused with value_too_long when it says that the value would be too big. */
 must_use enum err value_edit_grown(struct change *ch, enum err err);
+/* Answers ch->arg. */
+void value_edit_answer(struct change *ch, struct reply *r);
 /* Makes value at least n bytes long, with zeros at its end. */
 must_use enum err value_edit_extend(struct change *ch, struct buf *value, size_t n);
 
